@@ -1,0 +1,124 @@
+"""A linear-Gaussian VAE (probabilistic PCA), for which p(x) and p(z | x) are known exactly, in float64."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import MultivariateNormal
+
+from tightbound.draws import Draws
+from tightbound.likelihoods import Gaussian
+from tightbound.model import VAE
+from tightbound.posteriors import DiagonalNormal, FullNormal, Posterior
+from tightbound.priors import StandardNormal
+
+
+@dataclass(frozen=True, eq=False)
+class LinearGaussian:
+    """p(z) = N(0, I), p(x | z) = N(W z + b, σ² I), so p(x) = N(b, W Wᵀ + σ² I).
+
+    Args:
+        weight: W, shape (D, L).
+        bias: b, shape (D,).
+        sigma: σ.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    sigma: float
+
+    @property
+    def observed(self) -> int:
+        return self.weight.shape[0]
+
+    @property
+    def latent(self) -> int:
+        return self.weight.shape[1]
+
+    @property
+    def evidence(self) -> MultivariateNormal:
+        """p(x)."""
+        covariance = self.weight @ self.weight.T + self.sigma**2 * torch.eye(self.observed, dtype=torch.float64)
+        return MultivariateNormal(self.bias, covariance)
+
+    @property
+    def gain(self) -> Tensor:
+        """A of the posterior's mean A (x − b): (Wᵀ W + σ² I)⁻¹ Wᵀ, shape (L, D)."""
+        return self.posterior_covariance @ self.weight.T / self.sigma**2
+
+    @property
+    def posterior_covariance(self) -> Tensor:
+        """σ² (Wᵀ W + σ² I)⁻¹, shape (L, L)."""
+        precision = torch.eye(self.latent, dtype=torch.float64) + self.weight.T @ self.weight / self.sigma**2
+        return torch.linalg.inv(precision)
+
+    def posterior(self, x: Tensor) -> MultivariateNormal:
+        """p(z | x)."""
+        return MultivariateNormal((x - self.bias) @ self.gain.T, self.posterior_covariance)
+
+    def exact_posterior(self) -> FullNormal:
+        """A module whose distribution is p(z | x)."""
+        factor = torch.linalg.cholesky(self.posterior_covariance)
+        row, column = torch.tril_indices(self.latent, self.latent)
+        triangle = torch.where(row == column, factor[row, column].log(), factor[row, column])
+        return FullNormal(self._affine(self.gain, triangle))
+
+    def exact_diagonal_posterior(self) -> DiagonalNormal:
+        """The same, factorised: exact where the columns of W are orthogonal."""
+        return DiagonalNormal(self._affine(self.gain, self.posterior_covariance.diagonal().log()))
+
+    def wrong_posterior(self) -> DiagonalNormal:
+        """A module that is off in its mean and in its variance, each dimension in its own way."""
+        log_variance = self.posterior_covariance.diagonal().log() + torch.linspace(0.5, 0.9, self.latent).double()
+        return DiagonalNormal(self._affine(0.8 * self.gain, log_variance))
+
+    def model(self, posterior: Posterior) -> VAE:
+        """The model with this posterior."""
+        decoder = nn.Linear(self.latent, self.observed)
+        _set(decoder, self.weight, self.bias)
+        likelihood = Gaussian(decoder, scale=self.sigma)
+        return VAE(prior=StandardNormal(self.latent), posterior=posterior, likelihood=likelihood).double()
+
+    def _affine(self, gain: Tensor, rest: Tensor) -> nn.Linear:
+        """A network from x to the mean gain (x − b), then constants."""
+        network = nn.Linear(self.observed, self.latent + len(rest), dtype=torch.float64)
+        weight = torch.cat([gain, torch.zeros(len(rest), self.observed, dtype=torch.float64)])
+        _set(network, weight, torch.cat([-gain @ self.bias, rest]))
+        return network
+
+
+@torch.no_grad()
+def _set(linear: nn.Linear, weight: Tensor, bias: Tensor) -> None:
+    linear.weight.copy_(weight)
+    linear.bias.copy_(bias)
+
+
+def linear_gaussian(*, observed: int = 5, latent: int = 2, orthogonal: bool = False) -> LinearGaussian:
+    """A problem in general position: nothing symmetric, nothing centred, σ not 1."""
+    generator = torch.Generator().manual_seed(1)
+    weight = torch.randn(observed, latent, generator=generator, dtype=torch.float64)
+    if orthogonal:
+        weight = torch.linalg.qr(weight).Q * torch.arange(1, latent + 1)
+    bias = torch.randn(observed, generator=generator, dtype=torch.float64)
+    return LinearGaussian(weight, bias, sigma=0.7)
+
+
+def draws_with(log_w: Tensor) -> Draws:
+    """Draws of these log-weights, shape (K, B), all three log-densities other than zero."""
+    log_pz, log_qz_x = torch.full_like(log_w, -2.0), torch.full_like(log_w, -0.5)
+    return Draws(torch.zeros(*log_w.shape, 1), log_w - log_pz + log_qz_x, log_pz, log_qz_x)
+
+
+def standard_error(values: Tensor, dim: int = 0) -> Tensor:
+    """Standard error of the mean along ``dim``."""
+    return values.std(dim) / math.sqrt(values.shape[dim])
+
+
+def assert_mean(values: Tensor, expected: Tensor | float, *, errors: float = 4.0) -> None:
+    """The mean along the first axis is the expected one, within so many of its own standard errors."""
+    off = (values.mean(0) - expected).abs()
+    allowed = errors * standard_error(values)
+    assert (off <= allowed).all(), f"off by {off}, allowed {allowed}"

@@ -1,0 +1,67 @@
+"""tightbound: variational autoencoders whose bounds you can trust.
+
+Submodules load when they are first used, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from tightbound._version import __version__
+
+if TYPE_CHECKING:
+    from tightbound import (
+        bounds as bounds,
+        data as data,
+        divergences as divergences,
+        evaluate as evaluate,
+        likelihoods as likelihoods,
+        networks as networks,
+        objectives as objectives,
+        plots as plots,
+        posteriors as posteriors,
+        priors as priors,
+        schedules as schedules,
+    )
+    from tightbound.draws import Draws as Draws
+    from tightbound.model import VAE as VAE
+    from tightbound.run import Run as Run, open_run as open_run
+    from tightbound.settings import Training as Training
+    from tightbound.train import fit as fit
+
+_MODULES = (
+    "bounds",
+    "data",
+    "divergences",
+    "evaluate",
+    "likelihoods",
+    "networks",
+    "objectives",
+    "plots",
+    "posteriors",
+    "priors",
+    "schedules",
+)
+_NAMES = {
+    "VAE": "tightbound.model",
+    "Draws": "tightbound.draws",
+    "Run": "tightbound.run",
+    "Training": "tightbound.settings",
+    "fit": "tightbound.train",
+    "open_run": "tightbound.run",
+}
+
+__all__ = ["__version__", *_MODULES, *_NAMES]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"tightbound.{name}")
+    if name in _NAMES:
+        return getattr(importlib.import_module(_NAMES[name]), name)
+    raise AttributeError(f"module 'tightbound' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,79 @@
+"""Conditional distributions: modules whose ``forward(context)`` is a distribution."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+from torch.func import functional_call
+
+
+class Conditional(nn.Module, ABC):
+    """A distribution given a context: the one interface of priors, posteriors and likelihoods.
+
+    A subclass writes :meth:`forward`; ``event_shape`` of what it returns must be the shape of one observation or one
+    latent, so that ``log_prob`` sums over it.
+    """
+
+    @abstractmethod
+    def forward(self, context: Tensor | None = None) -> Distribution:
+        """The distribution given ``context`` (None for a prior)."""
+
+    def log_prob(self, value: Tensor, context: Tensor | None = None, *, frozen: bool = False) -> Tensor:
+        r"""Log-density of ``value`` given ``context``, in nats.
+
+        Args:
+            value: shape (\*batch, \*event).
+            context: what the distribution is conditioned on.
+            frozen: whether parameters are held constant, so that a gradient flows through ``value`` and ``context``
+                only (Roeder, Wu, Duvenaud 2017, https://arxiv.org/abs/1703.09194).
+
+        Returns:
+            Log-densities, shape (\*batch).
+        """
+        if not frozen:
+            return self(context).log_prob(value)
+        # The whole of log_prob runs with the constants in place: a flow reads its parameters only there.
+        constants = {f"conditional.{name}": p.detach() for name, p in self.named_parameters()}
+        return functional_call(_LogProb(self), constants, (value, context))
+
+
+class _LogProb(nn.Module):
+    def __init__(self, conditional: Conditional) -> None:
+        super().__init__()
+        self.conditional = conditional
+
+    def forward(self, value: Tensor, context: Tensor | None) -> Tensor:
+        return self.conditional(context).log_prob(value)
+
+
+class Networked(Conditional, ABC):
+    """A conditional whose parameters are a network's output.
+
+    Args:
+        network: any module from context to the parameters of the distribution.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def outputs(self, context: Tensor) -> Tensor:
+        """The network's output in at least single precision: a network may run in half, a log-density never does."""
+        out = self.network(context)
+        return out.float() if out.dtype in (torch.bfloat16, torch.float16) else out
+
+
+@contextmanager
+def unvalidated() -> Iterator[None]:
+    """Switch off argument checks of ``torch.distributions`` while data known to be good goes through, then restore them."""
+    before = Distribution._validate_args
+    Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        Distribution.set_default_validate_args(before)

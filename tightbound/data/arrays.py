@@ -1,0 +1,141 @@
+"""Arrays: NumPy's files, and arrays and tensors made in Python.
+
+How an array becomes observations:
+
+- The first axis counts observations. Four axes whose last is 1 or 3 and whose second is neither are images with
+  their channels last, and are turned to (N, C, H, W). Three axes of 8-bit or Boolean values are grey images, and
+  become (N, 1, H, W). Every other shape stays: a float array (N, H, W) may as well be a set of time series.
+- 8-bit unsigned values are pixels whose 255 means 1, unless none is above 1. Other values are taken as they are.
+
+Whoever means something else says so with :class:`Observations`, which is always left alone.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tightbound.data.inspection import all_below
+from tightbound.data.labels import encode
+from tightbound.data.observations import Observations
+from tightbound.data.splits import Data
+
+_KEYS = "x_train (with x_test, y_train, y_test), x (with y), or a single array"
+
+
+def read_npy(path: Path) -> Observations:
+    """A ``.npy`` file, left on disk: its values are read when they are asked for.
+
+    Raises:
+        TypeError: for anything but real numbers.
+        ValueError: for a file that NumPy cannot map, Python objects among them.
+    """
+    try:
+        # Not mode "c": a private copy-on-write map larger than memory may be refused by the operating system.
+        mapped = np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:  # a damaged header can break the parser in any way
+        raise _unreadable(path, error) from error
+    return from_array(mapped, name=str(path))
+
+
+def read_npz(path: Path) -> Observations | Data:
+    """A ``.npz`` file with ``x_train`` (and ``x_test``, ``y_train``, ``y_test``), ``x`` (and ``y``) or one array.
+
+    The keys may be in upper case as well; further arrays beside these are not looked at.
+
+    Returns:
+        Data if there is a test set, Observations otherwise.
+
+    Raises:
+        TypeError: for anything but real numbers.
+        ValueError: for a file that NumPy cannot read, Python objects among them, and where it is not clear which
+            array is meant.
+    """
+    try:
+        file = np.load(path, allow_pickle=False)
+    except Exception as error:  # a damaged archive can break the parser in any way
+        raise _unreadable(path, error) from error
+    if isinstance(file, np.ndarray):
+        raise _unreadable(path, "a .npy file by another name")
+    with file:
+        roles = _roles(file.files, path)
+        try:
+            arrays = {role: file[key] for role, key in roles.items()}
+        except Exception as error:
+            raise _unreadable(path, error) from error
+    labels, names = encode([arrays.get("y_train"), arrays.get("y_test")], str(path))
+    train = from_array(arrays["x_train"], labels=labels[0], name=f"{path}[{roles['x_train']}]")
+    train = train.replace(label_names=names)
+    if "x_test" not in arrays:
+        return train
+    test = from_array(arrays["x_test"], labels=labels[1], name=f"{path}[{roles['x_test']}]")
+    test = test.replace(label_names=names)
+    if train.stored.dtype == test.stored.dtype:  # a test set of black images does not make pixels binary
+        scale = max(train.scale, test.scale)
+        train, test = train.replace(scale=scale), test.replace(scale=scale)
+    return Data(str(path), train=train, test=test)
+
+
+def from_array(value: object, *, labels: object = None, name: str = "array") -> Observations:
+    """An array, a tensor, or anything else that NumPy can view as an array; nothing is copied that need not be.
+
+    Raises:
+        TypeError: for anything but real numbers.
+        ValueError: for an empty array or one without an axis of observations, and for labels that do not fit.
+
+    Example:
+        >>> images = np.full((10, 32, 24, 3), 255, dtype=np.uint8)
+        >>> from_array(images).shape, from_array(images).scale
+        (torch.Size([3, 32, 24]), 255.0)
+    """
+    codes, names = encode([labels], name)
+    observations = Observations(_channels_first(_tensor(value, name)), labels=codes[0], label_names=names, name=name)
+    pixels = observations.stored.dtype == torch.uint8 and not all_below(observations.stored, 2)
+    return observations.replace(scale=255.0) if pixels else observations
+
+
+def _tensor(value: object, name: str) -> Tensor:
+    if isinstance(value, Tensor):
+        return value.detach()
+    array = np.asanyarray(value)
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        raise TypeError(f"Expected an array of real numbers; got dtype {array.dtype} in {name}. Convert it first.")
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    if any(stride < 0 for stride in array.strides):
+        array = np.ascontiguousarray(array)
+    with warnings.catch_warnings():  # a file mapped for reading is not writable, and nobody here writes to it
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
+        return torch.from_numpy(array)
+
+
+def _channels_first(stored: Tensor) -> Tensor:
+    if stored.ndim == 4 and stored.shape[3] in (1, 3) and stored.shape[1] not in (1, 3):
+        return stored.permute(0, 3, 1, 2)
+    if stored.ndim == 3 and stored.dtype in (torch.uint8, torch.bool):
+        return stored[:, None]
+    return stored
+
+
+def _roles(keys: list[str], path: Path) -> dict[str, str]:
+    """Which of a file's keys is x_train, x_test, y_train and y_test."""
+    by_name = {key.lower(): key for key in keys}
+    wanted = [key for key in keys if key.lower() in ("x", "y", "x_train", "x_test", "y_train", "y_test")]
+    if len({key.lower() for key in wanted}) == len(wanted):
+        if "x_train" in by_name:
+            return {role: by_name[role] for role in ("x_train", "x_test", "y_train", "y_test") if role in by_name}
+        if "x" in by_name and "x_test" not in by_name:
+            return {f"{role}_train": by_name[role] for role in ("x", "y") if role in by_name}
+        if len(keys) == 1:
+            return {"x_train": keys[0]}
+    raise ValueError(f"Expected {_KEYS}; got the keys {', '.join(keys) or 'of nothing'} in {path}. Rename them.")
+
+
+def _unreadable(path: Path, reason: object) -> ValueError:
+    return ValueError(
+        f"Expected a whole {path.suffix} file of numbers; got {reason} in {path}. Write it again with "
+        f"numpy.save{'z' if path.suffix == '.npz' else ''}, as numbers and not as Python objects."
+    )

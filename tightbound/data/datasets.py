@@ -1,0 +1,61 @@
+"""Map-style data sets of torch: anything with a length and items x or (x, label)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, IterableDataset, TensorDataset
+
+from tightbound.data.arrays import from_array
+from tightbound.data.observations import Observations
+
+
+def from_dataset(dataset: Dataset[Any], *, name: str = "data set") -> Observations:
+    """Every item of a data set, looked up once and kept: a random transform is frozen where it stands.
+
+    Raises:
+        TypeError: for an iterable data set, or items that are not x or (x, label) with x an array of real numbers.
+        ValueError: for an empty data set, and for items of different shapes.
+
+    Example:
+        >>> from_dataset(TensorDataset(torch.zeros(5, 2), torch.arange(5))).labels
+        tensor([0, 1, 2, 3, 4])
+    """
+    if isinstance(dataset, TensorDataset) and 1 <= len(dataset.tensors) <= 2:
+        return from_array(dataset.tensors[0], labels=(*dataset.tensors, None)[1], name=name)
+    if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
+        raise TypeError(f"Expected a data set with a length and items by number; got {type(dataset).__name__}.")
+    if len(dataset) == 0:
+        raise ValueError(f"Expected at least one observation; got an empty {type(dataset).__name__}.")
+    first, label = _item(dataset, 0, name)
+    stored = first.new_empty((len(dataset), *first.shape))
+    labels = None if label is None else [label]
+    stored[0] = first
+    for index in range(1, len(dataset)):
+        value, label = _item(dataset, index, name)
+        if value.shape != first.shape or value.dtype != first.dtype:
+            raise ValueError(
+                f"Expected items of shape {tuple(first.shape)} and {first.dtype}, as the first one; "
+                f"got {tuple(value.shape)} and {value.dtype} at index {index} of {name}."
+            )
+        stored[index] = value
+        if labels is not None:
+            labels.append(label)
+    return from_array(stored, labels=labels, name=name)
+
+
+def _item(dataset: Dataset[Any], index: int, name: str) -> tuple[Tensor, object]:
+    item = dataset[index]
+    value, label = item if isinstance(item, tuple | list) and len(item) == 2 else (item, None)
+    if not isinstance(value, Tensor):
+        array = np.asarray(value) if hasattr(value, "__array__") or hasattr(value, "__array_interface__") else None
+        if array is None or array.dtype.kind not in "biuf":
+            raise TypeError(
+                f"Expected items x or (x, label), x an array of real numbers; got {type(item).__name__} "
+                f"at index {index} of {name}."
+            )
+        value = torch.tensor(array)
+    return value.detach(), label.tolist() if isinstance(label, Tensor | np.ndarray) else label

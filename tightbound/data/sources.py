@@ -1,0 +1,117 @@
+"""From a name, a path or an object to data."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from tightbound.data.arrays import from_array, read_npy, read_npz
+from tightbound.data.datasets import from_dataset
+from tightbound.data.digits import digits
+from tightbound.data.images import read_images
+from tightbound.data.mnist import mnist
+from tightbound.data.observations import Observations
+from tightbound.data.splits import Data, split_off
+
+_NAMES = ("digits", "mnist")
+_FILES = "a .npy or .npz file, a folder of PNG or JPEG images"
+_OBJECTS = "an array, a tensor, a map-style torch data set, a pair (x, labels), Observations"
+
+
+def names() -> tuple[str, ...]:
+    """The data sets that :func:`load` knows by name."""
+    return _NAMES
+
+
+def load(source: object, *, size: int | None = None, test_fraction: float = 0.1) -> Data:
+    """Data from whatever describes it.
+
+    A source with a test set of its own keeps it: MNIST, a ``.npz`` file with ``x_test``, a folder with ``train`` and
+    ``test``. From any other, a random tenth is held out, always the same one.
+
+    Args:
+        source: "digits", "mnist", the path of a ``.npy`` or ``.npz`` file (see :mod:`tightbound.data.arrays`) or of a
+            folder of images (see :mod:`tightbound.data.images`); an array, a tensor, a map-style torch data set, a
+            pair (x, labels), Observations; or Data, which comes back as it is.
+        size: height and width to bring images of a folder to.
+        test_fraction: how much to hold out where there is no test set.
+
+    Raises:
+        TypeError: for any other kind of source.
+        ValueError: for an unknown name or a path without anything there, and what the source itself has to complain of.
+
+    Example:
+        >>> data = load("digits")
+        >>> len(data.train), len(data.test)
+        (1617, 180)
+    """
+    if isinstance(source, str | os.PathLike):
+        found = _named(source, size)
+    else:
+        _expect_no_size(size, type(source).__name__)
+        found = source if isinstance(source, Data) else observations(source)
+    return found if isinstance(found, Data) else split_off(found, test_fraction)
+
+
+def observations(source: Any) -> Observations:
+    """Observations from an array, a tensor, a map-style torch data set or a pair (x, labels); Observations stay so.
+
+    Raises:
+        TypeError: for anything else.
+        ValueError: for empty or unfit arrays; see :mod:`tightbound.data.arrays`.
+
+    Example:
+        >>> observations([[0.5, 1.5]])
+        Traceback (most recent call last):
+        ...
+        TypeError: Expected an array, a tensor, a map-style torch data set, a pair (x, labels), Observations; got list.
+        A list of numbers: numpy.asarray(x).
+    """
+    if isinstance(source, Observations):
+        return source
+    if isinstance(source, Dataset):
+        return from_dataset(source)
+    if isinstance(source, tuple) and len(source) == 2 and _is_array(source[0]):
+        return from_array(source[0], labels=source[1])
+    if _is_array(source):
+        return from_array(source)
+    remedy = " Choose one of its splits: data.test." if isinstance(source, Data) else ""
+    remedy = " A list of numbers: numpy.asarray(x)." if isinstance(source, list) else remedy
+    raise TypeError(f"Expected {_OBJECTS}; got {type(source).__name__}.{remedy}")
+
+
+def _is_array(value: object) -> bool:
+    return isinstance(value, Tensor) or hasattr(value, "__array__")
+
+
+def _named(source: str | os.PathLike[str], size: int | None) -> Observations | Data:
+    if source in _NAMES:
+        _expect_no_size(size, source)
+        return digits() if source == "digits" else mnist()
+    path = Path(os.path.expanduser(source))
+    if not (os.fspath(source) and path.exists()):
+        raise _nothing_there(os.fspath(source))
+    if path.is_dir():
+        return read_images(path, size=size)
+    _expect_no_size(size, path)
+    if path.suffix not in (".npy", ".npz"):
+        raise ValueError(f"Expected {_FILES}; got the file {path}.")
+    return read_npy(path) if path.suffix == ".npy" else read_npz(path)
+
+
+def _expect_no_size(size: int | None, source: object) -> None:
+    if size is not None:
+        raise ValueError(f"Expected a size for folders of images only; got size={size} for {source}.")
+
+
+def _nothing_there(text: str) -> ValueError:
+    if Path(text).name != text or Path(text).suffix:
+        return ValueError(f"Expected {_FILES}; got {text}, where there is nothing (seen from {Path.cwd()}).")
+    close = difflib.get_close_matches(text.lower(), _NAMES, n=1)
+    hint = f' Did you mean "{close[0]}"?' if close else ""
+    return ValueError(f"Expected {' or '.join(_NAMES)}, or the path of {_FILES}; got {text!r}.{hint}")

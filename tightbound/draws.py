@@ -1,0 +1,48 @@
+"""Draws from a posterior with their three log-densities: what every bound, gradient and diagnostic is a function of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    r"""K draws :math:`z_k \sim q(z \mid x)` for each of B observations, with their log-densities in nats.
+
+    Args:
+        z: the draws, shape (K, B, \*latent).
+        log_px_z: :math:`\log p(x \mid z)`, shape (K, B).
+        log_pz: :math:`\log p(z)`, shape (K, B).
+        log_qz_x: :math:`\log q(z \mid x)`, shape (K, B).
+
+    Raises:
+        ValueError: if a log-density is not of shape (K, B).
+
+    Example:
+        >>> import torch
+        >>> zeros = torch.zeros(2, 3)
+        >>> Draws(z=torch.zeros(2, 3, 4), log_px_z=zeros, log_pz=zeros, log_qz_x=zeros).log_w.shape
+        torch.Size([2, 3])
+    """
+
+    z: Tensor
+    log_px_z: Tensor
+    log_pz: Tensor
+    log_qz_x: Tensor
+
+    def __post_init__(self) -> None:
+        expected = self.z.shape[:2]
+        for name, value in (("log_px_z", self.log_px_z), ("log_pz", self.log_pz), ("log_qz_x", self.log_qz_x)):
+            if value.shape != expected:
+                raise ValueError(
+                    f"Expected {name} of shape (K, B) = {tuple(expected)}, as z {tuple(self.z.shape)} has it; got "
+                    f"{tuple(value.shape)}. One log-density per draw: wrap the distribution in "
+                    "torch.distributions.Independent so that it sums over the dimensions of one observation."
+                )
+
+    @property
+    def log_w(self) -> Tensor:
+        r"""Log importance weights :math:`\log p(x \mid z) + \log p(z) - \log q(z \mid x)`, shape (K, B), in nats."""
+        return self.log_px_z + self.log_pz - self.log_qz_x

@@ -1,0 +1,97 @@
+"""The numbers of an evaluation in words: what the code carries, how tight the bound is, what to trust and to try."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+ACTIVE = 0.01  # variance of the posterior's mean from which a dimension counts as active (Burda et al. 2015)
+LOW_ESS = 10  # effective samples; the bias of log p(x) is about -1 / (2 ESS) nats: -0.05 here
+LOW_RATE = 0.1  # nats per observation; a code that pays less can say next to nothing
+LOOSE = 1.0  # nats between ELBO and log p(x) that are worth going after …
+LOOSE_SHARE = 0.05  # … and which share of the rate
+TOLERATED_SHARE = 0.05  # observations of low effective sample size that a mean over all of them stands
+
+
+def on_code(active: Tensor, rate: float, observations: int) -> str:
+    """Whether the posterior has collapsed. ``active``: boolean, shape (L,); ``rate``: nats per observation."""
+    count, total = int(active.sum()), len(active)
+    if observations == 1:
+        return "One observation cannot show which latent dimensions carry information."
+    if count == 0:
+        return _collapsed(total, rate)
+    faint = (
+        f" The rate is only {rate:.2g} nats, though: the code says next to nothing about an observation."
+        if rate < LOW_RATE
+        else ""
+    )
+    if count == total:
+        return f"{_all(total)} (the posterior's mean moves with x).{faint}"
+    off = [i for i, on in enumerate(active.tolist()) if not on]
+    return (
+        f"{count} of {total} latent dimensions carry information (the posterior's mean moves with x); {_listed(off)} "
+        f"switched off, which is normal for a model with more dimensions than its data repay.{faint}"
+    )
+
+
+def on_bound(gap: float, rate: float, *, reliable: bool) -> str:
+    """How far the ELBO lies below log p(x). ``gap``: the importance-weighted bound less the ELBO, in nats."""
+    if gap > max(LOOSE, LOOSE_SHARE * rate):
+        return (
+            f"The ELBO is loose: it lies at least {gap:.1f} nats below log p(x), because the posterior does not fit "
+            "the true one. A richer posterior (FullNormal, a larger encoder) or training with the IWAE objective can "
+            "win some of them back."
+        )
+    return f"The ELBO is tight: log p(x) lies about {max(gap, 0.0):.2g} nats above it." if reliable else ""
+
+
+def on_weights(low_ess_share: float, samples: int) -> str:
+    """Whether the importance-weighted estimate of log p(x) can be trusted."""
+    if samples < LOW_ESS:
+        return (
+            f"{samples} sample{'s'[: samples > 1]} an observation cannot tell log p(x): the NLL is an upper bound, "
+            "little better than the negative ELBO. Take samples=1000 or more."
+        )
+    if low_ess_share > TOLERATED_SHARE:
+        return (
+            f"For {low_ess_share:.0%} of the observations fewer than {LOW_ESS} of {samples} samples count (effective "
+            "sample size): the NLL is likely too high, by more than "
+            f"{1 / (2 * LOW_ESS):.2g} nats for each of them. Take more samples, or fit a better posterior."
+        )
+    return ""
+
+
+def on_likelihood(*, is_likelihood: bool) -> str:
+    """A warning where the numbers are not log-likelihoods."""
+    if is_likelihood:
+        return ""
+    return (
+        "No likelihood: Bernoulli(grey=True) does not integrate to one over grey values, so these are cross-entropies, "
+        "to be compared only with others made the same way; not with results on binary data, nor with a density's."
+    )
+
+
+def _collapsed(total: int, rate: float) -> str:
+    start = f"The posterior has collapsed: none of the {total} latent dimensions"
+    if rate < LOW_RATE:
+        return (
+            f"{start} carries information, and the decoder does without the code (rate {max(rate, 0.0):.2g} nats). Try "
+            "to warm β up from 0 to 1, free bits, or a weaker decoder."
+        )
+    return (
+        f"{start} has a mean that moves with x, yet the rate is {rate:.2g} nats: the posterior differs from the prior "
+        "in much the same way for all observations, which costs nats and tells little. Longer training or a learned "
+        "prior can remove that cost; a warm-up of β or free bits can bring the code to life."
+    )
+
+
+def _all(total: int) -> str:
+    return (
+        "The one latent dimension carries information"
+        if total == 1
+        else f"All {total} latent dimensions carry information"
+    )
+
+
+def _listed(indices: list[int]) -> str:
+    shown = ", ".join(map(str, indices[:10])) + (", …" if len(indices) > 10 else "")
+    return f"dimension {shown} (from 0) is" if len(indices) == 1 else f"dimensions {shown} (from 0) are"

@@ -1,0 +1,248 @@
+"""Networks: plain modules, tensor to tensor, built for any shape of observation. Leading axes pass through."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+    "elu": nn.ELU,
+    "softplus": nn.Softplus,
+}
+
+
+def activation(name: str) -> nn.Module:
+    """The activation of that name.
+
+    Raises:
+        ValueError: for an unknown name.
+
+    Example:
+        >>> activation("relu")
+        ReLU()
+    """
+    if name not in ACTIVATIONS:
+        close = difflib.get_close_matches(name, ACTIVATIONS, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"Expected an activation among {', '.join(ACTIVATIONS)}; got {name!r}.{hint}")
+    return ACTIVATIONS[name]()
+
+
+class MLP(nn.Module):
+    r"""Fully connected layers from any shape to any shape.
+
+    Args:
+        inputs: shape of one input; its axes are flattened.
+        outputs: shape of one output.
+        hidden: widths of the hidden layers; empty for a linear map.
+        act: name of the activation.
+
+    Example:
+        >>> MLP((1, 28, 28), (40,), hidden=(400,))(torch.zeros(3, 1, 28, 28)).shape
+        torch.Size([3, 40])
+    """
+
+    def __init__(
+        self, inputs: Sequence[int], outputs: Sequence[int], *, hidden: Sequence[int] = (400,), act: str = "relu"
+    ) -> None:
+        super().__init__()
+        self.inputs, self.outputs = torch.Size(inputs), torch.Size(outputs)
+        widths = [self.inputs.numel(), *hidden]
+        layers: list[nn.Module] = []
+        for before, after in zip(widths, widths[1:], strict=False):
+            layers += [nn.Linear(before, after), activation(act)]
+        self.layers = nn.Sequential(*layers)
+        self.last = nn.Linear(widths[-1], self.outputs.numel())
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.last(self.layers(_flattened(x, self.inputs)))
+        return out if len(self.outputs) == 1 else out.unflatten(-1, self.outputs)
+
+
+def _flattened(x: Tensor, shape: torch.Size) -> Tensor:
+    if x.shape[x.ndim - len(shape) :] != shape:
+        raise ValueError(f"Expected input of shape (..., {', '.join(map(str, shape))}); got {tuple(x.shape)}.")
+    return x.flatten(-len(shape)) if len(shape) > 1 else x
+
+
+def _sizes(height: int, width: int) -> list[tuple[int, int]]:
+    """Image sizes from the input down to about 4 pixels on the shorter side, each half the one before, rounded up."""
+    sizes = [(height, width)]
+    while min(sizes[-1]) > 5 and len(sizes) < 6:
+        sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))
+    return sizes
+
+
+def _widths(stages: int, base: int) -> list[int]:
+    return [min(base * 2**i, 8 * base) for i in range(stages)]
+
+
+class Residual(nn.Module):
+    r"""x + f(x), f two 3×3 convolutions whose last starts at zero: deep nets begin as the identity.
+
+    References:
+        He et al. (2015), https://arxiv.org/abs/1512.03385; Zhang, Dauphin, Ma: Fixup (2019),
+        https://arxiv.org/abs/1901.09321.
+    """
+
+    def __init__(self, channels: int, *, act: str) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            activation(act),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            activation(act),
+            nn.Conv2d(channels, channels, 3, padding=1),
+        )
+        nn.init.zeros_(self.body[-1].weight)  # type: ignore[arg-type]
+        nn.init.zeros_(self.body[-1].bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+class ConvEncoder(nn.Module):
+    r"""Strided convolutions from an image of any size to a vector.
+
+    Args:
+        shape: (channels, height, width), any numbers.
+        outputs: length of the vector.
+        base: channels of the first stage; doubled at each stage, up to eight times.
+        blocks: residual blocks a stage; 0 gives a plain convolutional net, 1 or more a ResNet.
+        act: name of the activation.
+
+    Raises:
+        ValueError: for a shape that is not (channels, height, width).
+
+    Example:
+        >>> ConvEncoder((3, 37, 53), 20)(torch.zeros(2, 3, 37, 53)).shape
+        torch.Size([2, 20])
+    """
+
+    def __init__(
+        self, shape: Sequence[int], outputs: int, *, base: int = 32, blocks: int = 0, act: str = "relu"
+    ) -> None:
+        super().__init__()
+        channels, height, width = self.shape = _image(shape)
+        sizes = _sizes(height, width)
+        widths = _widths(max(len(sizes) - 1, 1), base)
+        layers: list[nn.Module] = []
+        for i, (before, after) in enumerate(zip([channels, *widths], widths, strict=False)):
+            layers.append(nn.Conv2d(before, after, 3, stride=2 if i < len(sizes) - 1 else 1, padding=1))
+            layers += [Residual(after, act=act) for _ in range(blocks)]
+            layers.append(activation(act))
+        self.layers = nn.Sequential(*layers)
+        self.last = nn.Linear(widths[-1] * math.prod(sizes[-1]), outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        lead = _flattened(x, self.shape).shape[:-1]
+        return self.last(self.layers(x.reshape(-1, *self.shape)).flatten(1)).unflatten(0, lead)
+
+
+class ConvDecoder(nn.Module):
+    r"""From a vector to one or several images of any size: convolutions whose channels unfold into pixels.
+
+    References:
+        Shi et al.: sub-pixel convolution (2016), https://arxiv.org/abs/1609.05158.
+
+    Args:
+        inputs: length of the vector.
+        outputs: (channels, height, width), or (parameters, channels, height, width).
+        base: channels of the last stage before the image.
+        blocks: residual blocks a stage; 0 gives a plain convolutional net, 1 or more a ResNet.
+        act: name of the activation.
+
+    Raises:
+        ValueError: for outputs of another form.
+
+    Example:
+        >>> ConvDecoder(20, (3, 37, 53))(torch.zeros(5, 2, 20)).shape
+        torch.Size([5, 2, 3, 37, 53])
+    """
+
+    def __init__(
+        self, inputs: int, outputs: Sequence[int], *, base: int = 32, blocks: int = 0, act: str = "relu"
+    ) -> None:
+        super().__init__()
+        self.outputs = torch.Size(outputs)
+        _image(outputs[-3:])
+        planes = math.prod(outputs[:-2])
+        self.sizes = _sizes(*outputs[-2:])[::-1]
+        widths = _widths(max(len(self.sizes) - 1, 1), base)[::-1]
+        self.first = nn.Linear(inputs, widths[0] * math.prod(self.sizes[0]))
+        self.act = activation(act)
+        self.stages = nn.ModuleList()
+        for before, after in zip(widths, [*widths[1:], widths[-1]], strict=True):
+            residuals = [Residual(before, act=act) for _ in range(blocks)]
+            grow = 4 if len(self.sizes) > 1 else 1
+            self.stages.append(nn.Sequential(*residuals, nn.Conv2d(before, grow * after, 3, padding=1)))
+        self.last = nn.Conv2d(widths[-1], planes, 3, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        lead = z.shape[:-1]
+        h = self.act(self.first(z.reshape(-1, z.shape[-1])))
+        h = h.unflatten(1, (-1, *self.sizes[0]))
+        for stage, size in zip(self.stages, self.sizes[1:] or self.sizes, strict=True):
+            h = stage(h)
+            if len(self.sizes) > 1:
+                h = F.pixel_shuffle(h, 2)[..., : size[0], : size[1]]
+            h = self.act(h)
+        return self.last(h).reshape(*lead, *self.outputs)
+
+
+def _image(shape: Sequence[int]) -> torch.Size:
+    if len(shape) != 3 or min(shape) < 1:
+        raise ValueError(
+            f"Expected images of shape (channels, height, width); got {tuple(shape)}. "
+            'For other data use network="mlp".'
+        )
+    return torch.Size(shape)
+
+
+class Standardized(nn.Module):
+    """A network behind (x − mean) / deviation, constants that belong to the model and are saved with it.
+
+    Args:
+        network: what sees the standardised input.
+        mean: broadcastable with one observation.
+        deviation: likewise; zeros (constant elements) count as 1.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, network: nn.Module, mean: Tensor, deviation: Tensor) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", mean.to(torch.get_default_dtype()))
+        self.register_buffer("deviation", torch.where(deviation > 0, deviation, 1).to(torch.get_default_dtype()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network((x - self.mean) / self.deviation)
+
+
+def xavier_(network: nn.Module) -> nn.Module:
+    """Glorot's uniform weights and zero biases in every linear and convolutional layer (Glorot & Bengio 2010)."""
+    for module in network.modules():
+        if isinstance(module, (nn.Linear, nn.Conv2d)) and bool(module.weight.any()):  # zeroed residuals stay zero
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return network
+
+
+@torch.no_grad()
+def start_at(network: MLP | ConvDecoder, output: Tensor) -> None:
+    """Set the last bias so that the network's first outputs are about ``output`` (for images: its mean by channel)."""
+    if isinstance(network, MLP):
+        network.last.bias.copy_(output.reshape(-1))
+    elif network.last.bias is not None:
+        network.last.bias.copy_(output.reshape(network.last.out_channels, -1).mean(1))

@@ -1,0 +1,34 @@
+"""Figures from data: every function takes numbers or a model and returns a matplotlib ``Figure``; nothing is global.
+
+Figures never enter pyplot, so no window opens and none has to be closed. :func:`save` and :func:`to_data_uri` make
+PNGs that are equal byte for byte for equal figures; :func:`alt_text` says what a figure shows.
+"""
+
+from tightbound.plots.codes import kl_per_dimension, latent_map
+from tightbound.plots.curves import training_curves
+from tightbound.plots.evidence import bound_by_samples, effective_sample_size
+from tightbound.plots.latents import interpolation, latent_traversal, manifold
+from tightbound.plots.output import save, to_data_uri, to_png
+from tightbound.plots.pictures import alt_text, data_grid, images, reconstructions, samples
+from tightbound.plots.tradeoff import beta_tradeoff, rate_distortion
+
+__all__ = [
+    "alt_text",
+    "beta_tradeoff",
+    "bound_by_samples",
+    "data_grid",
+    "effective_sample_size",
+    "images",
+    "interpolation",
+    "kl_per_dimension",
+    "latent_map",
+    "latent_traversal",
+    "manifold",
+    "rate_distortion",
+    "reconstructions",
+    "samples",
+    "save",
+    "to_data_uri",
+    "to_png",
+    "training_curves",
+]

@@ -1,0 +1,192 @@
+"""What the latent's elements do to what is decoded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from tightbound.model import VAE
+from tightbound.plots._cells import Limits, sheet
+from tightbound.plots._decoding import decoded, evaluating, prior_moments
+from tightbound.plots._style import (
+    BLUE,
+    GREY,
+    INK,
+    Array,
+    as_array,
+    describe,
+    number,
+    styled,
+    z_name,
+)
+
+DEAD = 0.01  # nats: a dimension with less says nothing about x
+ROWS = 12
+
+
+@styled
+def latent_traversal(
+    model: VAE,
+    x0: Array | None = None,
+    *,
+    dimensions: int | Sequence[int] | None = None,
+    kl: Array | None = None,
+    span: float = 3.0,
+    steps: int = 9,
+    dead_below: float = DEAD,
+    limits: Limits | None = None,
+) -> Figure:
+    r"""Decodings as one latent element moves and the others stay; a row an element, the most informative first.
+
+    Args:
+        model: latents of shape (L,).
+        x0: one observation, shape (\*shape), whose embedding the others stay at; the prior's mean without it.
+        dimensions: which elements, or how many of the most informative ones; by default at most 12.
+        kl: nats each element carries, shape (L,): orders and labels the rows. Without it, order is by index.
+        span: how far to go from the prior's mean, in its standard deviations.
+        steps: pictures a row.
+        dead_below: an element with fewer nats is greyed out.
+        limits: as for :func:`~tightbound.plots.images`.
+
+    Raises:
+        ValueError: for elements the latent does not have, ``kl`` of another length, fewer than 2 steps, or a span
+            that is not positive.
+
+    Example:
+        >>> import tightbound as tb
+        >>> from torch import nn
+        >>> model = tb.VAE(
+        ...     prior=tb.priors.StandardNormal(2),
+        ...     posterior=tb.posteriors.DiagonalNormal(nn.Linear(5, 4)),
+        ...     likelihood=tb.likelihoods.Gaussian(nn.Linear(2, 5)),
+        ... )
+        >>> tb.plots.alt_text(latent_traversal(model, kl=torch.tensor([0.0, 2.0])))
+        'Decodings along 2 of 2 latent dimensions, from −3 to 3 prior standard deviations: z₁ 2.0 nats, z₀ 0.00 nats, dead.'
+    """
+    if steps < 2 or not span > 0:
+        raise ValueError(f"Expected steps >= 2 and span > 0; got steps={steps}, span={span}.")
+    mean, deviation = prior_moments(model)
+    nats = None if kl is None else _nats(kl, len(mean))
+    order = _chosen(dimensions, nats, len(mean))
+    at = torch.linspace(-span, span, steps, dtype=mean.dtype, device=mean.device)
+    z = (mean if x0 is None else _embedded(model, _one(x0))[0]).repeat(len(order), steps, 1)
+    for row, j in enumerate(order):
+        z[row, :, j] = mean[j] + at * deviation[j]
+    made = sheet(decoded(model, z.flatten(0, 1)), steps, limits=limits)
+    dead = [nats is not None and nats[j] < dead_below for j in order]
+    words = [_row_label(j, nats, dead=gone) for j, gone in zip(order, dead, strict=True)]
+    made.label_rows(words, [GREY if gone else INK for gone in dead])
+    made.label_columns([f"{float(v):.2g}".replace("-", "−") for v in at])
+    made.axes.set_xlabel("latent value, in standard deviations of the prior")
+    made.axes.xaxis.set_label_position("top")
+    for row in np.flatnonzero(dead):
+        made.fade(int(row))
+    where = f"Decodings along {len(order)} of {len(mean)} latent dimensions, from −{span:g} to {span:g}"
+    return describe(made.figure, f"{where} prior standard deviations: {', '.join(words)}.")
+
+
+def _one(x0: Array) -> Tensor:
+    return torch.as_tensor(x0)[None]
+
+
+def _embedded(model: VAE, x: Array) -> Tensor:
+    zero = prior_moments(model)[0]
+    with evaluating(model):
+        return model.embed(torch.as_tensor(x).to(zero))
+
+
+def _nats(kl: Array, length: int) -> np.ndarray:
+    nats = as_array(kl, "nats per dimension")
+    if nats.shape != (length,):
+        raise ValueError(
+            f"Expected kl of shape ({length},), the mean nats of each latent dimension; got {nats.shape}. "
+            "Average over observations first: kl.mean(0)."
+        )
+    return nats
+
+
+def _chosen(dimensions: int | Sequence[int] | None, nats: np.ndarray | None, length: int) -> list[int]:
+    if dimensions is None or isinstance(dimensions, int):
+        candidates, count = list(range(length)), ROWS if dimensions is None else dimensions
+    else:
+        candidates, count = [int(j) for j in dimensions], length
+    if count < 1 or not candidates or any(not 0 <= j < length for j in candidates):
+        raise ValueError(f"Expected dimensions among 0 to {length - 1}, or how many; got {dimensions}.")
+    if nats is not None:
+        candidates.sort(key=lambda j: -nats[j])
+    return candidates[:count]
+
+
+def _row_label(index: int, nats: np.ndarray | None, *, dead: bool) -> str:
+    if nats is None:
+        return z_name(index)
+    value = float(nats[index])
+    return f"{z_name(index)}  {number(value, 1 if value >= 0.1 else 2)} nats" + (", dead" if dead else "")
+
+
+@styled
+def interpolation(model: VAE, a: Array, b: Array, steps: int = 9, *, limits: Limits | None = None) -> Figure:
+    r"""Decodings along the straight line between the embeddings of two observations, a row a pair.
+
+    Args:
+        model: latents of shape (L,).
+        a: where the rows start, shape (N, \*shape); drawn themselves at the left, framed.
+        b: where they end, the same shape; drawn at the right.
+        steps: decodings a row, the embeddings of both ends among them.
+        limits: as for :func:`~tightbound.plots.images`.
+
+    Raises:
+        ValueError: for different shapes, or fewer than 2 steps.
+    """
+    if a.shape != b.shape:
+        raise ValueError(f"Expected a and b of one shape (N, ...); got {tuple(a.shape)} and {tuple(b.shape)}.")
+    if steps < 2:
+        raise ValueError(f"Expected steps >= 2; got {steps}.")
+    start, end = _embedded(model, a), _embedded(model, b)
+    along = torch.linspace(0, 1, steps, dtype=start.dtype, device=start.device)[:, None]
+    z = torch.lerp(start[:, None], end[:, None], along)
+    means = decoded(model, z.flatten(0, 1)).reshape(len(a), steps, *a.shape[1:])
+    everything = np.concatenate([as_array(a)[:, None], means, as_array(b)[:, None]], 1)
+    made = sheet(everything.reshape(-1, *a.shape[1:]), steps + 2, limits=limits)
+    for row in range(len(a)):
+        for col in (0, steps + 1):
+            made.frame(row * (steps + 2) + col, BLUE)
+    middle = [""] * (steps - 2)
+    made.label_columns(["original", "t = 0", *middle, "t = 1", "original"])
+    return describe(made.figure, f"{len(a)} pairs of observations, each with {steps} decodings from one to the other.")
+
+
+@styled
+def manifold(model: VAE, steps: int = 20, *, limits: Limits | None = None) -> Figure:
+    r"""Decodings over a two-dimensional latent, at equally spaced quantiles of normals with the prior's moments.
+
+    Args:
+        model: latents of shape (2,).
+        steps: decodings a side.
+        limits: as for :func:`~tightbound.plots.images`.
+
+    Raises:
+        ValueError: for a latent of another size, or fewer than 2 steps.
+    """
+    if steps < 2:
+        raise ValueError(f"Expected steps >= 2; got {steps}.")
+    mean, deviation = prior_moments(model)
+    if len(mean) != 2:
+        raise ValueError(
+            f"Expected a model with 2 latent dimensions; got {len(mean)}. For others use latent_traversal."
+        )
+    quantiles = (torch.arange(steps, dtype=mean.dtype, device=mean.device) + 0.5) / steps
+    across, up = (mean[j] + deviation[j] * math.sqrt(2) * torch.erfinv(2 * quantiles - 1) for j in (0, 1))
+    z = torch.cartesian_prod(up.flip(0), across).flip(1)
+    made = sheet(decoded(model, z), steps, limits=limits, gap=0.0)
+    shown = {0, steps // 4, steps // 2, steps - 1 - steps // 4, steps - 1}
+    made.label_columns([number(float(v)) if i in shown else "" for i, v in enumerate(across)])
+    made.label_rows([number(float(v)) if i in shown else "" for i, v in enumerate(up.flip(0))])
+    made.axes.set(xlabel=z_name(0), ylabel=z_name(1))
+    made.axes.tick_params(labelbottom=True, labeltop=False)
+    return describe(made.figure, f"Decodings at {steps} by {steps} quantiles of a two-dimensional prior.")

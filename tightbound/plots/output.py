@@ -1,0 +1,63 @@
+"""Figures as PNG: equal figures give equal bytes."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from tightbound.plots._style import styled
+
+DPI = 150
+
+
+@styled
+def to_png(figure: Figure, *, dpi: int = DPI) -> bytes:
+    """The figure as PNG, cropped to what is drawn; no date and no version of any software in it.
+
+    Raises:
+        ValueError: for a resolution that is not positive.
+    """
+    if not dpi > 0:
+        raise ValueError(f"Expected dpi > 0; got {dpi}.")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight", pad_inches=0.08, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def save(figure: Figure, path: str | Path, *, dpi: int = DPI) -> Path:
+    """Write the figure as PNG, making the folders above it.
+
+    Args:
+        figure: any matplotlib figure.
+        path: a name ending in ``.png``.
+        dpi: pixels an inch.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: for another ending, or a resolution that is not positive.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"Expected a path ending in .png; got {path}.")
+    png = to_png(figure, dpi=dpi)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(png)
+    return path
+
+
+def to_data_uri(figure: Figure, *, dpi: int = DPI) -> str:
+    """The figure as ``data:image/png;base64,…``, for a page that needs no other file.
+
+    Raises:
+        ValueError: for a resolution that is not positive.
+
+    Example:
+        >>> to_data_uri(Figure(figsize=(1, 1)))[:22]
+        'data:image/png;base64,'
+    """
+    return "data:image/png;base64," + base64.b64encode(to_png(figure, dpi=dpi)).decode("ascii")

@@ -1,0 +1,140 @@
+"""Observations and what a model makes of them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from tightbound.data.observations import Observations
+from tightbound.plots._cells import Limits, Sheet, is_lines, limits_of, sheet
+from tightbound.plots._style import BLUE, VERMILION, Array, as_array, describe, styled
+
+TITLE = 0.2  # inches
+CHOICE = 0  # the seed of what a grid shows
+
+
+@styled
+def images(
+    x: Array, *, columns: int | None = None, titles: Sequence[object] = (), limits: Limits | None = None
+) -> Figure:
+    r"""Observations in a grid: grey and colour images as such, vectors and short series as lines.
+
+    Args:
+        x: shape (N, \*shape).
+        columns: how many beside each other; about square by default.
+        titles: one above each observation, or none.
+        limits: the values that are black and white (bottom and top for lines); by default (0, 1) for data within
+            it, else the smallest and the largest value shown, which the figure then states.
+
+    Raises:
+        ValueError: for no or too many observations, or another number of titles.
+
+    Example:
+        >>> alt_text(images(torch.rand(6, 1, 8, 8)))
+        '6 observations of shape (1, 8, 8).'
+    """
+    made = _titled(as_array(x), columns, titles, limits)
+    return describe(made.figure, f"{len(x)} observations of shape {tuple(x.shape[1:])}.")
+
+
+def alt_text(figure: Figure) -> str:
+    """What a figure of this package shows, in a sentence or two: for readers who do not see it."""
+    return str(figure.get_label())
+
+
+@styled
+def data_grid(observations: Observations, count: int = 64) -> Figure:
+    """A random choice of observations, the same in every call, sorted by label where there are labels.
+
+    Args:
+        observations: any data; what is shown is their grey values, never a binarisation.
+        count: how many at most.
+
+    Raises:
+        ValueError: for a count below 1.
+
+    Example:
+        >>> alt_text(data_grid(Observations(torch.rand(90, 1, 8, 8), name="noise"), count=10))
+        '10 of the 90 observations in noise.'
+    """
+    if count < 1:
+        raise ValueError(f"Expected count >= 1; got {count}.")
+    total = len(observations)
+    indices = torch.tensor(sorted(random.Random(CHOICE).sample(range(total), min(count, total))))
+    labels = observations.label(indices)
+    if labels is not None:
+        order = labels.argsort(stable=True).cpu()
+        indices, labels = indices[order], labels[order]
+    names = [] if labels is None else [label_name(int(label), observations.label_names) for label in labels]
+    made = _titled(as_array(observations.grey(indices)), None, names, None)
+    return describe(made.figure, f"{len(indices)} of the {total} observations in {observations.name}.")
+
+
+def label_name(label: int, names: Sequence[str]) -> str:
+    """What a label is called: its name, or its number where it has none."""
+    return names[label] if 0 <= label < len(names) else str(label)
+
+
+@styled
+def samples(x: Array, *, columns: int | None = None, limits: Limits | None = None) -> Figure:
+    """Samples of a model in a grid, as :func:`images` draws them.
+
+    Example:
+        >>> alt_text(samples(torch.rand(6, 1, 8, 8)))
+        '6 samples from the model.'
+    """
+    made = _titled(as_array(x, "samples"), columns, (), limits)
+    return describe(made.figure, f"{len(x)} samples from the model.")
+
+
+def _titled(x: np.ndarray, columns: int | None, titles: Sequence[object], limits: Limits | None) -> Sheet:
+    if titles and len(titles) != len(x):
+        raise ValueError(f"Expected one title for each of {len(x)} observations; got {len(titles)}.")
+    made = sheet(x, columns, limits=limits, head=TITLE if titles else 0.0)
+    for index, title in enumerate(titles):
+        made.title(index, title)
+    return made
+
+
+@styled
+def reconstructions(originals: Array, reconstructed: Array, count: int = 32, *, limits: Limits | None = None) -> Figure:
+    r"""Each observation beside its reconstruction; one line over the other where observations are lines.
+
+    Args:
+        originals: shape (N, \*shape).
+        reconstructed: the same shape.
+        count: how many pairs at most, the first ones.
+        limits: as for :func:`images`, by default those of the originals.
+
+    Raises:
+        ValueError: for different shapes, or a count below 1.
+
+    Example:
+        >>> x = torch.rand(6, 1, 8, 8)
+        >>> alt_text(reconstructions(x, x.round(), 4))
+        '4 observations, each with its reconstruction to the right.'
+    """
+    if originals.shape != reconstructed.shape:
+        shapes = f"{tuple(originals.shape)} and {tuple(reconstructed.shape)}"
+        raise ValueError(f"Expected originals and reconstructions of one shape; got {shapes}.")
+    if count < 1:
+        raise ValueError(f"Expected count >= 1; got {count}.")
+    x, y = as_array(originals)[:count], as_array(reconstructed, "reconstructions")[:count]
+    if is_lines(x):
+        return describe(_overlaid(x, y, limits), f"{len(x)} observations, each with its reconstruction over it.")
+    pairs = np.stack([x, y], 1).reshape(-1, *x.shape[1:])
+    made = sheet(pairs, 2 * min(len(x), 4), limits=limits or limits_of(x))
+    made.label_columns(["original", "reconstructed"] * min(len(x), 4))
+    return describe(made.figure, f"{len(x)} observations, each with its reconstruction to the right.")
+
+
+def _overlaid(x: np.ndarray, y: np.ndarray, limits: Limits | None) -> Figure:
+    made = sheet(x, None, limits=limits, second=y)
+    keys = [Line2D([], [], color=BLUE, label="original"), Line2D([], [], color=VERMILION, label="reconstructed")]
+    made.figure.legend(handles=keys, loc="outside upper left", ncols=2)
+    return made.figure

@@ -1,0 +1,118 @@
+"""Priors p(z): distributions of the latent before anything is seen."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+import torch.distributions as td
+from torch import Tensor, nn
+
+from tightbound.conditional import Conditional
+
+
+class Prior(Conditional, ABC):
+    """p(z): a conditional without a context."""
+
+    def forward(self, context: Tensor | None = None) -> td.Distribution:
+        return self.tempered(1.0)
+
+    @abstractmethod
+    def tempered(self, temperature: float) -> td.Distribution:
+        """The prior with its standard deviations times ``temperature``: below 1, safer samples of less variety."""
+
+
+class StandardNormal(Prior):
+    r""":math:`p(z) = \mathcal{N}(0, I)`.
+
+    Args:
+        latent_dim: length of z.
+
+    Raises:
+        ValueError: for a length below 1.
+
+    Example:
+        >>> StandardNormal(2).log_prob(torch.zeros(1, 2))
+        tensor([-1.8379])
+    """
+
+    zero: Tensor
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__()
+        self.latent_dim = _checked(latent_dim)
+        self.register_buffer("zero", torch.zeros(latent_dim), persistent=False)
+
+    def tempered(self, temperature: float) -> td.Independent:
+        return td.Independent(td.Normal(self.zero, torch.full_like(self.zero, temperature)), 1)
+
+    def extra_repr(self) -> str:
+        return f"latent_dim={self.latent_dim}"
+
+
+class MixtureOfNormals(Prior):
+    r""":math:`p(z) = \sum_c \pi_c\, \mathcal{N}(z \mid \mu_c, \operatorname{diag} \sigma_c^2)`, all of it learned.
+
+    Args:
+        latent_dim: length of z.
+        components: how many normals.
+
+    Raises:
+        ValueError: for a length or a number of components below 1.
+
+    Example:
+        >>> MixtureOfNormals(2, components=3)().event_shape
+        torch.Size([2])
+    """
+
+    def __init__(self, latent_dim: int, *, components: int = 10) -> None:
+        super().__init__()
+        if components < 1:
+            raise ValueError(f"Expected at least 1 component; got {components}.")
+        self.latent_dim = _checked(latent_dim)
+        self.logits = nn.Parameter(torch.zeros(components))
+        self.mean = nn.Parameter(torch.randn(components, latent_dim))
+        self.log_scale = nn.Parameter(torch.zeros(components, latent_dim))
+
+    def tempered(self, temperature: float) -> td.MixtureSameFamily:
+        normals = td.Normal(self.mean, temperature * self.log_scale.exp())
+        return td.MixtureSameFamily(td.Categorical(logits=self.logits), td.Independent(normals, 1))
+
+
+class VampPrior(Prior):
+    r"""The aggregate of the posterior over learned pseudo-inputs: :math:`p(z) = \frac{1}{C} \sum_c q(z \mid u_c)`.
+
+    References:
+        Tomczak, Welling: VAE with a VampPrior (2017), https://arxiv.org/abs/1705.07120.
+
+    Args:
+        posterior: the model's own posterior, a ``DiagonalNormal``; shared, so its parameters stay the posterior's.
+        pseudo_inputs: where the pseudo-inputs start, shape (C, \*shape): rows of the training data serve well.
+
+    Raises:
+        TypeError: when used, if the posterior is not factorised.
+
+    Example:
+        >>> from tightbound.posteriors import DiagonalNormal
+        >>> VampPrior(DiagonalNormal(nn.Linear(5, 4)), torch.zeros(7, 5))().event_shape
+        torch.Size([2])
+    """
+
+    def __init__(self, posterior: Conditional, pseudo_inputs: Tensor) -> None:
+        super().__init__()
+        self._posterior = (posterior,)  # in a tuple, out of this module's own parameters: the VAE holds it already
+        self.pseudo_inputs = nn.Parameter(pseudo_inputs.detach().clone())
+
+    def tempered(self, temperature: float) -> td.MixtureSameFamily:
+        q = self._posterior[0](self.pseudo_inputs)
+        if not (isinstance(q, td.Independent) and isinstance(q.base_dist, td.Normal)):
+            raise TypeError(f"Expected a DiagonalNormal posterior under a VampPrior; got {type(q).__name__}.")
+        normals = td.Normal(q.base_dist.loc, temperature * q.base_dist.scale)
+        uniform = td.Categorical(logits=q.mean.new_zeros(len(self.pseudo_inputs)))
+        return td.MixtureSameFamily(uniform, td.Independent(normals, 1))
+
+
+def _checked(latent_dim: int) -> int:
+    if latent_dim < 1:
+        raise ValueError(f"Expected a latent of at least 1 dimension; got latent_dim={latent_dim}.")
+    return latent_dim

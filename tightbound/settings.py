@@ -1,0 +1,80 @@
+"""How a model is trained, as a frozen value. No torch here: recipes and the command line read it."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """Settings of one training.
+
+    Attributes:
+        epochs: Passes over the training set.
+        batch_size: Observations in one step.
+        learning_rate: Adam's highest learning rate.
+        schedule: "cosine" falls to zero at the end, "constant" stays.
+        warmup_steps: Steps over which the learning rate rises from zero.
+        betas: Adam's two decay rates.
+        clip: Largest norm of the gradient; none where it is 0.
+        ema: Decay a step of averaged weights, used for validation and kept at the end; none where it is 0.
+        validation: What is held out of the training set: a share below 1, or a number of observations.
+        patience: Epochs without a better validation loss before stopping early; never where it is 0.
+        precision: "float32", "bfloat16", or "auto": bfloat16 where the processor multiplies it natively.
+        device: "cpu", "cuda", "mps", or "auto": the fastest at hand.
+        log_every: Steps between two lines of training metrics; finiteness is checked then as well.
+        checkpoint_seconds: Seconds between checkpoints; one is written at the end of training in any case.
+    """
+
+    epochs: float = 20
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup_steps: int = 0
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip: float = 0.0
+    ema: float = 0.0
+    validation: float = 0.1
+    patience: int = 0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    device: str = "auto"
+    log_every: int = 50
+    checkpoint_seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        for name, least in (("batch_size", 1), ("log_every", 1), ("warmup_steps", 0), ("patience", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"Expected {name} >= {least}; got {getattr(self, name)}.")
+        for name in ("epochs", "learning_rate"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"Expected {name} > 0; got {getattr(self, name)}.")
+        for name in ("clip", "validation", "checkpoint_seconds"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"Expected {name} >= 0; got {getattr(self, name)}.")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"Expected ema in [0, 1); got {self.ema}. 0.999 averages over about 1000 steps.")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"Expected two betas in [0, 1); got {self.betas}.")
+        for name, choices in (("schedule", ("cosine", "constant")), ("precision", ("auto", "float32", "bfloat16"))):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"Expected {name} among {', '.join(choices)}; got {getattr(self, name)!r}.")
+
+    def updated(self, changes: dict[str, Any]) -> Training:
+        """A copy with some settings changed.
+
+        Raises:
+            TypeError: for a setting that does not exist.
+
+        Example:
+            >>> Training().updated({"epochs": 3}).epochs
+            3
+        """
+        known = [field.name for field in fields(self)]
+        for name in changes:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f" Did you mean {close[0]!r}?" if close else ""
+                raise TypeError(f"Expected a training setting among {', '.join(known)}; got {name!r}.{hint}")
+        return replace(self, **changes)
