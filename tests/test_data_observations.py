@@ -199,7 +199,7 @@ def test_a_fraction_outside_the_unit_interval_is_refused(fraction):
 
 
 def test_one_observation_cannot_be_split():
-    with pytest.raises(ValueError, match="Expected at least two observations, .* got 1 in array"):
+    with pytest.raises(ValueError, match=r"Expected at least two observations, .* got 1 in array"):
         load(torch.zeros(1, 1))
 
 
@@ -222,7 +222,7 @@ def test_binarised_data_is_binarised_in_both_parts():
 def test_values_that_are_no_probabilities_cannot_be_binarised(bad):
     fine = Observations(torch.rand(5, 2))
     wrong = Observations(torch.tensor([[0.5, bad]]), name="faces.npy")
-    with pytest.raises(ValueError, match="Expected values between 0 and 1 to binarise; got .* in faces.npy"):
+    with pytest.raises(ValueError, match=r"Expected values between 0 and 1 to binarise; got .* in faces\.npy"):
         Data("faces", train=fine, test=wrong).binarised()
 
 
@@ -276,7 +276,7 @@ def test_an_unknown_name_is_answered_with_a_guess():
 
 def test_a_missing_path_is_called_missing(tmp_path):
     for missing in (tmp_path / "faces", "faces.npy", "./faces"):
-        with pytest.raises(ValueError, match="faces.*where there is nothing"):
+        with pytest.raises(ValueError, match=r"faces.*where there is nothing"):
             load(missing, size=8)
 
 

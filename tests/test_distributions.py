@@ -185,7 +185,9 @@ def test_negative_binomial_gradient_is_finite_and_continuous_over_dispersions() 
     r, m = log_dispersion.detach().exp(), math.e
     torch.testing.assert_close(by_mean, (4 - m) * r / (r + m))
     digamma = sum(1 / (r + i) for i in range(4))  # ψ(r + 4) − ψ(r)
-    torch.testing.assert_close(by_dispersion, r * (digamma - torch.log1p(m / r) + (m - 4) / (r + m)), atol=1e-7, rtol=1e-6)
+    torch.testing.assert_close(
+        by_dispersion, r * (digamma - torch.log1p(m / r) + (m - 4) / (r + m)), atol=1e-7, rtol=1e-6
+    )
 
 
 def test_negative_binomial_samples_have_its_mean_and_variance() -> None:

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from tightbound import recipe as recipes
 from tightbound._version import __version__
 from tightbound.build import Built, Config, build, build_model, build_objective, prepared
 from tightbound.data import Data, inspect, load
-from tightbound.files import write_json, write_text
+from tightbound.evaluate import Evidence
+from tightbound.files import write_atomically, write_json, write_text
 from tightbound.model import VAE
 from tightbound.recipe import Recipe
 from tightbound.train import Fit, fit
@@ -27,6 +30,7 @@ RECIPE = "recipe.toml"
 CONFIG = "config.json"
 ENVIRONMENT = "environment.json"
 EVALUATION = "evaluation.json"
+PER_OBSERVATION = "per-observation.safetensors"
 REPORT = "report.html"
 FIGURES = "figures"
 FORMAT = 1
@@ -79,6 +83,16 @@ class Run:
         """What ``evaluation.json`` holds, or None where the run was not evaluated yet."""
         return _json(self.path / EVALUATION) if (self.path / EVALUATION).is_file() else None
 
+    def save_evaluation(self, found: Evidence) -> None:
+        """Keep an evaluation: its numbers as JSON, its per-observation values beside them."""
+        write_atomically(self.path / PER_OBSERVATION, lambda path: save_file(found.per_observation, path))
+        write_json(self.path / EVALUATION, found.to_json())
+
+    def per_observation(self) -> dict[str, Tensor]:
+        """The evaluation's values for each test observation; empty where it was not evaluated yet."""
+        path = self.path / PER_OBSERVATION
+        return load_file(path) if path.is_file() else {}
+
     def environment(self) -> dict[str, Any]:
         """The machine and library versions it was trained with."""
         return _json(self.path / ENVIRONMENT) if (self.path / ENVIRONMENT).is_file() else {}
@@ -93,7 +107,7 @@ def open_run(path: str | Path) -> Run:
     folder = Path(path)
     if not (folder / RECIPE).is_file():
         raise ValueError(f"Expected a run folder with a {RECIPE}; got {folder}. 'tightbound train' makes one.")
-    for name in (RECIPE, CONFIG, ENVIRONMENT, EVALUATION, WEIGHTS, METRICS, TIMING, STATE):
+    for name in (RECIPE, CONFIG, ENVIRONMENT, EVALUATION, PER_OBSERVATION, WEIGHTS, METRICS, TIMING, STATE):
         if not (folder / name).resolve().is_relative_to(folder.resolve()):
             raise ValueError(f"Expected files inside the run folder; got {folder / name}, which leads out of it.")
     recipe = recipes.from_toml((folder / RECIPE).read_text(encoding="utf-8"), origin=str(folder / RECIPE))

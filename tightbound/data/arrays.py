@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -55,18 +56,8 @@ def read_npz(path: Path) -> Observations | Data:
         ValueError: for a file that NumPy cannot read, Python objects among them, and where it is not clear which
             array is meant.
     """
-    try:
-        file = np.load(path, allow_pickle=False)
-    except Exception as error:  # a damaged archive can break the parser in any way
-        raise _unreadable(path, error) from error
-    if isinstance(file, np.ndarray):
-        raise _unreadable(path, "a .npy file by another name")
-    with file:
-        roles = _roles(file.files, path)
-        try:
-            arrays = {role: file[key] for role, key in roles.items()}
-        except Exception as error:
-            raise _unreadable(path, error) from error
+    with open(path, "rb") as file:  # opened here, for numpy.load leaves a file that it refuses open
+        roles, arrays = _read_roles(file, path)
     labels, names = encode([arrays.get("y_train"), arrays.get("y_test")], str(path))
     train = from_array(arrays["x_train"], labels=labels[0], name=f"{path}[{roles['x_train']}]")
     train = train.replace(label_names=names)
@@ -78,6 +69,21 @@ def read_npz(path: Path) -> Observations | Data:
         scale = max(train.scale, test.scale)
         train, test = train.replace(scale=scale), test.replace(scale=scale)
     return Data(str(path), train=train, test=test)
+
+
+def _read_roles(file: IO[bytes], path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    try:
+        archive = np.load(file, allow_pickle=False)
+    except Exception as error:  # a damaged archive can break the parser in any way
+        raise _unreadable(path, error) from error
+    if isinstance(archive, np.ndarray):
+        raise _unreadable(path, "a .npy file by another name")
+    with archive:
+        roles = _roles(archive.files, path)
+        try:
+            return roles, {role: archive[key] for role, key in roles.items()}
+        except Exception as error:
+            raise _unreadable(path, error) from error
 
 
 def from_array(value: object, *, labels: object = None, name: str = "array") -> Observations:

@@ -33,6 +33,8 @@ class Evidence:
         low_ess_share: share of observations where it is below 10, so that the bias of log p(x), about −1/(2 ESS),
             passes 0.05 nats.
         reliable: whether that share is small enough (5 %) for ``nll`` to be called an estimate rather than a bound.
+            Necessary, not sufficient: a posterior much narrower than the true one has even weights until a rare draw
+            comes. A bound that still rises from one K to the next tells as well.
         kl_per_dimension: mean KL of each latent dimension, (L,); None where the pair has no such closed form.
         mean_variance: variance over the data of the posterior's mean, (L,).
         observations: N.

@@ -32,7 +32,7 @@ def score(model: VAE, x: Tensor, q: Distribution, samples: int, *, budget: int) 
     """
     scored: list[Tensor] = []
     for count in _parts(samples, max(1, DRAWN // len(x))):
-        z = q.sample(torch.Size([count]))
+        z = (q.rsample if q.has_rsample else q.sample)(torch.Size([count]))
         if not scored:
             _require_support(model, x, z[:1])
         with unvalidated():

@@ -216,7 +216,7 @@ def _draw_lines(made: Sheet, lines: np.ndarray, limits: Limits | None, second: n
                 at = (values - low[series]) / (high[series] - low[series])
                 y = top + made.height * (0.94 - 0.88 * np.clip(at, -0.05, 1.05))
                 colour = BLUE if second is not None and several is lines else colours[series % len(colours)]
-                made.axes.plot(left + made.width * along, y, marker, ls="-", ms=size, lw=1.1, color=colour)
+                made.axes.plot(left + made.width * along, y, marker=marker, ms=size, lw=1.1, color=colour)
     return words
 
 

@@ -34,7 +34,7 @@ def decoded(model: VAE, z: Tensor) -> np.ndarray:
 
 
 def prior_moments(model: VAE) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each latent element under the prior, shape (L,); by draws where not in closed form.
+    """Mean and standard deviation of each latent element under the prior, shape (L,); else from draws.
 
     Raises:
         ValueError: for latents that are no vectors.

@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import matplotlib
 import numpy as np
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -24,7 +25,7 @@ PALETTE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, "#4D4D4D", "#B8A800")
 INK, GREY, PALE = "#2B2B2B", "#767676", "#C9C9C9"
 NATS = "nats per observation"
 
-STYLE: dict[str, Any] = {
+STYLE: dict[Any, Any] = {
     "text.usetex": False,
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -41,7 +42,7 @@ STYLE: dict[str, Any] = {
     "axes.grid": True,
     "axes.axisbelow": True,
     "axes.formatter.useoffset": False,
-    "axes.prop_cycle": matplotlib.cycler(color=PALETTE),
+    "axes.prop_cycle": cycler(color=PALETTE),
     "grid.color": "#EDEDED",
     "grid.linewidth": 0.8,
     "xtick.color": PALE,
@@ -96,7 +97,7 @@ def note(figure: Figure, text: str) -> None:
 
 
 def plain(text: object) -> str:
-    """Text that matplotlib takes as it stands: no mathematics between dollars, no legend entry hidden by its underscore."""
+    """Text as it stands: no mathematics between dollars, no legend entry hidden by its underscore."""
     escaped = str(text).replace("$", r"\$")
     return " " + escaped if escaped.startswith("_") else escaped
 

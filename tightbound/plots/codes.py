@@ -134,7 +134,9 @@ def _scatter(figure: Figure, panel: Axes, points: np.ndarray, kinds: np.ndarray 
     found = np.zeros(1, np.int64) if kinds is None else np.unique(kinds)
     colours = np.array(_colours(len(found)))
     which = np.zeros(len(points), np.int64) if kinds is None else np.searchsorted(found, kinds)
-    panel.scatter(*points[order].T, s=size, c=colours[which[order]], alpha=alpha, linewidths=0, zorder=2)
+    panel.scatter(
+        points[order, 0], points[order, 1], s=size, c=colours[which[order]], alpha=alpha, linewidths=0, zorder=2
+    )
     if kinds is None:
         return
     if len(found) > NAMED:
@@ -146,13 +148,13 @@ def _scatter(figure: Figure, panel: Axes, points: np.ndarray, kinds: np.ndarray 
     keys = [Line2D([], [], marker="o", ls="", ms=5, color=c, label=w) for c, w in zip(colours, words, strict=True)]
     figure.legend(handles=keys, loc="outside right upper", title="label")
     for index, word in enumerate(words):
-        middle = np.median(points[which == index], 0)
-        text = panel.text(*middle, word, ha="center", va="center", fontweight="bold", color=INK, zorder=5)
+        x, y = np.median(points[which == index], 0)
+        text = panel.text(x, y, word, ha="center", va="center", fontweight="bold", color=INK, zorder=5)
         text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
 
 
 def _histogram(panel: Axes, values: np.ndarray, kinds: np.ndarray | None, names: Sequence[str]) -> None:
-    edges = np.histogram_bin_edges(values, 40)
+    edges = list(np.histogram_bin_edges(values, 40))
     found = [None] if kinds is None or len(np.unique(kinds)) > NAMED else list(np.unique(kinds))
     for label, colour in zip(found, _colours(len(found)), strict=True):
         chosen = values if label is None else values[kinds == label]

@@ -41,8 +41,8 @@ def training_curves(metrics: Sequence[Row]) -> Figure:
     names = [name for name in TITLES if np.isfinite(column(lines, name, np.nan)).any()]
     if not names:
         raise ValueError(
-            "Expected lines with 'step', 'split' ('train' or 'validation') and a finite 'loss', 'distortion' or 'rate'; "
-            f"got {len(metrics)} lines without. Read them from a run's metrics.jsonl."
+            "Expected lines with 'step', 'split' ('train' or 'validation') and a finite 'loss', 'distortion' or "
+            f"'rate'; got {len(metrics)} lines without. Read them from a run's metrics.jsonl."
         )
     figure, axes = panels(len(names), columns=len(names), width=3.3 if len(names) > 1 else 5.5, height=2.9)
     for panel, name in zip(axes, names, strict=True):
@@ -62,34 +62,26 @@ def _curve(panel: Axes, lines: Sequence[Row], steps: np.ndarray, name: str) -> N
     for split, colour in COLOURS.items():
         chosen = given & np.array([line["split"] == split for line in lines])
         _line(panel, steps[chosen], values[chosen], split, colour)
-        broken = steps[chosen & ~np.isfinite(values)]
-        panel.plot(
-            broken,
-            np.zeros(len(broken)),
-            "x",
-            color=VERMILION,
-            ms=4,
-            transform=panel.get_xaxis_transform(),
-            clip_on=False,
-        )
+    for step in steps[given & ~np.isfinite(values)]:
+        panel.axvline(step, 0, 0.04, color=VERMILION, lw=1.5)
     low, high = _range(steps, values)
     panel.set_ylim(low, high)
-    beyond = values[np.isfinite(values) & ((values > high) | (values < low))]
-    if len(beyond):
-        furthest = beyond[np.abs(beyond - (low + high) / 2).argmax()]
-        panel.text(
-            0.98,
-            0.97,
-            f"cut off: up to {number(furthest, 0)}" if furthest > high else f"cut off: down to {number(furthest, 0)}",
-            transform=panel.transAxes,
-            ha="right",
-            va="top",
-            fontsize=8,
-            color=GREY,
-        )
+    panel.text(
+        0.98, 0.97, _beyond(values, low, high), transform=panel.transAxes, ha="right", va="top", fontsize=8, color=GREY
+    )
     panel.set(title=TITLES[name], xlabel="step")
     panel.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     panel.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+
+def _beyond(values: np.ndarray, low: float, high: float) -> str:
+    """What a panel leaves out, in words."""
+    fine = values[np.isfinite(values)]
+    cut = [number(fine.max(), 0)] if fine.max() > high else []
+    cut += [number(fine.min(), 0)] if fine.min() < low else []
+    words = [f"starts beyond, at {' and '.join(cut)}"] if cut else []
+    broken = int((~np.isfinite(values)).sum())
+    return "\n".join(words + ([f"red: {broken} not finite"] if broken else []))
 
 
 def _line(panel: Axes, steps: np.ndarray, values: np.ndarray, split: str, colour: str) -> None:
@@ -109,7 +101,7 @@ def _smoothed(y: np.ndarray) -> np.ndarray:
 
 
 def _range(steps: np.ndarray, values: np.ndarray) -> tuple[float, float]:
-    """Limits that hold everything, or everything after the first tenth of the run if its start would squash the rest."""
+    """Limits that hold everything, or all after the first tenth of the run if its start would squash the rest."""
     fine = np.isfinite(values)
     steps, values = steps[fine], values[fine]
     later = values[steps >= steps.min() + 0.1 * (steps.max() - steps.min())]

@@ -101,7 +101,7 @@ def effective_sample_size(ess: Array, samples: int, *, threshold: float = TRUSTE
     low = values < threshold
     figure = Figure(figsize=(5.6, 3.4))
     panel = figure.add_subplot()
-    edges = np.geomspace(1, max(samples, 2), BINS + 1)
+    edges = list(np.geomspace(1, max(samples, 2), BINS + 1))
     parts, colours = [values[low], values[~low]], [VERMILION, BLUE]
     panel.hist([np.clip(part, 1, samples) for part in parts], edges, stacked=True, color=colours, linewidth=0)
     panel.set_xscale("log")

@@ -66,7 +66,7 @@ def latent_traversal(
         ...     likelihood=tb.likelihoods.Gaussian(nn.Linear(2, 5)),
         ... )
         >>> tb.plots.alt_text(latent_traversal(model, kl=torch.tensor([0.0, 2.0])))
-        'Decodings along 2 of 2 latent dimensions, from −3 to 3 prior standard deviations: z₁ 2.0 nats, z₀ 0.00 nats, dead.'
+        'Decodings along 2 of 2 latent dimensions, from −3 to 3 σ of the prior: z₁ 2.0 nats, z₀ 0.00 nats, dead.'
     """
     if steps < 2 or not span > 0:
         raise ValueError(f"Expected steps >= 2 and span > 0; got steps={steps}, span={span}.")
@@ -84,10 +84,11 @@ def latent_traversal(
     made.label_columns([f"{float(v):.2g}".replace("-", "−") for v in at])
     made.axes.set_xlabel("latent value, in standard deviations of the prior")
     made.axes.xaxis.set_label_position("top")
-    for row in np.flatnonzero(dead):
-        made.fade(int(row))
+    for row in range(len(order)):
+        if dead[row]:
+            made.fade(row)
     where = f"Decodings along {len(order)} of {len(mean)} latent dimensions, from −{span:g} to {span:g}"
-    return describe(made.figure, f"{where} prior standard deviations: {', '.join(words)}.")
+    return describe(made.figure, f"{where} σ of the prior: {', '.join(words)}.")
 
 
 def _one(x0: Array) -> Tensor:

@@ -1,0 +1,381 @@
+"""Arrays, tensors, NumPy's files, torch data sets and labels: how each becomes observations."""
+
+import io
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
+
+from tightbound.data import inspect, load, observations
+from tightbound.data.labels import encode
+
+
+class Items(Dataset):
+    """A map-style data set of whatever it is given."""
+
+    def __init__(self, *items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, index):
+        return self.items[index]
+
+
+class Stream(IterableDataset):
+    """A data set without numbers for its items."""
+
+    def __iter__(self):
+        return iter(())
+
+
+def everything(data):
+    return data.take(torch.arange(len(data)))
+
+
+# --- shapes and scales ---
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "seen"),
+    [
+        ((9, 5, 7, 3), np.uint8, (3, 5, 7)),
+        ((9, 5, 7, 1), np.uint8, (1, 5, 7)),
+        ((9, 5, 7, 3), np.float32, (3, 5, 7)),
+        ((9, 3, 5, 7), np.uint8, (3, 5, 7)),
+        ((9, 1, 5, 3), np.uint8, (1, 5, 3)),
+        ((9, 3, 3, 3), np.float32, (3, 3, 3)),
+        ((9, 5, 7, 4), np.uint8, (5, 7, 4)),
+        ((9, 5, 7), np.uint8, (1, 5, 7)),
+        ((9, 5, 7), np.bool_, (1, 5, 7)),
+        ((9, 5, 7), np.float32, (5, 7)),
+        ((9, 5, 7), np.int64, (5, 7)),
+        ((9, 5), np.uint8, (5,)),
+        ((9, 2, 2, 2, 3), np.uint8, (2, 2, 2, 3)),
+    ],
+)
+def test_images_are_turned_channels_first_and_other_shapes_stay(shape, dtype, seen):
+    for array in (np.ones(shape, dtype), torch.ones(shape, dtype=torch.from_numpy(np.ones(1, dtype)).dtype)):
+        assert tuple(observations(array).shape) == seen
+
+
+def test_channels_are_moved_and_not_reinterpreted():
+    array = np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)
+    data = observations(array)
+    np.testing.assert_array_equal(everything(data)[1, 2], array[1, :, :, 2])
+    assert everything(data).is_contiguous()
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "scale"),
+    [
+        ([0, 2], np.uint8, 255),
+        ([0, 1], np.uint8, 1),
+        ([0, 200], np.int64, 1),
+        ([0, 200], np.float32, 1),
+        ([0, 1], bool, 1),
+    ],
+)
+def test_bytes_are_pixels_unless_they_are_binary(values, dtype, scale):
+    data = observations(np.array([values], dtype))
+    assert data.scale == scale
+    assert data.grey(torch.tensor([0])).flatten().tolist() == pytest.approx([0, values[1] / scale])
+
+
+@pytest.mark.parametrize(
+    "dtype", ["u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8", "?", ">u2", ">f4", ">i8"]
+)
+def test_every_real_dtype_is_taken_in_either_byte_order(dtype):
+    array = np.array([[0, 1], [1, 3]]).astype(dtype)
+    data = observations(array)
+    np.testing.assert_array_equal(everything(data).numpy(), array)
+    assert inspect(data).count == 2
+
+
+def test_odd_strides_and_read_only_arrays_are_taken_in_silence():
+    array = np.arange(12.0).reshape(4, 3)
+    frozen = array.copy()
+    frozen.flags.writeable = False
+    for odd in (array[::-1, ::-2], array.T, np.asfortranarray(array), frozen):
+        np.testing.assert_array_equal(everything(observations(odd)).numpy(), odd)
+
+
+def test_only_the_one_warning_is_silenced(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((4, 2)))
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        load(tmp_path / "x.npy")
+        warnings.warn("another", UserWarning, stacklevel=1)
+    assert [str(warning.message) for warning in seen] == ["another"]
+
+
+def test_a_tensor_is_not_copied_and_leaves_its_graph():
+    tensor = torch.ones(4, 2, requires_grad=True)
+    data = observations(tensor)
+    assert data.stored.data_ptr() == tensor.data_ptr()
+    assert not data.stored.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("array", "error", "message"),
+    [
+        (np.zeros(5), ValueError, r"shape \(N, \.\.\.\); got \(5,\) in array\. For N single numbers, add an axis"),
+        (np.float64(3), ValueError, r"shape \(N, \.\.\.\); got \(\) in array"),
+        (torch.zeros(5), ValueError, r"shape \(N, \.\.\.\); got \(5,\) in array"),
+        (np.zeros((0, 3)), ValueError, "at least one observation; got an empty array in array"),
+        (np.zeros((3, 0), np.uint8), ValueError, "at least one observation; got an empty array in array"),
+        (np.array([["a"]]), TypeError, "Expected an array of real numbers; got dtype <U1 in array"),
+        (np.array([[None]]), TypeError, "Expected an array of real numbers; got dtype object in array"),
+        (np.zeros((2, 2), complex), TypeError, "real numbers; got dtype complex128 in array"),
+        (np.zeros((2, 2), "M8[s]"), TypeError, r"real numbers; got dtype datetime64\[s\] in array"),
+        (np.zeros((2, 2), [("a", "f4")]), TypeError, "real numbers; got dtype .*'a'.* in array"),
+        (np.zeros((2, 2), np.longdouble), TypeError, "real numbers; got dtype float128 in array"),
+        (torch.zeros(2, 2, dtype=torch.complex64), TypeError, "real numbers; got torch.complex64.* in array"),
+    ],
+)
+def test_unfit_arrays_are_refused(array, error, message):
+    with pytest.raises(error, match=message):
+        load(array)
+
+
+# --- labels ---
+
+
+@pytest.mark.parametrize(
+    ("given", "codes", "names"),
+    [
+        ([3, 0, 3], [3, 0, 3], ()),
+        (np.array([[3], [0]], np.uint8), [3, 0], ()),
+        (torch.tensor([1.0, 0.0]), [1, 0], ()),
+        ([True, False], [1, 0], ()),
+        ([-1, 1, -1], [0, 1, 0], ("-1", "1")),
+        (["dog", "cat", "dog"], [1, 0, 1], ("cat", "dog")),
+        (np.array(["dog", "cat"], dtype=object), [1, 0], ("cat", "dog")),
+        (np.array([b"dog", b"cat"]), [1, 0], ("cat", "dog")),
+    ],
+)
+def test_labels_become_integers(given, codes, names):
+    (encoded,), found = encode([given], "pets")
+    assert (encoded.tolist(), found, encoded.dtype) == (codes, names, torch.int64)
+
+
+def test_labels_of_two_parts_mean_the_same():
+    (train, test), names = encode([["b", "c"], ["a"]], "pets")
+    assert (train.tolist(), test.tolist(), names) == ([1, 2], [0], ("a", "b", "c"))
+    (train, test), names = encode([None, ["a"]], "pets")
+    assert (train, test.tolist(), names) == (None, [0], ("a",))
+    assert encode([None, None], "pets") == ([None, None], ())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (np.eye(2), r"Expected labels of shape \(N,\); got \(2, 2\) in pets\. One-hot labels: labels\.argmax\(1\)"),
+        (3, r"Expected labels of shape \(N,\); got \(\) in pets"),
+        ([0.5, 1.0], "Expected labels that are integers or words; got float64 in pets"),
+        ([float("inf")], "integers or words; got float64 in pets"),
+        (np.array([None, "a"]), "integers or words; got object in pets"),
+        ([1j], "integers or words; got complex128 in pets"),
+    ],
+)
+def test_other_labels_are_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        encode([given], "pets")
+
+
+def test_a_pair_is_observations_and_their_labels():
+    data = observations((np.zeros((3, 2)), ["b", "a", "b"]))
+    assert data.label(torch.tensor([0, 1])).tolist() == [1, 0]
+    assert data.label_names == ("a", "b")
+    assert observations((torch.zeros(3, 2), None)).labels is None
+    with pytest.raises(ValueError, match=r"one label for each of 3 observations; got labels of shape \(2,\) in array"):
+        load((torch.zeros(3, 2), [0, 1]))
+    with pytest.raises(ValueError, match=r"A training and a test set: tightbound\.data\.Data\(name, train, test\)"):
+        load((torch.zeros(3, 2), torch.zeros(2, 2)))
+
+
+# --- files ---
+
+
+def test_a_npy_file_stays_on_disk(tmp_path):
+    path = tmp_path / "faces.npy"
+    images = np.random.default_rng(0).integers(0, 256, (50, 6, 5, 3), dtype=np.uint8)
+    np.save(path, images)
+    data = load(path)
+    assert data.train.name == data.name == str(path)
+    assert (len(data.train), len(data.test)) == (45, 5)
+    np.testing.assert_array_equal(data.test.take(torch.tensor([0]))[0], images[data.test.rows[0]].transpose(2, 0, 1))
+    mapped = np.lib.format.open_memmap(path, mode="r+")
+    mapped[int(data.train.rows[7])] = 9
+    mapped.flush()
+    assert data.train.take(torch.tensor([7])).unique().tolist() == [9]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "train", "test"),
+    [
+        ({"x_train": 8, "x_test": 4, "y_train": 8, "y_test": 4, "note": 1}, "x_train", "x_test"),
+        ({"X_train": 8, "X_test": 4}, "X_train", "X_test"),
+        ({"x_train": 8, "y_train": 8}, "x_train", None),
+        ({"x": 8, "y": 8}, "x", None),
+        ({"X": 8, "y": 8, "columns": 3}, "X", None),
+        ({"anything": 8}, "anything", None),
+    ],
+)
+def test_a_npz_file_is_read_by_its_keys(arrays, train, test, tmp_path):
+    path = tmp_path / "table.npz"
+    generator = np.random.default_rng(0)
+    content = {key: np.arange(n) % 3 if key[0] == "y" else generator.normal(size=(n, 2)) for key, n in arrays.items()}
+    np.savez(path, **content)
+    data = load(path)
+    np.testing.assert_array_equal(data.train.stored, content[train])
+    assert data.train.name == f"{path}[{train}]"
+    assert (data.train.labels is None) == (not any(key[0] == "y" for key in arrays))
+    if test is not None:
+        np.testing.assert_array_equal(everything(data.test), content[test])
+    else:
+        assert data.test.stored is data.train.stored
+
+
+def test_pixels_of_both_sets_have_one_scale(tmp_path):
+    np.savez(tmp_path / "x.npz", x_train=np.full((4, 3, 3), 9, np.uint8), x_test=np.zeros((2, 3, 3), np.uint8))
+    assert load(tmp_path / "x.npz").test.scale == 255
+    np.savez(tmp_path / "x.npz", x_train=np.full((4, 3, 3), 9, np.uint8), x_test=np.zeros((2, 1, 3, 3)))
+    with pytest.raises(ValueError, match=r"of one scale; got 255\.0 and 1\.0 in .*x\.npz"):
+        load(tmp_path / "x.npz")
+
+
+def test_words_label_both_sets_alike(tmp_path):
+    x = np.zeros((2, 3))
+    np.savez(tmp_path / "x.npz", x_train=x, x_test=x, y_train=np.array(["b", "c"]), y_test=np.array(["a", "c"]))
+    data = load(tmp_path / "x.npz")
+    assert data.train.label_names == data.test.label_names == ("a", "b", "c")
+    assert data.test.labels.tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("keys", [("images", "labels"), ("x", "X"), ("x", "x_test"), ("x_test", "y_test"), ()])
+def test_an_ambiguous_npz_file_is_refused(keys, tmp_path):
+    np.savez(tmp_path / "x.npz", **{key: np.zeros((2, 2)) for key in keys})
+    listed = ", ".join(keys) or "of nothing"
+    with pytest.raises(ValueError, match=rf"Expected x_train .*, x \(with y\), .*; got the keys {listed} in .*x\.npz"):
+        load(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("ending", ["npy", "npz"])
+def test_python_objects_are_not_unpickled(ending, tmp_path):
+    path = tmp_path / f"x.{ending}"
+    (np.save if ending == "npy" else np.savez)(path, np.array([[None]]), allow_pickle=True)
+    with pytest.raises(ValueError, match=rf"Expected a whole \.{ending} file of numbers; got .* in .*x\.{ending}"):
+        load(path)
+
+
+@pytest.mark.parametrize("ending", ["npy", "npz"])
+@pytest.mark.parametrize("damage", ["empty", "noise", "cut"])
+def test_a_damaged_file_is_refused_by_name(ending, damage, tmp_path):
+    path = tmp_path / f"x.{ending}"
+    (np.save if ending == "npy" else np.savez)(path, np.zeros((100, 3)))
+    whole = path.read_bytes()
+    path.write_bytes({"empty": b"", "noise": bytes(range(256)), "cut": whole[:-50]}[damage])
+    with pytest.raises(ValueError, match=rf"Expected a whole \.{ending} file of numbers; got .* in .*x\.{ending}"):
+        load(path)
+
+
+def test_a_npy_file_by_another_name_is_told_apart(tmp_path):
+    with open(tmp_path / "x.npz", "wb") as file:
+        np.save(file, np.zeros((3, 3)))
+    with pytest.raises(ValueError, match=r"got a \.npy file by another name in .*x\.npz"):
+        load(tmp_path / "x.npz")
+
+
+def test_a_file_of_text_or_of_one_axis_is_refused_by_name(tmp_path):
+    np.save(tmp_path / "words.npy", np.array(["a", "b"]))
+    with pytest.raises(TypeError, match=r"got dtype <U1 in .*words\.npy"):
+        load(tmp_path / "words.npy")
+    np.save(tmp_path / "line.npy", np.zeros(3))
+    with pytest.raises(ValueError, match=r"got \(3,\) in .*line\.npy"):
+        load(tmp_path / "line.npy")
+    np.save(tmp_path / "none.npy", np.zeros((0, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"empty array in .*none\.npy"):
+        load(tmp_path / "none.npy")
+
+
+def stored_bytes(ending: str) -> bytes:
+    buffer = io.BytesIO()
+    (np.save if ending == "npy" else np.savez_compressed)(buffer, np.arange(12, dtype=np.uint8).reshape(4, 3))
+    return buffer.getvalue()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # NumPy may warn of a header that it then refuses
+@given(ending=st.sampled_from(["npy", "npz"]), at=st.integers(0, 300), put=st.binary(min_size=1, max_size=6))
+@settings(max_examples=300)
+def test_damage_anywhere_gives_data_or_a_clear_error(ending, at, put, tmp_path_factory):
+    content = bytearray(stored_bytes(ending))
+    content[at : at + len(put)] = put
+    path = tmp_path_factory.getbasetemp() / f"damaged.{ending}"
+    path.write_bytes(content)
+    try:
+        assert len(load(path).train) > 0
+    except (ValueError, TypeError) as error:
+        assert "damaged" in str(error)  # noqa: PT017 - damage may hit bytes that say nothing
+
+
+# --- torch data sets ---
+
+
+def test_items_are_stacked_with_their_labels():
+    data = observations(Items(*((torch.full((2, 3), float(i)), i % 2) for i in range(5))))
+    assert everything(data)[:, 0, 0].tolist() == [0, 1, 2, 3, 4]
+    assert data.labels.tolist() == [0, 1, 0, 1, 0]
+    assert observations(Items(torch.zeros(3), torch.ones(3))).labels is None
+
+
+def test_a_tensor_data_set_is_taken_whole():
+    x = torch.arange(6.0).reshape(3, 2)
+    assert observations(TensorDataset(x, torch.tensor([2, 1, 0]))).stored.data_ptr() == x.data_ptr()
+    part = observations(Subset(TensorDataset(x, torch.tensor([2, 1, 0])), [2, 0]))
+    assert (everything(part).tolist(), part.labels.tolist()) == ([[4, 5], [0, 1]], [0, 2])
+
+
+def test_pictures_and_words_are_understood():
+    image = pytest.importorskip("PIL.Image")
+    data = observations(Items((image.new("RGB", (4, 5), "red"), "red"), (image.new("RGB", (4, 5), "lime"), "lime")))
+    assert data.shape == (3, 5, 4)
+    assert (data.scale, data.label_names) == (255, ("lime", "red"))
+    assert everything(data)[0, :, 0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "error", "message"),
+    [
+        (Items(), ValueError, "Expected at least one observation; got an empty Items"),
+        (Stream(), TypeError, "a data set with a length and items by number; got Stream"),
+        (Items({"x": 1}), TypeError, r"Expected items x or \(x, label\), .*; got dict at index 0 of data set"),
+        (Items(torch.zeros(2), "word"), TypeError, "got str at index 1 of data set"),
+        (Items(np.array([None])), TypeError, "got ndarray at index 0 of data set"),
+        (Items((torch.zeros(2), 0, 1)), TypeError, "got tuple at index 0 of data set"),
+        (
+            Items((torch.zeros(2), torch.zeros(3))),
+            ValueError,
+            r"Expected labels of shape \(N,\); got \(1, 3\) in data set",
+        ),
+        (
+            Items(torch.zeros(2), torch.zeros(2), torch.zeros(3)),
+            ValueError,
+            r"items of shape \(2,\) and torch\.float32, as the first one; got \(3,\) and torch\.float32 at index 2",
+        ),
+        (
+            Items(torch.zeros(2), torch.zeros(2).long()),
+            ValueError,
+            r"got \(2,\) and torch\.int64 at index 1 of data set",
+        ),
+        (Items(torch.tensor(1.0)), ValueError, r"shape \(N, \.\.\.\); got \(1,\) in data set"),
+    ],
+)
+def test_unfit_data_sets_are_refused(dataset, error, message):
+    with pytest.raises(error, match=message):
+        load(dataset)

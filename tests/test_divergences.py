@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from oracle import assert_mean, linear_gaussian
+from torch import Tensor
+from torch.distributions import Bernoulli, Distribution, Independent, MultivariateNormal, Normal, kl_divergence
+
+from tightbound.divergences import kl, kl_per_dimension
+from tightbound.priors import MixtureOfNormals, StandardNormal
+
+LOC = torch.tensor([[1.0, -2.0, 0.3], [0.0, 0.5, -0.7]], dtype=torch.float64)
+SCALE = torch.tensor([[0.5, 2.0, 1.3], [0.2, 0.9, 1.0]], dtype=torch.float64)
+FACTOR = torch.tensor([[0.5, 0.0, 0.0], [-0.8, 1.7, 0.0], [0.3, 0.4, 0.2]], dtype=torch.float64)
+
+
+def factorised(loc: Tensor, scale: Tensor) -> Independent:
+    return Independent(Normal(loc, scale), 1)
+
+
+def full(distribution: Independent) -> MultivariateNormal:
+    return MultivariateNormal(distribution.mean, torch.diag_embed(distribution.variance))
+
+
+DIAGONAL = factorised(LOC, SCALE)
+FULL = MultivariateNormal(LOC, scale_tril=FACTOR)
+STANDARD = StandardNormal(3).double()()
+SKEWED = factorised(torch.tensor([-0.4, 0.7, 2.0]).double(), torch.tensor([0.6, 1.9, 0.8]).double())
+PAIRS = {
+    "diagonal-standard": (DIAGONAL, STANDARD),
+    "diagonal-skewed": (DIAGONAL, SKEWED),
+    "full-standard": (FULL, STANDARD),
+    "full-skewed": (FULL, SKEWED),
+}
+every_pair = pytest.mark.parametrize(("q", "p"), PAIRS.values(), ids=PAIRS)
+
+
+@every_pair
+def test_agrees_with_draws(q: Distribution, p: Distribution) -> None:
+    z = q.sample((40_000,))
+    assert_mean(q.log_prob(z) - p.log_prob(z), kl(q, p))
+
+
+@every_pair
+def test_agrees_with_torch(q: Distribution, p: Independent) -> None:
+    as_full = q if isinstance(q, MultivariateNormal) else full(q)
+    torch.testing.assert_close(kl(q, p), kl_divergence(as_full, full(p).expand(q.batch_shape)))
+
+
+def test_dimensions_add_up() -> None:
+    per_dimension = kl_per_dimension(DIAGONAL, SKEWED)
+    torch.testing.assert_close(per_dimension, kl_divergence(DIAGONAL.base_dist, SKEWED.base_dist))
+    torch.testing.assert_close(per_dimension.sum(-1), kl(DIAGONAL, SKEWED))
+
+
+numbers = st.lists(st.floats(-5, 5), min_size=2, max_size=2).map(lambda v: torch.tensor(v, dtype=torch.float64))
+
+
+@given(numbers, numbers, numbers, numbers)
+def test_is_never_negative(loc: Tensor, log_scale: Tensor, other_loc: Tensor, other_log_scale: Tensor) -> None:
+    q, p = factorised(loc, log_scale.exp()), factorised(other_loc, other_log_scale.exp())
+    assert kl(q, p) >= -1e-12
+    assert kl(full(q), p) >= -1e-9
+    assert kl(q, q).item() == pytest.approx(0, abs=1e-12)
+
+
+def test_rate_is_information_plus_marginal_divergence() -> None:
+    """E KL(q(z|x) ‖ p(z)) = I(x; z) + KL(q(z) ‖ p(z)), all three in closed form for a linear-Gaussian encoder."""
+    problem = linear_gaussian(orthogonal=True)
+    model = problem.model(problem.wrong_posterior())
+    x = problem.evidence.sample((50_000,))
+    q, gain = model.encode(x), 0.8 * problem.gain
+    noise = torch.diag(q.variance[0])
+    aggregate = gain @ problem.evidence.covariance_matrix @ gain.T + noise
+    information = 0.5 * (torch.logdet(aggregate) - torch.logdet(noise))
+    zero, identity = torch.zeros(2, dtype=torch.float64), torch.eye(2, dtype=torch.float64)
+    marginal = kl_divergence(MultivariateNormal(zero, aggregate), MultivariateNormal(zero, identity))
+    assert marginal > 0.005
+    assert_mean(kl(q, model.prior()), information + marginal)
+
+
+@pytest.mark.parametrize(
+    ("q", "p", "names"),
+    [
+        (DIAGONAL, MixtureOfNormals(3)(), "Normal and MixtureSameFamily"),
+        (FULL, MixtureOfNormals(3)(), "MultivariateNormal and MixtureSameFamily"),
+        (DIAGONAL, FULL, "Normal and MultivariateNormal"),
+        (Independent(Bernoulli(torch.zeros(2, 3)), 1), STANDARD, "Bernoulli and Normal"),
+        (Normal(LOC, SCALE), STANDARD, "Normal and Normal"),
+    ],
+)
+def test_refuses_pairs_without_a_closed_form(q: Distribution, p: Distribution, names: str) -> None:
+    with pytest.raises(TypeError, match=rf'Expected a normal posterior .*; got {names}.*kl="sampled"'):
+        kl(q, p)
+
+
+def test_per_dimension_refuses_a_full_covariance() -> None:
+    with pytest.raises(TypeError, match="Expected a normal posterior .* got MultivariateNormal and Normal"):
+        kl_per_dimension(FULL, STANDARD)

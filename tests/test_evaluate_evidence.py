@@ -1,0 +1,167 @@
+"""The estimates against a model whose log p(x) is known exactly."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from oracle import LinearGaussian, assert_mean, linear_gaussian
+from torch import Tensor, nn
+from torch.distributions import MultivariateNormal, kl_divergence
+
+import tightbound as tb
+from tightbound.data import Observations
+from tightbound.evaluate import Evidence, evidence
+
+COUNT = 200
+
+
+@pytest.fixture(scope="module")
+def problem() -> LinearGaussian:
+    return linear_gaussian()
+
+
+@pytest.fixture(scope="module")
+def x(problem: LinearGaussian) -> Tensor:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        return problem.evidence.sample((COUNT,))
+
+
+@pytest.fixture(scope="module")
+def wrong(problem: LinearGaussian, x: Tensor) -> Evidence:
+    return evidence(problem.model(problem.wrong_posterior()), x, samples=2000)
+
+
+def test_at_the_exact_posterior_every_bound_is_log_px(problem, x):
+    torch.set_default_dtype(torch.float64)  # a decoder rounded to float32 on its way would not be the exact one
+    report = evidence(problem.model(problem.exact_posterior()), x, samples=100)
+    exact = problem.evidence.log_prob(x)
+    for name in ("elbo", "log_px"):
+        torch.testing.assert_close(report.per_observation[name], exact, rtol=0, atol=1e-10)
+    for _, bound in report.iwae:
+        assert bound.value == pytest.approx(exact.mean().item(), abs=1e-10)
+        assert bound.se == pytest.approx(exact.std().item() / COUNT**0.5, rel=1e-9)
+    torch.testing.assert_close(report.per_observation["ess"], torch.full((COUNT,), 100.0, dtype=torch.float64))
+    assert report.reliable
+    assert "tight" in report.verdict
+
+
+def test_importance_weighting_rises_to_log_px(problem, x, wrong):
+    rungs = [bound.value for _, bound in wrong.iwae]
+    assert [k for k, _ in wrong.iwae] == [1, 10, 100, 1000, 2000]
+    assert all(low < high for low, high in itertools.pairwise(rungs))
+    # The leading term of the bias: half the variance of the mean weight, relative to its square.
+    ess = wrong.per_observation["ess"]
+    bias = 0.5 / wrong.samples - 0.5 / ess
+    assert_mean(wrong.per_observation["log_px"] - problem.evidence.log_prob(x) - bias, 0.0)
+
+
+def test_the_elbo_lacks_exactly_the_divergence_from_the_true_posterior(problem, x, wrong):
+    q = problem.wrong_posterior()(x)
+    normal = MultivariateNormal(q.mean, torch.diag_embed(q.variance))
+    lacking = kl_divergence(normal, problem.posterior(x))
+    assert_mean(problem.evidence.log_prob(x) - wrong.per_observation["elbo"] - lacking, 0.0)
+    assert wrong.gap.value == pytest.approx(lacking.mean().item(), abs=4 * wrong.gap.se)
+
+
+def test_elbo_is_minus_distortion_minus_rate(wrong):
+    values = wrong.per_observation
+    torch.testing.assert_close(values["elbo"], -values["distortion"] - values["rate_sampled"])
+    assert wrong.elbo.value == wrong.iwae[0][1].value
+    assert wrong.nll.value == -wrong.iwae[-1][1].value
+
+
+def test_closed_form_rate_agrees_with_the_draws(problem, x, wrong):
+    assert wrong.rate_kind == "closed-form"
+    assert_mean(wrong.per_observation["rate"] - wrong.per_observation["rate_sampled"], 0.0)
+    assert wrong.kl_per_dimension is not None
+    assert wrong.kl_per_dimension.sum().item() == pytest.approx(wrong.rate.value)
+    full = evidence(problem.model(problem.exact_posterior()), x, samples=500)
+    assert full.rate_kind == "closed-form"
+    assert full.kl_per_dimension is None  # a full covariance does not fall apart into dimensions
+    assert_mean(full.per_observation["rate"] - full.per_observation["rate_sampled"], 0.0)
+
+
+def test_mixture_prior_has_a_sampled_rate(problem, x):
+    model = problem.model(problem.wrong_posterior())
+    model.prior = tb.priors.MixtureOfNormals(2, components=3).double()
+    report = evidence(model, x[:20], samples=200)
+    assert report.rate_kind == "sampled"
+    assert report.rate == report.rate_sampled
+    assert report.kl_per_dimension is None
+    assert report.to_json()["kl_per_dimension"] is None
+    assert "sampled" in str(report)
+
+
+def test_mean_variance_and_active_units(problem, x):
+    model = problem.model(problem.wrong_posterior())
+    with torch.no_grad():
+        model.posterior.network.weight[1] = 0  # the second dimension's mean
+    report = evidence(model, x, samples=2**12)  # 16 observations a block
+    expected = model.embed(x).detach().var(0, correction=0)
+    torch.testing.assert_close(report.mean_variance, expected)
+    assert report.active.tolist() == [True, False]
+    assert (report.active_units, report.latent_dim) == (1, 2)
+    assert "1 of 2 latent dimensions carry information" in report.verdict
+    assert "dimension 1 (from 0) is switched off" in report.verdict
+
+
+def test_a_collapsed_posterior_is_called_so():
+    problem = linear_gaussian()
+    model = problem.model(problem.wrong_posterior())
+    for parameter in (*model.posterior.parameters(), model.likelihood.network.weight):
+        nn.init.zeros_(parameter)  # q(z | x) = p(z), and a decoder deaf to z: the exact posterior of that model
+    report = evidence(model, torch.randn(30, 5), samples=50)
+    assert report.verdict.startswith("The posterior has collapsed: none of the 2 latent dimensions carries information")
+    assert report.rate.value == pytest.approx(0, abs=1e-12)
+    assert report.gap.value == pytest.approx(0, abs=1e-12)
+    assert "tight" in report.verdict
+
+
+def test_bits_per_dim_of_coin_flips():
+    likelihood = tb.likelihoods.Bernoulli(nn.Linear(2, 6))
+    for parameter in likelihood.parameters():
+        nn.init.zeros_(parameter)
+    model = tb.VAE(tb.priors.StandardNormal(2), tb.posteriors.DiagonalNormal(nn.Linear(6, 4)), likelihood)
+    report = evidence(model, torch.randint(2, (20, 6)), samples=5000)
+    assert report.bits_per_dim == pytest.approx(1.0, abs=1e-2)
+    assert report.distortion.value == pytest.approx(6 * torch.log(torch.tensor(2.0)).item(), rel=1e-6)
+    assert report.is_likelihood
+
+
+def test_a_badly_fitting_posterior_is_not_reliable(problem, x):
+    posterior = problem.wrong_posterior()
+    with torch.no_grad():
+        posterior.network.bias[:2] += 4  # many of its own standard deviations beside the true one
+    report = evidence(problem.model(posterior), x, samples=100)
+    assert report.low_ess_share > 0.9
+    assert not report.reliable
+    assert "The ELBO is loose" in report.verdict
+    assert "effective sample size" in report.verdict
+    assert "upper bound" in str(report)
+    assert report.nll.value > -problem.evidence.log_prob(x).mean().item()
+
+
+def test_binarised_data_are_seen_with_their_fixed_pixels():
+    model = tb.VAE(
+        tb.priors.StandardNormal(2),
+        tb.posteriors.DiagonalNormal(nn.Linear(6, 4)),
+        tb.likelihoods.Bernoulli(nn.Linear(2, 6)),
+    )
+    grey = Observations(torch.randint(256, (20, 6), dtype=torch.uint8), scale=255, binarise=True)
+    assert evidence(model, grey, samples=10).elbo == evidence(model, grey.fixed(), samples=10).elbo
+
+
+def test_grey_values_under_bernoulli_are_called_no_likelihood():
+    model = tb.VAE(
+        tb.priors.StandardNormal(2),
+        tb.posteriors.DiagonalNormal(nn.Linear(6, 4)),
+        tb.likelihoods.Bernoulli(nn.Linear(2, 6), grey=True),
+    )
+    report = evidence(model, torch.rand(20, 6), samples=10)
+    assert not report.is_likelihood
+    assert not report.to_json()["is_likelihood"]
+    assert report.verdict.startswith("No likelihood")
+    assert "No likelihood" in str(report)

@@ -1,0 +1,173 @@
+"""The report: estimates in print, in JSON and in words."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+
+import pytest
+import torch
+from oracle import draws_with, linear_gaussian
+
+from tightbound.evaluate import Estimate, Evidence, evidence, verdict
+from tightbound.evaluate.codes import Codes
+from tightbound.evaluate.weights import bound_at, effective_samples, ladder
+from tightbound.posteriors import DiagonalNormal
+from tightbound.priors import StandardNormal
+
+ESTIMATES = {"elbo", "distortion", "rate", "rate_sampled", "nll", "gap"}
+ABOUT = {"observations", "samples", "seed", "ess_median", "low_ess_share", "reliable", "is_likelihood", "verdict"}
+CODE = {"rate_kind", "active_units", "latent_dim", "active", "mean_variance", "kl_per_dimension"}
+KEYS = ESTIMATES | {f"{name}_se" for name in ESTIMATES} | ABOUT | CODE | {"iwae", "bits_per_dim"}
+
+
+def report(observations: int = 12, samples: int = 100) -> Evidence:
+    problem = linear_gaussian()
+    return evidence(problem.model(problem.wrong_posterior()), torch.randn(observations, 5), samples=samples)
+
+
+@pytest.mark.parametrize(
+    ("value", "se", "text"),
+    [
+        (-86.1234, 0.3056, "-86.12 ± 0.31"),
+        (-86.1234, 3.056, "-86.1 ± 3.1"),
+        (-1234.5, 96.0, "-1234 ± 96"),
+        (0.0123456, 0.00021, "0.01235 ± 0.00021"),
+        (1.0, 1e-15, "1.000000 ± 0.000000"),
+        (-1.5, 0.0, "-1.50 ± 0.00"),
+        (-1.5, math.nan, "-1.50 ± unknown"),
+    ],
+)
+def test_an_estimate_prints_as_many_digits_as_it_knows(value, se, text):
+    assert str(Estimate(value, se)) == text
+
+
+def test_standard_error_is_the_spread_over_the_root_of_n():
+    values = torch.randn(50)
+    assert Estimate.of(values).value == pytest.approx(values.mean().item())
+    assert Estimate.of(values).se == pytest.approx(values.std().item() / 50**0.5)
+    assert math.isnan(Estimate.of(values[:1]).se)
+
+
+@pytest.mark.parametrize(
+    ("samples", "rungs"), [(1, (1,)), (2, (1, 2)), (10, (1, 10)), (64, (1, 10, 64)), (1000, (1, 10, 100, 1000))]
+)
+def test_ladder(samples, rungs):
+    assert ladder(samples) == rungs
+
+
+def test_bound_at_averages_over_all_full_groups():
+    log_w = torch.randn(7, 4, dtype=torch.float64)
+    groups = log_w[:3].logsumexp(0) - math.log(3), log_w[3:6].logsumexp(0) - math.log(3)
+    torch.testing.assert_close(bound_at(draws_with(log_w), 3), (groups[0] + groups[1]) / 2)
+    torch.testing.assert_close(bound_at(draws_with(log_w), 1), log_w.mean(0))
+
+
+def test_effective_samples_counts_equal_weights_and_ignores_their_scale():
+    log_w = torch.full((6, 3), -1000.0, dtype=torch.float64)
+    log_w[3:, 1] = -torch.inf
+    log_w[1:, 2] = -torch.inf
+    torch.testing.assert_close(effective_samples(draws_with(log_w)), torch.tensor([6.0, 3.0, 1.0]).double())
+
+
+def test_codes_do_not_depend_on_the_blocks():
+    posterior, prior = DiagonalNormal(torch.nn.Linear(3, 8)).double(), StandardNormal(4).double()
+    x = 10 + torch.randn(50, 3, dtype=torch.float64)
+    whole, blocks = Codes(), Codes()
+    with torch.no_grad():
+        whole.add(posterior(x), prior())
+        for part in x.split(7):
+            blocks.add(posterior(part), prior())
+        torch.testing.assert_close(whole.mean_variance, posterior(x).mean.var(0, correction=0))
+    torch.testing.assert_close(blocks.mean_variance, whole.mean_variance)
+    torch.testing.assert_close(blocks.kl, whole.kl)
+
+
+def test_json_has_every_key_and_no_nan():
+    made = report()
+    plain = made.to_json()
+    assert set(plain) == KEYS
+    assert json.loads(json.dumps(plain, allow_nan=False)) == plain
+    assert plain["nll"] == made.nll.value
+    assert plain["nll_se"] == made.nll.se
+    assert plain["iwae"][-1] == {"samples": 100, "value": made.iwae[-1][1].value, "se": made.iwae[-1][1].se}
+    assert len(plain["kl_per_dimension"]) == plain["latent_dim"] == 2
+
+
+def test_a_single_observation():
+    made = report(observations=1)
+    assert json.loads(json.dumps(made.to_json(), allow_nan=False))["elbo_se"] is None
+    assert "± unknown" in str(made)
+    assert "One observation cannot show" in made.verdict
+
+
+def test_text_shows_the_whole_table():
+    made = report()
+    text = str(made)
+    assert repr(made) == text
+    assert text.startswith("Evidence: 12 observations, 100 samples each, seed 0\n")
+    for name in ("ELBO", "distortion", "rate", "IWAE, K = 1 ", "IWAE, K = 100 ", "NLL", "bits per dim", "active units"):
+        assert name in text
+    assert "closed form" in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def active(*on: bool) -> torch.Tensor:
+    return torch.tensor(on)
+
+
+@pytest.mark.parametrize(
+    ("flags", "rate", "words"),
+    [
+        (
+            active(False, False),
+            0.01,
+            r"collapsed: none of the 2 .* does without the code \(rate 0.01 nats\).*free bits",
+        ),
+        (active(False, False), -0.001, r"rate 0 nats"),
+        (active(False, False), 3.0, r"collapsed: .* mean that moves with x, yet the rate is 3 nats.*tells little"),
+        (active(True, False), 3.0, r"1 of 2 .*dimension 1 \(from 0\) is switched off, which is normal"),
+        (active(True, False, False), 3.0, r"dimensions 1, 2 \(from 0\) are switched off"),
+        (active(True, *[False] * 11), 3.0, r"dimensions 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, … \(from 0\)"),
+        (active(True, False), 0.05, r"The rate is only 0.05 nats, though"),
+        (active(True, True), 3.0, r"^All 2 latent dimensions carry information \(.*\)\.$"),
+        (active(True), 3.0, r"^The one latent dimension carries information"),
+    ],
+)
+def test_words_on_the_code(flags, rate, words):
+    assert re.search(words, verdict.on_code(flags, rate, 100))
+
+
+@pytest.mark.parametrize(
+    ("gap", "rate", "reliable", "words"),
+    [
+        (3.25, 20.0, True, "The ELBO is loose: it lies at least 3.2 nats"),
+        (3.25, 20.0, False, "The ELBO is loose"),
+        (3.25, 500.0, True, "The ELBO is tight: log p(x) lies about 3.2 nats above it."),
+        (0.5, 1.0, True, "The ELBO is tight"),
+    ],
+)
+def test_words_on_the_bound(gap, rate, reliable, words):
+    assert verdict.on_bound(gap, rate, reliable=reliable).startswith(words)
+
+
+def test_an_unreliable_small_gap_is_not_called_tight():
+    assert verdict.on_bound(0.5, 20.0, reliable=False) == ""
+
+
+@pytest.mark.parametrize(
+    ("share", "samples", "words"),
+    [
+        (1.0, 1, "1 sample an observation cannot tell log p(x)"),
+        (1.0, 5, "5 samples an observation cannot tell log p(x)"),
+        (0.34, 1000, "For 34% of the observations fewer than 10 of 1000 samples count"),
+    ],
+)
+def test_words_on_the_weights(share, samples, words):
+    assert verdict.on_weights(share, samples).startswith(words)
+
+
+def test_good_weights_need_no_words():
+    assert verdict.on_weights(0.0, 1000) == ""
+    assert verdict.on_weights(0.04, 1000) == ""

@@ -1,0 +1,211 @@
+"""What may import what, and other rules that a machine can check."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "tightbound"
+FILES = sorted(PACKAGE.rglob("*.py"))
+CORE = {
+    "bounds", "conditional", "distributions", "divergences", "draws", "gradients", "likelihoods", "model", "networks",
+    "objectives", "posteriors", "priors", "schedules",
+}  # fmt: skip
+EDGES = {"cli", "explore", "labs", "plots", "recipe", "report", "run"}
+
+# All that these may know of the package; modules not named here are held to FORBIDDEN.
+ALLOWED: dict[str, set[str]] = {
+    "draws": set(),
+    "networks": set(),
+    "schedules": set(),
+    "conditional": set(),
+    "distributions": set(),
+    "divergences": set(),
+    "bounds": {"draws"},
+    "gradients": {"draws", "bounds", "conditional", "model"},
+    "likelihoods": {"conditional", "distributions"},
+    "posteriors": {"conditional", "distributions"},
+    "priors": {"conditional", "distributions", "posteriors"},
+    "model": {"conditional", "draws", "likelihoods", "posteriors", "priors"},
+    "objectives": {"bounds", "conditional", "divergences", "draws", "gradients", "model", "schedules"},
+}
+FORBIDDEN: dict[str, set[str]] = {
+    "data": CORE | EDGES | {"train", "evaluate"},
+    "evaluate": EDGES | {"objectives", "train"},
+    "train": EDGES | {"evaluate", "bounds", "gradients", "likelihoods", "posteriors", "priors"},
+    "recipe": {"cli", "explore", "labs", "plots", "report", "run"},
+    "run": {"cli", "explore", "labs", "plots", "report"},
+    "labs": {"cli", "explore"},
+    "plots": {"cli", "explore", "report"},
+    "report": {"cli", "explore"},
+    "explore": {"cli"},
+}
+WITHOUT_TORCH = ("cli", "recipe")
+PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+
+
+def tree(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"), str(file))
+
+
+def name_of(file: Path) -> str:
+    """Dotted name within the package: ``data.idx``; empty for the package itself."""
+    parts = file.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(file): file for file in FILES}
+
+
+def absolute(node: ast.ImportFrom, file: Path) -> str:
+    if not node.level:
+        return node.module or ""
+    package = ["tightbound", *file.relative_to(PACKAGE).parent.parts]
+    return ".".join([*package[: len(package) - node.level + 1], *([node.module] if node.module else [])])
+
+
+def imports(file: Path, *, lazy: bool) -> set[str]:
+    """Dotted names that a file imports, within functions as well if ``lazy``; those for the type checker never count."""
+    found: set[str] = set()
+    nodes: list[ast.AST] = [tree(file)]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            nodes += node.orelse
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and not lazy:
+            continue
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            module = absolute(node, file)
+            found |= {module} | {f"{module}.{alias.name}" for alias in node.names}
+        else:
+            nodes += ast.iter_child_nodes(node)
+    return found
+
+
+def package_imports(file: Path, *, lazy: bool) -> set[str]:
+    """Modules of the package that a file imports, by their dotted names within it."""
+    inner = {name.removeprefix("tightbound.") for name in imports(file, lazy=lazy) if name.startswith("tightbound.")}
+    return {name for name in inner if name in MODULES or (PACKAGE / name.replace(".", "/")).is_dir()}
+
+
+def top(name: str) -> str:
+    return name.partition(".")[0]
+
+
+every_file = pytest.mark.parametrize("file", FILES, ids=[str(file.relative_to(PACKAGE)) for file in FILES])
+
+
+@every_file
+def test_imports_point_one_way(file: Path) -> None:
+    name = top(name_of(file))
+    others = {top(other) for other in package_imports(file, lazy=True)} - {name, "_version"}
+    if name in ALLOWED:
+        assert others <= ALLOWED[name], f"{name} may not know {others - ALLOWED[name]}"
+    assert not others & FORBIDDEN.get(name, set()), f"{name} may not know {others & FORBIDDEN[name]}"
+
+
+def test_there_is_no_circle_of_imports() -> None:
+    graph = {name: package_imports(file, lazy=False) - {name} for name, file in MODULES.items() if name}
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        # A package's __init__ gathers its own modules, which never import it back by name.
+        assert name not in path, f"circle: {' -> '.join([*path, name])}"
+        if name in done:
+            return
+        for other in graph.get(name, ()):
+            visit(other, (*path, name))
+        done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+@every_file
+def test_private_names_stay_in_their_package(file: Path) -> None:
+    own = top(name_of(file))
+    for name in imports(file, lazy=True):
+        parts = name.split(".")
+        if parts[0] == "tightbound" and len(parts) > 1 and parts[1] not in (own, "_version"):
+            assert not any(part.startswith("_") for part in parts[1:]), f"{name} is private"
+
+
+@every_file
+def test_no_assert_statement(file: Path) -> None:
+    lines = [node.lineno for node in ast.walk(tree(file)) if isinstance(node, ast.Assert)]
+    assert not lines, f"assert in lines {lines}: raise an error that survives python -O"
+
+
+@every_file
+def test_files_and_functions_are_short(file: Path) -> None:
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= 300
+    for node in ast.walk(tree(file)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) else node.body
+            length = (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+            assert length <= 50, f"{node.name} has {length} lines"
+
+
+@every_file
+def test_no_pickle(file: Path) -> None:
+    assert not {top(name) for name in imports(file, lazy=True)} & PICKLES
+
+
+@every_file
+def test_torch_loads_weights_only(file: Path) -> None:
+    for node in ast.walk(tree(file)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+            safe = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+            assert safe.get("weights_only") == "True", f"line {node.lineno}: torch.load unpickles without weights_only"
+
+
+@pytest.mark.parametrize("name", WITHOUT_TORCH)
+def test_light_modules_do_not_import_torch(name: str) -> None:
+    if name not in MODULES:
+        pytest.skip(f"there is no {name} yet")
+    assert "torch" not in {top(other) for other in imports(MODULES[name], lazy=False)}
+    loads_without_torch(f"import tightbound.{name}")
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    loads_without_torch("import tightbound; tightbound.__version__; dir(tightbound)")
+
+
+def loads_without_torch(code: str) -> None:
+    check = (
+        f"{code}\nimport sys; print(*sorted({{'torch', 'numpy', 'sklearn', 'matplotlib', 'PIL'}} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", check], cwd=PACKAGE.parent, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == []
+
+
+def test_the_core_changes_no_global_state() -> None:
+    code = """
+import torch, random, sys
+from torch.distributions import Distribution
+def state():
+    return torch.get_default_dtype(), Distribution._validate_args, torch.get_num_threads(), random.getstate(), \
+        torch.get_rng_state().tolist(), torch.is_grad_enabled(), torch.are_deterministic_algorithms_enabled()
+before = state()
+import importlib
+for name in sys.argv[1:]:
+    importlib.import_module(f"tightbound.{name}")
+sys.exit(before != state())
+"""
+    core = sorted(CORE & MODULES.keys())
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, *core],
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

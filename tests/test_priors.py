@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+from oracle import assert_mean
+from torch import Tensor, nn
+from torch.distributions import Independent, Normal
+
+from tightbound.likelihoods import Gaussian
+from tightbound.model import VAE
+from tightbound.posteriors import DiagonalNormal, FullNormal
+from tightbound.priors import MixtureOfNormals, Prior, StandardNormal, VampPrior
+
+
+def mixture() -> MixtureOfNormals:
+    prior = MixtureOfNormals(2, components=3)
+    with torch.no_grad():
+        prior.logits.copy_(torch.tensor([0.5, -1.0, 0.2]))
+        prior.mean.copy_(torch.tensor([[0.0, 3.0], [-2.0, 1.0], [4.0, -1.0]]))
+        prior.log_scale.copy_(torch.tensor([[0.1, -0.5], [0.3, 0.0], [-1.0, 0.4]]))
+    return prior
+
+
+def vamp() -> VampPrior:
+    return VampPrior(DiagonalNormal(nn.Linear(5, 4)), torch.randn(7, 5))
+
+
+PRIORS = {"standard": lambda: StandardNormal(2), "mixture": mixture, "vamp": vamp}
+every_prior = pytest.mark.parametrize("prior", [make() for make in PRIORS.values()], ids=PRIORS)
+
+
+def by_hand(z: Tensor, log_share: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+    return (log_share + Independent(Normal(mean, scale), 1).log_prob(z.unsqueeze(-2))).logsumexp(-1)
+
+
+def test_standard_normal_log_density() -> None:
+    z = torch.tensor([[1.0, -2.0, 0.5]])
+    expected = -0.5 * z.square().sum(-1) - 1.5 * math.log(2 * math.pi)
+    torch.testing.assert_close(StandardNormal(3).log_prob(z), expected)
+
+
+def test_mixture_is_the_mixture_of_its_parameters() -> None:
+    prior, z = mixture(), torch.randn(4, 6, 2)
+    expected = by_hand(z, prior.logits.log_softmax(0), prior.mean, prior.log_scale.exp())
+    torch.testing.assert_close(prior.log_prob(z), expected)
+
+
+def test_vamp_prior_is_the_mean_posterior_of_its_pseudo_inputs() -> None:
+    prior, z = vamp(), torch.randn(4, 6, 2)
+    posterior = prior._posterior[0]
+    each = torch.stack([posterior.log_prob(z, u.unsqueeze(0)) for u in prior.pseudo_inputs])
+    torch.testing.assert_close(prior.log_prob(z), each.logsumexp(0) - math.log(7))
+
+
+@every_prior
+def test_density_integrates_to_one(prior: Prior) -> None:
+    axis = torch.linspace(-15, 15, 401)
+    grid = torch.cartesian_prod(axis, axis)
+    total = prior.log_prob(grid).exp().sum() * (axis[1] - axis[0]) ** 2
+    torch.testing.assert_close(total.item(), 1.0, rtol=0, atol=1e-3)
+
+
+@every_prior
+def test_samples_have_the_mean_and_the_entropy_of_the_density(prior: Prior) -> None:
+    distribution = prior()
+    z, other = distribution.sample((50_000,)), distribution.sample((50_000,))
+    assert z.shape == (50_000, 2)
+    assert_mean(z, distribution.mean.detach())
+    axis = torch.linspace(-15, 15, 401)
+    log_p = prior.log_prob(torch.cartesian_prod(axis, axis)).detach()
+    entropy = -(log_p.exp() * log_p).sum() * (axis[1] - axis[0]) ** 2
+    assert_mean(-prior.log_prob(other).detach(), entropy)
+
+
+@every_prior
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 2.0])
+def test_temperature_multiplies_standard_deviations(prior: Prior, temperature: float) -> None:
+    narrow, plain = prior.tempered(temperature), prior()
+    if isinstance(plain, torch.distributions.MixtureSameFamily):
+        narrow, plain = narrow.component_distribution, plain.component_distribution
+    torch.testing.assert_close(narrow.stddev, temperature * plain.stddev)
+    torch.testing.assert_close(narrow.mean, plain.mean)
+
+
+@every_prior
+def test_frozen_holds_everything_that_is_learned(prior: Prior) -> None:
+    z = torch.randn(5, 2, requires_grad=True)
+    frozen, live = prior.log_prob(z, frozen=True), prior.log_prob(z)
+    torch.testing.assert_close(frozen, live)
+    torch.testing.assert_close(torch.autograd.grad(frozen.sum(), z), torch.autograd.grad(live.sum(), z))
+    assert not prior.log_prob(z.detach(), frozen=True).requires_grad
+
+
+def test_vamp_prior_shares_the_posterior_and_lists_it_once() -> None:
+    posterior = DiagonalNormal(nn.Linear(5, 4))
+    prior = VampPrior(posterior, torch.randn(7, 5))
+    model = VAE(prior=prior, posterior=posterior, likelihood=Gaussian(nn.Linear(2, 5), scale=1.0))
+    names = [name for name, _ in model.named_parameters()]
+    assert [name for name in names if name.startswith("prior")] == ["prior.pseudo_inputs"]
+    assert len(model.state_dict().keys() & set(names)) == len(names) == 5
+    model.draw(torch.randn(3, 5)).log_pz.sum().backward()
+    assert all(p.grad is not None and (p.grad != 0).any() for p in posterior.parameters())
+    before = prior.log_prob(torch.zeros(1, 2))
+    with torch.no_grad():
+        posterior.network.bias.add_(1)
+    assert prior.log_prob(torch.zeros(1, 2)) != before
+
+
+def test_a_copied_model_has_a_vamp_prior_of_its_own_posterior() -> None:
+    posterior = DiagonalNormal(nn.Linear(5, 4))
+    model = VAE(
+        prior=VampPrior(posterior, torch.randn(7, 5)),
+        posterior=posterior,
+        likelihood=Gaussian(nn.Linear(2, 5), scale=1.0),
+    )
+    twin = copy.deepcopy(model)
+    assert twin.prior._posterior[0] is twin.posterior is not model.posterior
+
+
+def test_vamp_prior_starts_at_a_copy_of_the_data() -> None:
+    data = torch.zeros(7, 5)
+    prior = VampPrior(DiagonalNormal(nn.Linear(5, 4)), data)
+    with torch.no_grad():
+        prior.pseudo_inputs.add_(1)
+    assert (data == 0).all()
+
+
+def test_vamp_prior_refuses_a_posterior_that_is_not_factorised() -> None:
+    prior = VampPrior(FullNormal(nn.Linear(5, 5)), torch.zeros(7, 5))
+    with pytest.raises(
+        TypeError, match="Expected a DiagonalNormal posterior under a VampPrior; got MultivariateNormal"
+    ):
+        prior()
+
+
+@pytest.mark.parametrize("kind", [StandardNormal, MixtureOfNormals])
+@pytest.mark.parametrize("latent", [0, -1])
+def test_refuses_an_empty_latent(kind: type[StandardNormal], latent: int) -> None:
+    with pytest.raises(ValueError, match=f"Expected a latent of at least 1 dimension; got latent_dim={latent}"):
+        kind(latent)
+
+
+def test_mixture_refuses_to_have_no_components() -> None:
+    with pytest.raises(ValueError, match="Expected at least 1 component; got 0"):
+        MixtureOfNormals(2, components=0)
