@@ -6,8 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from hypothesis import settings
 from torch.distributions import Distribution
 
+settings.register_profile("tightbound", derandomize=True, deadline=None)  # the same examples on every machine
+settings.load_profile("tightbound")
 torch.set_num_threads(1)  # small tensors: threads only get in the way of other workers
 
 

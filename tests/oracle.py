@@ -77,7 +77,7 @@ class LinearGaussian:
 
     def model(self, posterior: Posterior) -> VAE:
         """The model with this posterior."""
-        decoder = nn.Linear(self.latent, self.observed)
+        decoder = nn.Linear(self.latent, self.observed, dtype=torch.float64)
         _set(decoder, self.weight, self.bias)
         likelihood = Gaussian(decoder, scale=self.sigma)
         return VAE(prior=StandardNormal(self.latent), posterior=posterior, likelihood=likelihood).double()

@@ -31,7 +31,8 @@ class LazyNormal(Distribution):
 
 
 def gradients(value: Tensor, module: nn.Module) -> list[Tensor]:
-    return list(torch.autograd.grad(value, list(module.parameters()), allow_unused=True, materialize_grads=True))
+    leaves = list(module.parameters())
+    return list(torch.autograd.grad(value, leaves, retain_graph=True, allow_unused=True, materialize_grads=True))
 
 
 @pytest.mark.parametrize("frozen", [False, True])
@@ -65,12 +66,18 @@ def test_frozen_holds_parameters_and_nothing_else(posterior: Conditional) -> Non
         assert (ours != 0).any()
 
 
-def test_frozen_holds_tied_parameters() -> None:
-    shared = nn.Linear(3, 3)
-    posterior = DiagonalNormal(nn.Sequential(shared, nn.Tanh(), shared, nn.Linear(3, 4)))
+@pytest.mark.parametrize("tied", ["module", "parameter"])
+def test_frozen_holds_tied_parameters_and_leaves_them_in_place(tied: str) -> None:
+    first, second = nn.Linear(3, 3), nn.Linear(3, 3)
+    second.weight = first.weight
+    second = first if tied == "module" else second
+    posterior = DiagonalNormal(nn.Sequential(first, nn.Tanh(), second, nn.Linear(3, 4)))
+    before = dict(posterior.named_parameters(remove_duplicate=False))
     log_q = posterior.log_prob(torch.randn(5, 2), torch.randn(5, 3), frozen=True)
     assert not log_q.requires_grad
-    assert all(p.requires_grad for p in posterior.parameters())
+    after = dict(posterior.named_parameters(remove_duplicate=False))
+    assert before.keys() == after.keys()
+    assert all(after[name] is p for name, p in before.items())
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -1,11 +1,16 @@
 """Folders of images: what is read, in which order, and what is refused."""
 
 import io
+import os
+import struct
 import sys
+import zlib
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from tightbound.data import inspect, load
@@ -91,7 +96,6 @@ def test_other_files_and_hidden_ones_are_left_alone(folder):
     save(folder / ".hidden.png", grey(2, height=9))
     save(folder / ".thumbnails" / "b.png", grey(3, height=9))
     (folder / "notes.txt").write_text("no image")
-    (folder / "._a.png").write_bytes(b"no image")
     assert len(read_images(folder)) == 1
 
 
@@ -178,6 +182,20 @@ def test_an_unreadable_image_is_refused_by_name(folder):
             load(folder)
 
 
+@given(ending=st.sampled_from(["png", "jpg"]), at=st.integers(0, 400), put=st.binary(min_size=1, max_size=4))
+@settings(max_examples=200)
+def test_damage_anywhere_gives_data_or_a_clear_error(ending, at, put, tmp_path_factory):
+    folder = tmp_path_factory.getbasetemp() / f"damaged-{ending}"
+    path = save(folder / f"a.{ending}", colour(1, 2, 3))
+    content = bytearray(path.read_bytes())
+    content[at : at + len(put)] = put
+    path.write_bytes(content)
+    try:
+        assert len(read_images(folder)) == 1
+    except ValueError as error:
+        assert str(path) in str(error)  # noqa: PT017 - damage may hit bytes that say nothing
+
+
 def test_sixteen_bits_are_refused_by_name(folder):
     save(folder / "a.png", Image.fromarray(np.full((4, 4), 40_000, np.uint16)))
     with pytest.raises(ValueError, match=r"Expected 8 bits a channel; got a 16-bit image \(mode I;16\) in .*a\.png"):
@@ -186,9 +204,6 @@ def test_sixteen_bits_are_refused_by_name(folder):
 
 def test_sixteen_bits_of_colour_are_refused_as_well(folder):
     # Pillow reads such files as 8 bits, and cannot write them, so this one is put together by hand.
-    import struct
-    import zlib
-
     def chunk(kind, content):
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
@@ -216,7 +231,7 @@ def test_a_folder_without_images_is_refused(folder):
         load(folder)
     (folder / "a.tif").write_bytes(b"")
     (folder / "README").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"in .*pictures; got only \.tif, readme"):
+    with pytest.raises(ValueError, match=r"in .*pictures; got only \.tif, README"):
         load(folder)
 
 
@@ -225,6 +240,33 @@ def test_images_beside_labelled_ones_are_refused(folder):
     save(folder / "stray.png", grey(0))
     with pytest.raises(
         ValueError, match=r"all in sub-folders of .*pictures.*or all directly in it; got both, stray\.png"
+    ):
+        load(folder)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs symbolic links, which Windows keeps for administrators")
+def test_links_are_followed_but_only_once(folder, tmp_path):
+    save(tmp_path / "elsewhere" / "a.png", grey(0))
+    folder.mkdir()
+    (folder / "cats").symlink_to(tmp_path / "elsewhere")
+    assert read_images(folder).label_names == ("cats",)
+    (folder / "again").symlink_to(folder)
+    with pytest.raises(ValueError, match=r"Expected every folder once; got .*pictures again by the link .*again\."):
+        load(folder)
+
+
+def test_a_folder_that_cannot_be_read_is_refused_by_name(folder, monkeypatch):
+    save(folder / "cats" / "a.png", grey(0))
+    scan = os.scandir
+
+    def forbidden(path):  # root may read everything, so permissions would not do
+        if str(path).endswith("cats"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", forbidden)
+    with pytest.raises(
+        ValueError, match=r"Expected folders that can be read; got .*Permission denied: .*cats'\. Change"
     ):
         load(folder)
 

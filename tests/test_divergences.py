@@ -97,5 +97,5 @@ def test_refuses_pairs_without_a_closed_form(q: Distribution, p: Distribution, n
 
 
 def test_per_dimension_refuses_a_full_covariance() -> None:
-    with pytest.raises(TypeError, match="Expected a normal posterior .* got MultivariateNormal and Normal"):
+    with pytest.raises(TypeError, match=r"Expected a normal posterior .* got MultivariateNormal and Normal"):
         kl_per_dimension(FULL, STANDARD)

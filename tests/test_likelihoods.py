@@ -73,7 +73,7 @@ CASES: dict[str, Case] = {
         [[0.0, 0.0, 0.0], [-80.0, 0.0, 80.0], [1.0, 2.0, -1.0]],
         whole(3),
     ),
-    "poisson": (direct(Poisson), [[-20.0], [0.0], [1.5], [5.0]], whole(400)),
+    "poisson": (direct(Poisson), [[-80.0], [0.0], [1.5], [5.0]], whole(400)),
     "negative-binomial": (
         direct(NegativeBinomial, 2),
         [[-20.0, 0.0], [0.5, -2.0], [2.0, 30.0], [3.0, 1.0]],
@@ -231,13 +231,6 @@ def test_grey_is_let_through_by_the_explicit_word_only() -> None:
         Bernoulli(nn.Identity()).log_prob(x, logit)
     cross_entropy = torch.nn.functional.binary_cross_entropy_with_logits(logit, x)
     torch.testing.assert_close(Bernoulli(nn.Identity(), grey=True).log_prob(x, logit).squeeze(), -cross_entropy)
-
-
-def test_poisson_keeps_the_gradient_of_a_vanished_rate() -> None:
-    log_rate = torch.tensor([[-200.0]], requires_grad=True)
-    log_prob = Poisson(nn.Identity()).log_prob(torch.tensor([[3.0]]), log_rate)
-    torch.testing.assert_close(log_prob, torch.tensor([-600 - math.log(6)]))
-    torch.testing.assert_close(torch.autograd.grad(log_prob.sum(), log_rate)[0], torch.tensor([[3.0]]))
 
 
 def test_learned_scale_finds_the_spread_of_the_data() -> None:

@@ -55,8 +55,8 @@ def test_encoder_sees_every_pixel_of_any_shape(shape: tuple[int, int, int], bloc
 @every_shape
 @pytest.mark.parametrize("planes", [(), (2,)])
 def test_decoder_reaches_any_shape(shape: tuple[int, int, int], blocks: int, planes: tuple[int, ...]) -> None:
-    network = waken(ConvDecoder(4, (*planes, *shape), base=2, blocks=blocks, act="softplus"))
-    z = torch.randn(2, 4)
+    network = waken(ConvDecoder(4, (*planes, *shape), base=2, blocks=blocks, act="softplus")).double()
+    z = torch.randn(2, 4, dtype=torch.float64)
     assert network(z).shape == (2, *planes, *shape)
     assert all_used(network, z)
     assert (network(z)[0] != network(z)[1]).all()
@@ -94,7 +94,7 @@ def test_a_fresh_residual_block_is_the_identity() -> None:
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_each_activation_is_not_linear(name: str) -> None:
-    act, x = activation(name), torch.tensor([-1.0, 0.0, 1.0])
+    act, x = activation(name), torch.tensor([-1.0, 0.5, 2.0])
     assert act(x)[0] + act(x)[2] != 2 * act(x)[1]
 
 

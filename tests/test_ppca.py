@@ -33,7 +33,7 @@ def trained(x: Tensor, objective: Objective) -> VAE:
         posterior=DiagonalNormal(nn.Linear(x.shape[1], 2 * LATENT)),
         likelihood=Gaussian(nn.Linear(LATENT, x.shape[1])),
     ).double()
-    steps = 1500
+    steps = 700
     optimiser = torch.optim.Adam(model.parameters(), lr=0.03)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for _ in range(steps):

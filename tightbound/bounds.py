@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 from tightbound.draws import Draws
@@ -90,7 +91,10 @@ def renyi(draws: Draws, alpha: float) -> Tensor:
     if alpha == 1:
         return elbo(draws)
     log_w = draws.log_w
-    return (((1 - alpha) * log_w).logsumexp(0) - math.log(len(log_w))) / (1 - alpha)
+    largest = (log_w.amax(0) if alpha < 1 else log_w.amin(0)).detach()  # the one that leads the sum
+    largest = torch.where(largest.isfinite(), largest, 0)
+    # log1p and expm1 keep the digits that a plain logarithm, divided by 1 - alpha, would lose near alpha = 1.
+    return largest + torch.expm1((1 - alpha) * (log_w - largest)).mean(0).log1p() / (1 - alpha)
 
 
 def miwae(draws: Draws, groups: int) -> Tensor:

@@ -17,6 +17,7 @@ from tightbound.recipe import ModelRecipe, ObjectiveRecipe, Recipe
 from tightbound.schedules import Linear
 
 LARGEST_MLP_SIDE = 32
+MOST_LEVELS = 2**16
 
 POSTERIORS: dict[str, type[posteriors.Posterior]] = {
     "diagonal-normal": posteriors.DiagonalNormal,
@@ -57,11 +58,11 @@ def build(recipe: Recipe) -> Built:
         ValueError: for data that cannot be read, or that the likelihood does not describe.
     """
     data = load(recipe.data.source, size=recipe.data.size, test_fraction=recipe.data.test_fraction)
-    facts = inspect(data.train)
-    inspect(data.test)
+    facts, unseen = inspect(data.train), inspect(data.test)
     resolved = resolve(recipe, facts)
+    levels = levels_of(resolved.model.likelihood, facts, unseen)
     data = prepared(resolved, data, facts)
-    config = Config(tuple(facts.shape), _levels(resolved.model.likelihood, facts, data.train), _why(recipe, facts))
+    config = Config(tuple(facts.shape), levels, _why(recipe, facts))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(resolved.seed)
         model = build_model(resolved.model, config, observations=data.train)
@@ -92,25 +93,71 @@ def prepared(recipe: Recipe, data: Data, facts: Facts) -> Data:
     return data
 
 
-def build_model(recipe: ModelRecipe, config: Config, *, observations: Observations | None = None) -> VAE:
-    """The model of a resolved recipe. Without observations its data-dependent starts are left to saved weights."""
+def levels_of(likelihood: str, facts: Facts, unseen: Facts) -> int:
+    """How many values an element takes, in training and test set together; 0 where the likelihood does not care.
+
+    Raises:
+        ValueError: for data of a kind that the likelihood does not describe.
+    """
+    if likelihood == "grey-bernoulli" and not {facts.kind, unseen.kind} <= {"grey", "binary"}:
+        raise ValueError(
+            f"Expected values between 0 and 1 for 'grey-bernoulli'; got {facts.describe()}. Take 'gaussian' for real "
+            "numbers or 'poisson' for counts."
+        )
+    if likelihood == "discretized-logistic":
+        if facts.kind not in ("grey", "binary") or "float" in facts.dtype:
+            raise ValueError(
+                f"Expected integer grey levels for 'discretized-logistic'; got {facts.describe()}. "
+                "Take 'continuous-bernoulli' for floats in [0, 1] or 'gaussian' for real numbers."
+            )
+        return round(facts.scale) + 1
+    if likelihood == "categorical":
+        classes = round(max(facts.high, unseen.high) / facts.scale) + 1
+        if not {facts.kind, unseen.kind} <= {"binary", "counts"} or classes > MOST_LEVELS:
+            raise ValueError(
+                f"Expected whole numbers from 0 to {MOST_LEVELS - 1} at most for 'categorical'; got "
+                f"{facts.describe()}. Classes in 8 bits count as grey levels: store them as int64."
+            )
+        return classes
+    return 0
+
+
+def build_model(
+    recipe: ModelRecipe, config: Config, *, observations: Observations | None = None, device: str = "cpu"
+) -> VAE:
+    """The model of a resolved recipe. Without observations every number is left to saved weights.
+
+    Args:
+        recipe: what it is made of.
+        config: what its shape depends on besides.
+        observations: what data-dependent starts are taken from.
+        device: "meta" for an outline: names and shapes of everything, and no memory.
+
+    Raises:
+        ValueError: for what is still "auto", and for parts that do not fit together.
+    """
+    if "auto" in (recipe.network, recipe.likelihood):
+        raise ValueError("Expected a network and a likelihood by name; got 'auto'. Only data can tell: see build().")
     shape, latent = config.shape, recipe.latent_dim
-    mean, deviation = moments(observations) if observations is not None else (torch.zeros(shape), torch.ones(shape))
-    if len(shape) == 3:  # pixels share a unit: near-constant corners would otherwise outweigh the picture
-        pooled = (deviation.square().mean() + mean.var(unbiased=False)).sqrt()
-        deviation = pooled.expand_as(deviation)
-    encoder = _encoder(recipe, shape, POSTERIORS[recipe.posterior].outputs_for(latent))
-    make, parameters = _likelihood(recipe, config, mean, deviation)
-    decoder = _decoder(recipe, latent, (*parameters, *shape))
+    with torch.device(device):  # all but the likelihood's own numbers, which are few
+        mean, deviation = moments(observations) if observations is not None else (torch.zeros(shape), torch.ones(shape))
+        if len(shape) == 3:  # pixels share a unit: near-constant corners would otherwise outweigh the picture
+            pooled = (deviation.square().mean() + mean.var(unbiased=False)).sqrt()
+            deviation = pooled.expand_as(deviation)
+        make, parameters = _likelihood(recipe, config, mean, deviation)
+        encoder = _encoder(recipe, shape, POSTERIORS[recipe.posterior].outputs_for(latent))
+        decoder = _decoder(recipe, latent, (*parameters, *shape))
     likelihood = make(decoder)
-    if recipe.init == "xavier":
+    if recipe.init == "xavier" and observations is not None:
         networks.xavier_(encoder)
         networks.xavier_(decoder)
         networks.start_at(decoder, likelihood.start(mean.to(torch.get_default_dtype())))
     if recipe.likelihood in ("gaussian", "laplace", "poisson", "negative-binomial"):
         encoder = networks.Standardized(encoder, mean, deviation)
     posterior = POSTERIORS[recipe.posterior](encoder)
-    return VAE(_prior(recipe, posterior, shape, observations), posterior, likelihood)
+    with torch.device(device):
+        prior = _prior(recipe, posterior, shape, observations)
+    return VAE(prior, posterior, likelihood)
 
 
 def build_objective(recipe: ObjectiveRecipe) -> objectives.Objective:
@@ -174,21 +221,6 @@ def _prior(
         rows = torch.randint(len(observations), (recipe.components,))
         return priors.VampPrior(posterior, observations.grey(rows))
     return priors.StandardNormal(recipe.latent_dim)
-
-
-def _levels(likelihood: str, facts: Facts, observations: Observations) -> int:
-    if likelihood == "discretized-logistic":
-        if facts.kind not in ("grey", "binary") or observations.stored.is_floating_point():
-            raise ValueError(
-                f"Expected integer grey levels for 'discretized-logistic'; got {facts.describe()}. "
-                "Take 'continuous-bernoulli' for floats in [0, 1] or 'gaussian' for real numbers."
-            )
-        return round(observations.scale) + 1
-    if likelihood == "categorical":
-        if facts.kind not in ("binary", "counts"):
-            raise ValueError(f"Expected whole numbers 0, 1, … for 'categorical'; got {facts.describe()}.")
-        return round(facts.high) + 1
-    return 0
 
 
 def _why(recipe: Recipe, facts: Facts) -> str:

@@ -1,31 +1,62 @@
-"""What the command line's verbs do. Each gives an exit code; a wrong request is a ValueError."""
+"""What the command line's verbs do. Each gives an exit code; a wrong request is a ValueError.
+
+Results go to standard output, everything said on the way to standard error.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
+import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
+from matplotlib.figure import Figure
 
-from tightbound import figures, plots, run, sweep as sweeps
+from tightbound import figures, plots, run
+from tightbound import sweep as sweeps
+from tightbound.data import Observations
 from tightbound.evaluate import Evidence, evidence
 from tightbound.files import write_atomically
+from tightbound.model import VAE
 from tightbound.recipe import Recipe
 from tightbound.report import write_report
 from tightbound.run import FIGURES, Run, open_run
+from tightbound.selection import everything, part
 from tightbound.train import Fit
+from tightbound.train.runtime import own_random_state, resolve_device
+
+MOST = 1024  # pictures in one figure
 
 
-def train(recipe: Recipe, out: Path | None, *, progress: bool = True) -> int:
-    """Train, evaluate, report."""
+def train(recipe: Recipe, out: Path | None, *, before: Recipe | None = None, progress: bool = True) -> int:
+    """Train, evaluate, report. ``before``: the recipe as it was before the command line changed it."""
     folder = out or run.default_folder(recipe)
+    if progress:
+        for note in notes(before or recipe, recipe):
+            _tell(note)
     made, ended = run.train(recipe, folder, progress=progress)
     return _after(made, ended, progress=progress)
+
+
+def notes(before: Recipe, recipe: Recipe) -> list[str]:
+    """What a person may not have meant: a recipe's choices for its own data, kept for other data."""
+    names = ("network", "likelihood")
+    kept = [
+        f"{name} = {getattr(recipe.model, name)}"
+        for name in names
+        if getattr(recipe.model, name) == getattr(before.model, name) != "auto"
+    ]
+    if before.data.source in ("", recipe.data.source) or not kept:
+        return []
+    return [
+        f"Note: the recipe {recipe.name!r} has {' and '.join(kept)}, chosen for {before.data.source}. To let them "
+        f"follow from your data: tightbound train auto --data {shlex.quote(recipe.data.source)}"
+    ]
 
 
 def resume(path: Path, *, progress: bool = True) -> int:
@@ -36,173 +67,219 @@ def resume(path: Path, *, progress: bool = True) -> int:
 
 def _after(made: Run, ended: Fit, *, progress: bool) -> int:
     if ended.ended == "interrupted":
-        _tell(f"Stopped at step {ended.steps}. Go on with: tightbound train --resume {made.path}")
+        _tell(f"Stopped at step {ended.steps}. Go on with: tightbound train --resume {shlex.quote(str(made.path))}")
         return 1
-    early = " (early: the validation loss had stopped falling)" if ended.ended == "early" else ""
-    _tell(f"Trained {ended.steps} steps in {ended.seconds:.1f} s{early}; best at step {ended.best_step}.")
-    if made.config.why:
+    if progress:
+        early = ", early, as the validation loss had stopped falling" if ended.ended == "early" else ""
+        _tell(
+            f"Trained {ended.steps} steps in {ended.seconds:.0f} s{early}. Kept: the weights of step {ended.best_step}."
+        )
         _tell(f"Likelihood: {made.recipe.model.likelihood}, {made.config.why}.")
-    found = _evaluated(made, "test", made.recipe.evaluate.samples, progress=progress)
-    print(found)
-    print(f"Report: {write_report(made, made.model(), made.data())}")
+        _warn_of_warm_up(made.recipe, ended.steps)
+    try:
+        found = _evaluated(made, made.recipe.evaluate.samples, progress=progress)
+    except ValueError as error:  # not the request was wrong but what training made of it
+        raise ArithmeticError(f"The run in {made.path} is trained, but not to be evaluated. {error}") from error
+    page = write_report(made, _model(made), made.data())
+    print(f"{found}\nReport: {page}")
     return 0
 
 
-def _evaluated(made: Run, split: str, samples: int, *, progress: bool) -> Evidence:
-    found = _evidence(made, made.data().split(split), samples, progress=progress)
-    if split == "test":
-        made.save_evaluation(found)
-    return found
-
-
-def _evidence(made: Run, observations: Any, samples: int, *, progress: bool) -> Evidence:
-    if not (progress and sys.stderr.isatty()):
-        return evidence(made.model(), observations, samples=samples)
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("evaluating", total=len(observations))
-        return evidence(
-            made.model(), observations, samples=samples, progress=lambda done, of: bar.update(task, completed=done)
+def _warn_of_warm_up(recipe: Recipe, steps: int) -> None:
+    warmup = recipe.objective.warmup_steps
+    if warmup >= steps:
+        _tell(
+            f"Note: the objective warms up over {warmup} steps and training took {steps}: the full objective was never "
+            "trained on. Train longer, or take a shorter --objective.warmup-steps."
         )
 
 
-def evaluate(path: Path, *, split: str, samples: int | None, source: str | None, as_json: bool) -> int:
+def evaluate(path: Path, *, split: str | None, samples: int | None, source: str | None, as_json: bool) -> int:
     """Print the evidence; keep it in the run where it is of its own test set."""
     made = open_run(path)
     count = samples if samples is not None else made.recipe.evaluate.samples
-    if source is None:
-        found = _evaluated(made, split, count, progress=not as_json)
+    if count < 1:
+        raise ValueError(f"Expected --samples of at least 1; got {count}.")
+    if source is None and split in (None, "test"):
+        found = _evaluated(made, count, progress=True)
+        _tell(f"Kept in {made.path / run.EVALUATION}; 'tightbound report {shlex.quote(str(path))}' renews the page.")
     else:
-        found = _evidence(made, made.data(source).split(split), count, progress=not as_json)
+        found = _evidence(made, part(made, split, source), count, progress=True)
     print(json.dumps(found.to_json(), allow_nan=False) if as_json else found)
     return 0
 
 
 def sample(path: Path, *, count: int, temperature: float, seed: int, out: Path | None) -> int:
     """Samples from the prior, as a picture or as numbers."""
-    made = open_run(path)
-    torch.manual_seed(seed)
-    x = made.model().sample(count, temperature=temperature)
-    return _save(x, out or made.path / FIGURES / "samples.png", lambda: plots.samples(x))
+    _at_least("count", count, 1)
+    if not temperature >= 0:
+        raise ValueError(f"Expected --temperature of 0 or more; got {temperature:g}.")
+    made, out = _open(path, out, "samples", (".png", ".npy"), count)
+    model = _model(made)
+    device = next(model.parameters()).device
+    with own_random_state(device):
+        torch.manual_seed(seed)
+        x = model.sample(count, temperature=temperature)
+    return _save(x, out, lambda: plots.samples(x))
 
 
 def reconstruct(path: Path, *, count: int, split: str, out: Path | None) -> int:
     """Reconstructions, as a picture or as numbers."""
-    _positive("count", count)
-    made = open_run(path)
-    shown, seen = figures.examples(made.data(), count, split)
-    x = figures.reconstructed(made.model(), seen)
-    return _save(x, out or made.path / FIGURES / "reconstructions.png", lambda: plots.reconstructions(shown, x, count))
+    _at_least("count", count, 1)
+    made, out = _open(path, out, "reconstructions", (".png", ".npy"), 2 * count)
+    shown, seen = figures.examples(part(made, split), count)
+    x = figures.reconstructed(_model(made), seen)
+    return _save(x, out, lambda: plots.reconstructions(shown, x, count))
 
 
 def traverse(path: Path, *, index: int, dimensions: int, steps: int, out: Path | None) -> int:
     """A traversal of the latent dimensions."""
-    made = open_run(path)
-    data = made.data()
-    if not 0 <= index < len(data.test):
-        raise ValueError(f"Expected --index between 0 and {len(data.test) - 1}; got {index}.")
-    _positive("dimensions", dimensions)
-    kl = (made.evaluation() or {}).get("kl_per_dimension")
+    _at_least("dimensions", dimensions, 1)
+    _at_least("steps", steps, 2)
+    made, out = _open(path, out, "traversal", (".png",))
     shown = min(dimensions, made.recipe.model.latent_dim)
-    x = data.test.fixed(index, index + 1)[0]
+    _at_most_pictures(shown * steps)
+    test = made.data().test
+    if not 0 <= index < len(test):
+        raise ValueError(f"Expected --index between 0 and {len(test) - 1}, a test observation; got {index}.")
+    found = made.evaluation() or evidence(_model(made), test, samples=1).to_json()  # which dimensions say most
+    kl = found["kl_per_dimension"]
     figure = plots.latent_traversal(
-        made.model(), x, dimensions=shown, kl=None if kl is None else torch.tensor(kl), steps=steps
+        _model(made),
+        test.fixed(index, index + 1)[0],
+        dimensions=shown,
+        kl=None if kl is None else torch.tensor(kl),
+        steps=steps,
     )
-    return _save(None, out or made.path / FIGURES / "traversal.png", lambda: figure)
+    return _save(None, out, lambda: figure)
 
 
 def interpolate(path: Path, *, rows: int, steps: int, out: Path | None) -> int:
     """Interpolations between pairs of test observations."""
-    _positive("rows", rows)
-    made = open_run(path)
-    _, seen = figures.examples(made.data(), 2 * rows)
+    _at_least("rows", rows, 1)
+    _at_least("steps", steps, 2)
+    made, out = _open(path, out, "interpolation", (".png",), rows * (steps + 2))
+    _, seen = figures.examples(made.data().test, 2 * rows)
     if len(seen) < 2 * rows:
-        raise ValueError(f"Expected at least {2 * rows} test observations for {rows} rows; got {len(seen)}.")
-    figure = plots.interpolation(made.model(), seen[:rows], seen[rows:], steps)
-    return _save(None, out or made.path / FIGURES / "interpolation.png", lambda: figure)
+        raise ValueError(f"Expected two test observations a row, {2 * rows} for --rows {rows}; got {len(seen)}.")
+    figure = plots.interpolation(_model(made), seen[:rows], seen[rows:], steps)
+    return _save(None, out, lambda: figure)
 
 
-def embed(path: Path, *, out: Path, split: str, source: str | None) -> int:
+def embed(path: Path, *, out: Path, split: str | None, source: str | None) -> int:
     """Posterior means as a .npy file."""
-    made = open_run(path)
-    return _save(figures.embedded(made.model(), made.data(source), split), out, None)
+    made, out = _open(path, out, "", (".npy",))
+    model = _model(made)
+    if split == "all" or (split is None and source is not None):
+        parts = everything(made.data(source))
+    else:
+        parts = [part(made, split, source)]
+    return _save(torch.cat([figures.embedded(model, part) for part in parts]), out, None)
 
 
 def report(path: Path) -> int:
     """Write the report anew, after an evaluation where there was none."""
     made = open_run(path)
     if made.evaluation() is None:
-        _evaluated(made, "test", made.recipe.evaluate.samples, progress=True)
-    print(f"Report: {write_report(made, made.model(), made.data())}")
+        _evaluated(made, made.recipe.evaluate.samples, progress=True)
+    print(f"Report: {write_report(made, _model(made), made.data())}")
     return 0
 
 
 def sweep(recipe: Recipe, over: str, out: Path | None, *, progress: bool = True) -> int:
-    """Train for each value; end with the table, and for β with the trade-off and a choice."""
+    """Train for each value; end with the table, and where the values can be compared with a choice."""
     field, values = sweeps.parse_over(over)
-    folder = out or run.default_folder(recipe).with_name(f"{run.default_folder(recipe).name}-sweep")
-    rows = []
-    for value, changed, path in sweeps.begin(folder, recipe, field, values):
-        _tell(f"{field} = {value}")
-        started = (path / run.RECIPE).is_file()
-        made, ended = run.resume(path, progress=progress) if started else run.train(changed, path, progress=progress)
-        if ended.ended == "interrupted":
-            _tell(f"Stopped. Go on with the same command and --out {folder}")
-            return 1
-        if made.evaluation() is None:
-            _evaluated(made, "test", made.recipe.evaluate.samples, progress=progress)
-        rows.append(sweeps.row(field, value, made.evaluation() or {}))
-    chosen = sweeps.choices(rows) if field == "objective.beta" else []
-    sweeps.save(folder, rows, chosen)
-    _print_sweep(rows, chosen)
-    if chosen:
-        print(f"Figure: {plots.save(plots.beta_tradeoff(rows), folder / 'tradeoff.png')}")
-        print(f"Figure: {plots.save(plots.rate_distortion(rows), folder / 'rate-distortion.png')}")
-    print(f"Table: {folder / sweeps.ROWS}")
+    folder = out or run.default_folder(dataclasses.replace(recipe, name=f"{recipe.name}-sweep"))
+    planned = sweeps.begin(folder, recipe, field, values)
+    outcomes = []
+    for number, (value, changed, path) in enumerate(planned, start=1):
+        if progress:
+            _tell(f"[{number}/{len(planned)}] {field} = {value}: {path}")
+        found = sweeps.measured(path)
+        if found is None:
+            made, ended = (
+                run.resume(path, progress=progress)
+                if (path / run.RECIPE).is_file()
+                else run.train(changed, path, progress=progress)
+            )
+            if ended.ended == "interrupted":
+                _tell(f"Stopped. The same command goes on, with --out {shlex.quote(str(folder))}")
+                return 1
+            held_out = sweeps.compared_on(made)
+            found = sweeps.keep(path, _evidence(made, held_out, made.recipe.evaluate.samples, progress=progress))
+        outcomes.append(sweeps.Outcome(value, *found))
+    print(sweeps.finish(folder, recipe, field, outcomes))
     return 0
 
 
-def _print_sweep(rows: list[dict[str, Any]], chosen: list[sweeps.Choice]) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 110)
-    name = next(iter(rows[0]))
-    table = Table(title="nats per test observation, ± one standard error")
-    for heading in (name, "ELBO", "distortion", "rate", "NLL", "active units"):
-        table.add_column(heading, justify="right")
-    for row in rows:
-        numbers = [f"{row[key]:.2f} ± {row[f'{key}_se']:.2f}" for key in ("elbo", "distortion", "rate", "nll")]
-        table.add_row(str(row[name]), *numbers, f"{row['active_units']} of {row['latent_dim']}")
-    console.print(table)
-    if chosen:
-        advice = Table(title="which β to take, from these numbers")
-        for heading in ("for", "β", "because"):
-            advice.add_column(heading)
-        for choice in chosen:
-            advice.add_row(choice.purpose, f"{choice.value:g}", choice.because)
-        console.print(advice)
+def _evaluated(made: Run, samples: int, *, progress: bool) -> Evidence:
+    found = _evidence(made, made.data().test, samples, progress=progress)
+    made.save_evaluation(found)
+    return found
 
 
-def _save(x: torch.Tensor | None, out: Path, draw: Any) -> int:
+def _evidence(made: Run, observations: Observations, samples: int, *, progress: bool) -> Evidence:
+    if not (progress and sys.stderr.isatty()):
+        return evidence(_model(made), observations, samples=samples)
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("evaluating", total=len(observations))
+        return evidence(
+            _model(made), observations, samples=samples, progress=lambda done, of: bar.update(task, completed=done)
+        )
+
+
+def _model(made: Run) -> VAE:
+    """The run's model, on the device it was trained on where this machine has it."""
+    try:
+        device = resolve_device(made.recipe.train.device)
+    except ValueError:
+        device = resolve_device("auto")
+    return made.model().to(device)
+
+
+def _open(path: Path, out: Path | None, name: str, kinds: tuple[str, ...], pictures: int = 0) -> tuple[Run, Path]:
+    """The run and where the result goes, refused before there is any work in it."""
+    made = open_run(path)
+    if out is not None and out.suffix not in kinds:
+        raise ValueError(f"Expected --out to end in {' or '.join(kinds)}; got {out}.")
+    if out is not None and out.exists():
+        raise ValueError(f"Expected a new file; got {out}, which exists. Choose another --out, or remove it first.")
+    out = out or made.path / FIGURES / f"{name}.png"
+    if out.suffix == ".png":
+        _at_most_pictures(pictures)
+    return made, out
+
+
+def _save(x: torch.Tensor | None, out: Path, draw: Callable[[], Figure] | None) -> int:
     if out.suffix == ".npy" and x is not None:
-        write_atomically(out, lambda path: _save_array(path, x))
-    elif out.suffix == ".png" and draw is not None:
+        array = x.cpu().numpy()
+        write_atomically(out, lambda path: _save_array(path, array))
+    elif draw is not None:
         plots.save(draw(), out)
-    else:
-        kinds = " or ".join(kind for kind, there in ((".npy", x is not None), (".png", draw is not None)) if there)
-        raise ValueError(f"Expected --out to end in {kinds}; got {out}.")
     print(out)
     return 0
 
 
-def _save_array(path: Path, x: torch.Tensor) -> None:
+def _save_array(path: Path, array: np.ndarray) -> None:
     with path.open("wb") as file:
-        np.save(file, x.cpu().numpy(), allow_pickle=False)
+        np.save(file, array, allow_pickle=False)
 
 
-def _positive(name: str, value: int) -> None:
-    if value < 1:
-        raise ValueError(f"Expected --{name} of at least 1; got {value}.")
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ValueError(f"Expected --{name} of at least {least}; got {value}.")
+
+
+def _at_most_pictures(count: int) -> None:
+    if count > MOST:
+        raise ValueError(
+            f"Expected at most {MOST} pictures in one figure; got {count}. Ask for fewer, or for --out x.npy."
+        )
 
 
 def _tell(text: str) -> None:
-    print(text, file=sys.stderr)
+    with contextlib.suppress(BrokenPipeError):  # nobody reads: no reason to stop working
+        print(text, file=sys.stderr, flush=True)

@@ -38,8 +38,16 @@ class Conditional(nn.Module, ABC):
         if not frozen:
             return self(context).log_prob(value)
         # The whole of log_prob runs with the constants in place: a flow reads its parameters only there.
-        constants = {f"conditional.{name}": p.detach() for name, p in self.named_parameters()}
-        return functional_call(_LogProb(self), constants, (value, context))
+        return functional_call(_LogProb(self), self._constants(), (value, context), tie_weights=False)
+
+    def _constants(self) -> dict[str, Tensor]:
+        """Every parameter, detached, by its name under ``_LogProb``: once for each module that holds it."""
+        # Names of whole modules come once each: functional_call leaves a module swapped that it meets under two names.
+        return {
+            f"conditional.{prefix}.{name}" if prefix else f"conditional.{name}": p.detach()
+            for prefix, module in self.named_modules()
+            for name, p in module.named_parameters(recurse=False, remove_duplicate=False)
+        }
 
 
 class _LogProb(nn.Module):
@@ -70,7 +78,7 @@ class Networked(Conditional, ABC):
 
 @contextmanager
 def unvalidated() -> Iterator[None]:
-    """Switch off argument checks of ``torch.distributions`` while data known to be good goes through, then restore them."""
+    """Switch off the argument checks of ``torch.distributions`` for values known to be good, then restore them."""
     before = Distribution._validate_args
     Distribution.set_default_validate_args(False)
     try:

@@ -18,7 +18,7 @@ class Draws:
         log_qz_x: :math:`\log q(z \mid x)`, shape (K, B).
 
     Raises:
-        ValueError: if a log-density is not of shape (K, B).
+        ValueError: if z has fewer than two axes, or a log-density is not of shape (K, B).
 
     Example:
         >>> import torch
@@ -34,6 +34,8 @@ class Draws:
 
     def __post_init__(self) -> None:
         expected = self.z.shape[:2]
+        if len(expected) < 2:
+            raise ValueError(f"Expected z of shape (K, B, *latent); got {tuple(self.z.shape)}.")
         for name, value in (("log_px_z", self.log_px_z), ("log_pz", self.log_pz), ("log_qz_x", self.log_qz_x)):
             if value.shape != expected:
                 raise ValueError(

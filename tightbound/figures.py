@@ -11,11 +11,16 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from tightbound import plots
-from tightbound.data import Data
+from tightbound.data import Data, Observations
 from tightbound.model import VAE
+from tightbound.recipe import Recipe
 from tightbound.run import Run
+from tightbound.train.runtime import own_random_state
 
 CODES = 5000  # observations in the latent map: enough to see its shape
+ROWS = 12  # latent dimensions in the traversal
+PAIRS = 6  # rows of the interpolation
+TRUSTED = 10  # effective samples
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,61 +45,116 @@ def pictures(run: Run, model: VAE, data: Data) -> Iterator[Picture]:
 
 def _training(run: Run) -> Iterator[Picture]:
     if metrics := run.metrics():
-        caption = "Loss = distortion + rate. The gap between training and validation is what the model learned by heart."
-        if run.recipe.objective.name != "elbo" or run.recipe.objective.beta != 1:
-            caption = "The loss is the objective's; distortion and rate are apart, in nats, so that runs can be compared."
-        yield Picture("training", "Training", caption, plots.training_curves(metrics))
+        words = [loss_in_words(run.recipe, metrics[-1]["step"])]
+        if any(line["split"] == "validation" for line in metrics):
+            words.append("Where validation lies above training, the model has learned its examples by heart.")
+            averaged = "averaged weights" if run.recipe.train.ema else "weights"
+            words.append(f"Ringed: the best validation loss, whose {averaged} this run keeps.")
+        yield Picture("training", "Training", " ".join(words), plots.training_curves(metrics))
+
+
+def loss_in_words(recipe: Recipe, steps: int) -> str:
+    """What the loss of a recipe is made of, after so many steps."""
+    objective = recipe.objective
+    if objective.name == "iwae":
+        bound = f"Loss = minus the importance-weighted bound of {objective.samples} samples"
+        return f"{bound}, which is less than distortion + rate."
+    if objective.name == "free-bits":
+        return f"Loss = distortion + rate, where {objective.nats:g} nats of each latent dimension are free."
+    if objective.name == "capacity":
+        return (
+            f"Loss = distortion + {objective.gamma:g} × the distance of the rate from {objective.capacity:g} nats"
+            f"{_warm_up(recipe, steps, 'a target that rises')}."
+        )
+    if objective.beta == 1 and not objective.warmup_steps:
+        return "Loss = distortion + rate."
+    return f"Loss = distortion + β · rate, β = {objective.beta:g}{_warm_up(recipe, steps, 'rising from 0')}."
+
+
+def _warm_up(recipe: Recipe, steps: int, what: str) -> str:
+    warmup = recipe.objective.warmup_steps
+    if not warmup:
+        return ""
+    ended = "" if warmup < steps else ", which this training did not reach"
+    return f", in training {what} over the first {warmup} steps{ended}"
 
 
 def _evidence(run: Run, evaluation: dict[str, Any]) -> Iterator[Picture]:
-    rungs = [(rung["samples"], rung["value"], rung["se"] or 0.0) for rung in evaluation["iwae"]]
-    caption = "The more samples, the nearer to log p(x); what the ELBO lacks is the posterior's misfit."
-    yield Picture("bounds", "How tight the bound is", caption, plots.bound_by_samples(rungs))
-    per_observation = run.per_observation()
-    if evaluation["samples"] > 1 and "ess" in per_observation:
-        caption = "Observations to the left of the threshold are explained by one or few draws; their estimate is biased."
-        figure = plots.effective_sample_size(per_observation["ess"], evaluation["samples"])
-        yield Picture("ess", "How far to trust it", caption, figure)
-    if evaluation.get("kl_per_dimension"):
-        caption = "Dimensions with no nats follow the prior and carry nothing."
-        figure = plots.kl_per_dimension(
-            torch.tensor(evaluation["kl_per_dimension"]), torch.tensor(evaluation["active"])
+    samples = evaluation["samples"]
+    if samples > 1:
+        rungs = [(rung["samples"], rung["value"], rung["se"] or 0.0) for rung in evaluation["iwae"]]
+        caption = (
+            f"The more samples, the nearer to log p(x). The rise of {evaluation['gap']:.2g} nats over the ELBO is what "
+            "the posterior q(z|x) misses of the true one, at least."
         )
+        yield Picture("bounds", "How tight the bound is", caption, plots.bound_by_samples(rungs))
+    per_observation = run.per_observation()
+    if samples > TRUSTED and "ess" in per_observation:
+        caption = (
+            f"Left of the line, fewer than {TRUSTED} of {samples} samples carry the estimate of log p(x), "
+            "and it is likely too low."
+        )
+        figure = plots.effective_sample_size(per_observation["ess"], samples, threshold=TRUSTED)
+        yield Picture("ess", "How far to trust it", caption, figure)
+    if kl := evaluation["kl_per_dimension"]:
+        caption = (
+            "The rate, latent dimension by latent dimension. One without nats follows the prior and carries nothing."
+        )
+        figure = plots.kl_per_dimension(torch.tensor(kl), torch.tensor(evaluation["active"]))
         yield Picture("kl", "Where the nats go", caption, figure)
 
 
 def _observations(model: VAE, data: Data) -> Iterator[Picture]:
-    yield Picture("data", "The data", "Test observations, as stored.", plots.data_grid(data.test))
-    shown, seen = examples(data, 32)
-    caption = "Each original with its reconstruction: the mean of p(x|z) at the mean of q(z|x)."
-    yield Picture("reconstructions", "Reconstructions", caption, plots.reconstructions(shown, reconstructed(model, seen)))
-    with torch.random.fork_rng(devices=[]):
+    caption = "Test observations chosen at random, as stored."
+    if data.test.binarise:
+        caption += (
+            " The model sees them binarised: each pixel black or white, white with a probability of its grey value."
+        )
+    yield Picture("data", "The data", caption, plots.data_grid(data.test))
+    shown, seen = examples(data.test, 32)
+    caption = "The first test observations, each with the mean of p(x|z) at the mean of q(z|x)."
+    if data.test.binarise:
+        caption += " The originals are shown in grey; the model saw them binarised."
+    figure = plots.reconstructions(shown, reconstructed(model, seen))
+    yield Picture("reconstructions", "Reconstructions", caption, figure)
+    with own_random_state(_device(model)):
         torch.manual_seed(0)
         drawn = model.sample(64)
-    yield Picture("samples", "Samples", "Means of p(x|z) for z drawn from the prior.", plots.samples(drawn))
+    caption = "The means of p(x|z) for z drawn from the prior, not chosen by anyone."
+    yield Picture("samples", "Samples", caption, plots.samples(drawn))
 
 
 def _latents(model: VAE, data: Data, evaluation: dict[str, Any]) -> Iterator[Picture]:
     kl = evaluation.get("kl_per_dimension")
-    shown, seen = examples(data, 12)
-    figure = plots.latent_traversal(model, seen[0], dimensions=None if not kl else min(len(kl), 12), kl=_tensor(kl))
-    caption = "One latent dimension at a time, the most informative first; the rest as the first test observation has it."
+    _, seen = examples(data.test, 2 * PAIRS)
+    figure = plots.latent_traversal(model, seen[0], dimensions=ROWS, kl=None if kl is None else torch.tensor(kl))
+    order = "in order" if kl is None else "the most informative first"
+    caption = f"One latent dimension at a time, {order}; the others stay where the first test observation has them."
     yield Picture("traversal", "What each dimension does", caption, figure)
-    caption = "Straight lines between pairs of test observations, in the latent space."
-    yield Picture("interpolation", "Interpolation", caption, plots.interpolation(model, seen[:6], seen[6:12]))
+    if pairs := len(seen) // 2:
+        caption = "Straight lines through the latent space between pairs of test observations, those framed."
+        figure = plots.interpolation(model, seen[:pairs], seen[pairs : 2 * pairs])
+        yield Picture("interpolation", "Interpolation", caption, figure)
+    yield from _maps(model, data)
+
+
+def _maps(model: VAE, data: Data) -> Iterator[Picture]:
     count = min(len(data.test), CODES)
-    codes = embedded(model, data, "test", count)
-    labels = data.test.label(torch.arange(count))
-    figure = plots.latent_map(codes, labels, data.test.label_names)
-    yield Picture("map", "The latent space", "Posterior means of test observations.", figure)
+    codes = embedded(model, data.test, count)
+    if count > 1:
+        labels = data.test.label(torch.arange(count))
+        caption = f"Posterior means of {count} test observations"
+        caption += ", seen along the two directions in which they vary most." if codes.shape[1] > 2 else "."
+        caption += "" if labels is None else " The model has never seen the labels."
+        figure = plots.latent_map(codes, labels, data.test.label_names)
+        yield Picture("map", "The latent space", caption, figure)
     if codes.shape[1] == 2:
-        caption = "The decoder over the prior's quantiles, the middle of the prior in the middle."
+        caption = "Decodings at equally spaced quantiles of a normal with the prior's mean and spread."
         yield Picture("manifold", "The manifold", caption, plots.manifold(model))
 
 
-def examples(data: Data, count: int, split: str = "test") -> tuple[Tensor, Tensor]:
-    """The first observations of a split: as a person wants to see them, and as the model does."""
-    observations = data.split(split)
+def examples(observations: Observations, count: int) -> tuple[Tensor, Tensor]:
+    """The first observations: as a person wants to see them, and as the model does."""
     rows = torch.arange(min(count, len(observations)))
     return observations.grey(rows), observations.fixed(0, len(rows))
 
@@ -102,17 +162,16 @@ def examples(data: Data, count: int, split: str = "test") -> tuple[Tensor, Tenso
 @torch.no_grad()
 def reconstructed(model: VAE, seen: Tensor) -> Tensor:
     """The model's reconstructions."""
-    return model.reconstruct(seen)
+    return model.reconstruct(seen.to(_device(model)))
 
 
 @torch.no_grad()
-def embedded(model: VAE, data: Data, split: str, count: int | None = None) -> Tensor:
-    """Posterior means of the first ``count`` observations of a split, shape (count, latent)."""
-    observations = data.split(split)
+def embedded(model: VAE, observations: Observations, count: int | None = None) -> Tensor:
+    """Posterior means of the first ``count`` observations, shape (count, latent), on the CPU."""
     if count is not None:
         observations = observations.subset(torch.arange(min(count, len(observations))))
-    return torch.cat([model.embed(x) for x in observations.batches(1024)])
+    return torch.cat([model.embed(x.to(_device(model))).cpu() for x in observations.batches(1024)])
 
 
-def _tensor(values: list[float] | None) -> Tensor | None:
-    return None if not values else torch.tensor(values)
+def _device(model: VAE) -> torch.device:
+    return next(model.parameters()).device

@@ -1,11 +1,12 @@
 """Likelihoods p(x | z): what kind of data the decoder's network describes.
 
-A network maps z of shape (…, latent) to the parameters: (…, *shape) for one number an element, (…, 2, *shape) for two,
-(…, classes, *shape) for a categorical one.
+A network maps z of shape (…, latent) to the parameters: ``(…, *shape)`` for one number an element, ``(…, 2, *shape)``
+for two, ``(…, classes, *shape)`` for a categorical one.
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Literal
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from tightbound.conditional import Networked
 from tightbound.distributions import ContinuousBernoulli as ContinuousBernoulliDistribution
 from tightbound.distributions import DiscretizedLogistic as DiscretizedLogisticDistribution
+from tightbound.distributions import NegativeBinomial as NegativeBinomialDistribution
 
 Scale = float | Literal["learned", "per-element"]
 SMALLEST_SCALE = 1e-3  # in the likelihood's unit: without a floor a density has no maximum to climb to
@@ -35,7 +37,7 @@ class Likelihood(Networked, ABC):
 
     @abstractmethod
     def elements(self, out: Tensor, lead: int) -> td.Distribution:
-        """The distribution of each element, given the network's output whose first ``lead`` axes are draws and batch."""
+        """The distribution of each element, given the network's output: ``lead`` axes of draws and batch come first."""
 
     def start(self, mean: Tensor) -> Tensor:
         """The network output at which x has this mean: where training best begins. Shape as the network's output."""
@@ -86,8 +88,9 @@ class ContinuousBernoulli(Likelihood):
         return ContinuousBernoulliDistribution(out)
 
     def start(self, mean: Tensor) -> Tensor:
-        # The mean runs from 0 to 1 more slowly than a sigmoid: 1/(1 - e^-l) - 1/l, close to sigmoid(l/3) in the middle.
-        return 3 * torch.logit(mean, eps=0.03)
+        # The mean is (1 + coth(l/2) - 2/l) / 2; Cohen's approximation to the inverse of Langevin's function.
+        y = 2 * mean.clamp(0.03, 0.97) - 1
+        return 2 * y * (3 - y.square()) / (1 - y.square())
 
 
 class _LocationScale(Likelihood, ABC):
@@ -110,12 +113,12 @@ class _LocationScale(Likelihood, ABC):
         unit: Tensor | float = 1.0,
     ) -> None:
         super().__init__(network)
-        if scale not in ("learned", "per-element") and not (isinstance(scale, (int, float)) and scale > 0):
+        if scale not in ("learned", "per-element") and not _is_scale(scale):
             raise ValueError(f"Expected a positive scale, 'learned' or 'per-element'; got {scale!r}.")
         self.scale = scale
         self.parameters_per_element = 2 if scale == "per-element" else 1
-        self.register_buffer("centre", torch.as_tensor(centre, dtype=torch.get_default_dtype()))
-        self.register_buffer("unit", torch.as_tensor(unit, dtype=torch.get_default_dtype()))
+        self.register_buffer("centre", torch.as_tensor(centre, dtype=torch.get_default_dtype()).clone())
+        self.register_buffer("unit", torch.as_tensor(unit, dtype=torch.get_default_dtype()).clone())
         if scale == "learned":
             self.raw_scale = nn.Parameter(torch.tensor(_raw(self.first_scale)))
 
@@ -140,6 +143,10 @@ class _LocationScale(Likelihood, ABC):
 
     def extra_repr(self) -> str:
         return f"scale={self.scale}"
+
+
+def _is_scale(scale: object) -> bool:
+    return isinstance(scale, (int, float)) and not isinstance(scale, bool) and 0 < scale < math.inf
 
 
 def _positive(raw: Tensor) -> Tensor:
@@ -193,6 +200,9 @@ class DiscretizedLogistic(_LocationScale):
         levels: L, how many grey levels.
         scale: s, as σ of :class:`Gaussian`, in units of x.
 
+    Raises:
+        ValueError: for any other ``scale``, or fewer than two levels.
+
     Example:
         >>> from torch import nn
         >>> DiscretizedLogistic(nn.Linear(2, 5), levels=16).log_prob(torch.ones(3, 5), torch.zeros(3, 2)).shape
@@ -203,10 +213,19 @@ class DiscretizedLogistic(_LocationScale):
 
     def __init__(self, network: nn.Module, *, levels: int = 256, scale: Scale = "learned") -> None:
         super().__init__(network, scale=scale)
+        if levels < 2:
+            raise ValueError(f"Expected at least 2 grey levels; got {levels}.")
         self.levels = levels
 
     def elements(self, out: Tensor, lead: int) -> td.Distribution:
         return DiscretizedLogisticDistribution(*self.location_and_scale(out, lead), levels=self.levels)
+
+    def start(self, mean: Tensor) -> Tensor:
+        # The bins at the ends hold the tails, so the mean is s (softplus(μ/s) - softplus((μ - 1)/s)); solved for μ.
+        s = self.scale if isinstance(self.scale, (int, float)) else self.first_scale
+        m = mean.clamp(1e-3, 1 - 1e-3)
+        location = m + s * (torch.log(-torch.expm1(-m / s)) - torch.log(-torch.expm1((m - 1) / s)))
+        return super().start(location)
 
 
 class Categorical(Likelihood):
@@ -258,7 +277,7 @@ class NegativeBinomial(Likelihood):
 
     def elements(self, out: Tensor, lead: int) -> td.Distribution:
         log_mean, log_dispersion = out.unbind(lead)
-        return td.NegativeBinomial(log_dispersion.exp(), logits=log_mean - log_dispersion)
+        return NegativeBinomialDistribution(log_mean, log_dispersion)
 
     def start(self, mean: Tensor) -> Tensor:
         return torch.stack([mean.clamp(min=1e-3).log(), torch.zeros_like(mean)])

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from tightbound.conditional import Conditional
+from tightbound.conditional import Conditional, unvalidated
 from tightbound.draws import Draws
 from tightbound.likelihoods import centre_of
 from tightbound.priors import Prior
@@ -94,7 +94,7 @@ class VAE(nn.Module):
 
         Args:
             count: how many.
-            temperature: what the prior's standard deviations are multiplied by.
+            temperature: what the prior's standard deviations are multiplied by; 0 for none at all.
 
         Returns:
             Shape (count, \*shape).
@@ -108,8 +108,7 @@ class VAE(nn.Module):
     def sample_prior(self, count: int, *, temperature: float = 1.0) -> Tensor:
         """``count`` latents from the prior, shape (count, \\*latent)."""
         if count < 1 or temperature < 0:
-            raise ValueError(
-                f"Expected count >= 1 and temperature >= 0; got count={count}, temperature={temperature}."
-            )
-        p = self.prior.tempered(temperature) if isinstance(self.prior, Prior) else self.prior()
-        return p.sample(torch.Size([count]))
+            raise ValueError(f"Expected count >= 1 and temperature >= 0; got count={count}, temperature={temperature}.")
+        with unvalidated():  # torch.distributions refuses the point mass of temperature 0
+            p = self.prior.tempered(temperature) if isinstance(self.prior, Prior) else self.prior()
+            return p.sample(torch.Size([count]))

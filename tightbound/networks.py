@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -58,7 +59,7 @@ class MLP(nn.Module):
         self.inputs, self.outputs = torch.Size(inputs), torch.Size(outputs)
         widths = [self.inputs.numel(), *hidden]
         layers: list[nn.Module] = []
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             layers += [nn.Linear(before, after), activation(act)]
         self.layers = nn.Sequential(*layers)
         self.last = nn.Linear(widths[-1], self.outputs.numel())
@@ -144,7 +145,8 @@ class ConvEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         lead = _flattened(x, self.shape).shape[:-1]
-        return self.last(self.layers(x.reshape(-1, *self.shape)).flatten(1)).unflatten(0, lead)
+        out = self.last(self.layers(x.reshape(-1, *self.shape)).flatten(1))
+        return out.reshape(*lead, self.last.out_features)
 
 
 class ConvDecoder(nn.Module):
@@ -187,8 +189,9 @@ class ConvDecoder(nn.Module):
         self.last = nn.Conv2d(widths[-1], planes, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
-        lead = z.shape[:-1]
-        h = self.act(self.first(z.reshape(-1, z.shape[-1])))
+        inputs = self.first.in_features
+        lead = _flattened(z, torch.Size([inputs])).shape[:-1]
+        h = self.act(self.first(z.reshape(-1, inputs)))
         h = h.unflatten(1, (-1, *self.sizes[0]))
         for stage, size in zip(self.stages, self.sizes[1:] or self.sizes, strict=True):
             h = stage(h)
@@ -201,8 +204,7 @@ class ConvDecoder(nn.Module):
 def _image(shape: Sequence[int]) -> torch.Size:
     if len(shape) != 3 or min(shape) < 1:
         raise ValueError(
-            f"Expected images of shape (channels, height, width); got {tuple(shape)}. "
-            'For other data use network="mlp".'
+            f'Expected images of shape (channels, height, width); got {tuple(shape)}. For other data use network="mlp".'
         )
     return torch.Size(shape)
 
@@ -222,7 +224,7 @@ class Standardized(nn.Module):
     def __init__(self, network: nn.Module, mean: Tensor, deviation: Tensor) -> None:
         super().__init__()
         self.network = network
-        self.register_buffer("mean", mean.to(torch.get_default_dtype()))
+        self.register_buffer("mean", mean.to(torch.get_default_dtype(), copy=True))
         self.register_buffer("deviation", torch.where(deviation > 0, deviation, 1).to(torch.get_default_dtype()))
 
     def forward(self, x: Tensor) -> Tensor:

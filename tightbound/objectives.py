@@ -1,4 +1,4 @@
-"""Objectives: what training makes small. Frozen values; ``objective(model, x)`` gives a loss in nats per observation."""
+"""Objectives: what training makes small. Frozen values; ``objective(model, x)`` is a loss in nats per observation."""
 
 from __future__ import annotations
 
@@ -70,8 +70,7 @@ class ELBO:
     def __post_init__(self) -> None:
         _at_least("beta", self.beta, 0)
         _at_least("samples", self.samples, 1)
-        if self.kl not in ("closed-form", "sampled"):
-            raise ValueError(f"Expected kl='closed-form' or kl='sampled'; got {self.kl!r}.")
+        _known(self.kl)
 
     def __call__(self, model: VAE, x: Tensor, step: Tensor | None = None) -> Loss:
         draws, rate = _draws_and_rate(model, x, self.samples, self.kl)
@@ -161,7 +160,7 @@ class Capacity:
         kl: the rate in closed form, or from the draws.
 
     Raises:
-        ValueError: for negative numbers or no samples.
+        ValueError: for negative numbers, no samples, or another word for ``kl``.
 
     Example:
         >>> Capacity(capacity=25.0, gamma=1000.0)
@@ -177,6 +176,7 @@ class Capacity:
         _at_least("capacity", self.capacity, 0)
         _at_least("gamma", self.gamma, 0)
         _at_least("samples", self.samples, 1)
+        _known(self.kl)
 
     def __call__(self, model: VAE, x: Tensor, step: Tensor | None = None) -> Loss:
         draws, rate = _draws_and_rate(model, x, self.samples, self.kl)
@@ -190,14 +190,20 @@ def _draws(model: VAE, x: Tensor, q: Distribution, samples: int) -> Draws:
 
 
 def _draws_and_rate(model: VAE, x: Tensor, samples: int, kl: KL) -> tuple[Draws, Tensor]:
+    if kl == "sampled":
+        draws = model.draw(x, samples=samples)
+        return draws, draws.log_qz_x - draws.log_pz
     q = model.encode(x)
-    draws = _draws(model, x, q, samples)
-    rate = closed_form_kl(q, model.prior()) if kl == "closed-form" else draws.log_qz_x - draws.log_pz
-    return draws, rate
+    return _draws(model, x, q, samples), closed_form_kl(q, model.prior())
 
 
 def _terms(distortion: Tensor, rate: Tensor) -> dict[str, Tensor]:
     return {"distortion": distortion.detach(), "rate": rate.detach()}
+
+
+def _known(kl: str) -> None:
+    if kl not in ("closed-form", "sampled"):
+        raise ValueError(f"Expected kl='closed-form' or kl='sampled'; got {kl!r}.")
 
 
 def _at_least(name: str, value: float | Linear, least: float) -> None:

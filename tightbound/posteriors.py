@@ -86,7 +86,8 @@ class FullNormal(Posterior):
         mean, triangle = out.split([size, out.shape[-1] - size], -1)
         row, column = torch.tril_indices(size, size, device=out.device)
         factor = out.new_zeros(*mean.shape, size)
-        factor[..., row, column] = torch.where(row == column, triangle.exp(), triangle)
+        on_diagonal = row == column  # exponentials of the rest could overflow, and would spoil the gradient
+        factor[..., row, column] = torch.where(on_diagonal, torch.where(on_diagonal, triangle, 0).exp(), triangle)
         return td.MultivariateNormal(mean, scale_tril=factor)
 
     @staticmethod

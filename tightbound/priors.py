@@ -103,6 +103,13 @@ class VampPrior(Prior):
         self._posterior = (posterior,)  # in a tuple, out of this module's own parameters: the VAE holds it already
         self.pseudo_inputs = nn.Parameter(pseudo_inputs.detach().clone())
 
+    def log_prob(self, value: Tensor, context: Tensor | None = None, *, frozen: bool = False) -> Tensor:
+        if not frozen:
+            return super().log_prob(value)
+        with torch.no_grad():  # the posterior's parameters are not among this module's own, which the base freezes
+            p = self()
+        return p.log_prob(value)
+
     def tempered(self, temperature: float) -> td.MixtureSameFamily:
         q = self._posterior[0](self.pseudo_inputs)
         if not (isinstance(q, td.Independent) and isinstance(q.base_dist, td.Normal)):

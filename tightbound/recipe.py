@@ -6,13 +6,13 @@ import dataclasses
 import difflib
 import tomllib
 import types
-import typing
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 from tightbound.settings import Training
+from tightbound.strict import read, to_table
 
 LikelihoodName = Literal[
     "auto",
@@ -53,7 +53,7 @@ class ModelRecipe:
         hidden: Widths of the MLP's hidden layers, from x to z; the decoder has them in reverse.
         channels: Channels of the first convolutional stage.
         activation: "relu", "tanh", "silu", "gelu", "elu" or "softplus".
-        init: "torch" for its default law, "xavier" for Glorot's; the last bias starts at the data's mean under the latter.
+        init: "torch" for its default law; "xavier" for Glorot's, and a last bias at the data's mean.
         posterior: q(z|x).
         prior: p(z).
         components: Components of a "mixture" or "vamp" prior.
@@ -166,6 +166,26 @@ class Recipe:
     train: Training = field(default_factory=Training)
     evaluate: EvaluateRecipe = field(default_factory=EvaluateRecipe)
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"Expected a seed from 0 to 2⁶³ − 1; got {self.seed}.")
+        if self.model.prior == "vamp" and self.model.posterior != "diagonal-normal":
+            raise ValueError(
+                f"Expected posterior='diagonal-normal' with prior='vamp'; got {self.model.posterior!r}, whose mixture "
+                "has no closed form here."
+            )
+        standard = self.model.prior == "standard-normal"
+        if self.objective.name == "free-bits" and not (standard and self.model.posterior == "diagonal-normal"):
+            raise ValueError(
+                "Expected prior='standard-normal' and posterior='diagonal-normal' with the objective 'free-bits', for "
+                f"the KL of each dimension; got {self.model.prior!r} and {self.model.posterior!r}."
+            )
+        if self.objective.name in ("elbo", "capacity") and self.objective.kl == "closed-form" and not standard:
+            raise ValueError(
+                f"Expected kl='sampled' with prior={self.model.prior!r}; got kl='closed-form', which there is only for "
+                "'standard-normal'. Set objective.kl."
+            )
+
     def updated(self, changes: dict[str, Any]) -> Recipe:
         """A copy with fields changed by dotted name.
 
@@ -188,18 +208,6 @@ class Recipe:
         return from_table(table)
 
 
-def to_table(recipe: Any) -> dict[str, Any]:
-    """A recipe as plain values, every field written out; what is None is left out, as TOML has no word for it."""
-    table: dict[str, Any] = {}
-    for item in dataclasses.fields(recipe):
-        value = getattr(recipe, item.name)
-        if dataclasses.is_dataclass(value):
-            table[item.name] = to_table(value)
-        elif value is not None:
-            table[item.name] = list(value) if isinstance(value, tuple) else value
-    return table
-
-
 def to_toml(recipe: Recipe) -> str:
     """A recipe as TOML.
 
@@ -220,75 +228,26 @@ def from_toml(text: str, *, origin: str = "the recipe") -> Recipe:
     """
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"Expected TOML in {origin}; got something else: {error}.") from None
     try:
         return from_table(table)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"In {origin}: {error}") from None
+
+
+def from_file(path: Path) -> Recipe:
+    """Read a recipe from a file; see :func:`from_toml`."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except ValueError as error:
+        raise ValueError(f"Expected TOML in {path}; got no text: {error}.") from None
+    return from_toml(text, origin=str(path))
 
 
 def from_table(table: dict[str, Any]) -> Recipe:
     """A recipe from plain values; see :func:`from_toml`."""
-    return typing.cast(Recipe, _read(Recipe, table, ""))
-
-
-def _read(cls: Any, table: dict[str, Any], where: str) -> Any:
-    hints = typing.get_type_hints(cls)
-    known = [item.name for item in dataclasses.fields(cls)]
-    values = {}
-    for key, value in table.items():
-        name = key.replace("-", "_")
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {where + close[0]!r}?" if close else f" There are: {', '.join(known)}."
-            raise ValueError(f"Expected a known field; got {where + key!r}.{hint}")
-        values[name] = _value(hints[name], value, where + name)
-    return cls(**values)
-
-
-def _value(hint: Any, value: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        if not isinstance(value, dict):
-            raise ValueError(f"Expected a section [{where}]; got {value!r}.")
-        return _read(hint, value, where + ".")
-    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
-    for option in options:
-        found, result = _match(option, value)
-        if found:
-            return result
-    words = " or ".join(_words(option) for option in options if option is not type(None))
-    close = difflib.get_close_matches(str(value), [w for o in options for w in _choices(o)], n=1)
-    raise ValueError(f"Expected {words} for {where}; got {value!r}." + (f" Did you mean {close[0]!r}?" if close else ""))
-
-
-def _match(hint: Any, value: Any) -> tuple[bool, Any]:
-    origin = typing.get_origin(hint)
-    if origin is tuple:
-        inner = typing.get_args(hint)[0]
-        if not isinstance(value, (list, tuple)):
-            return False, None
-        matched = [_match(inner, item) for item in value]
-        return all(found for found, _ in matched), tuple(item for _, item in matched)
-    if origin is Literal:
-        return value in typing.get_args(hint), value
-    if isinstance(value, bool):
-        return hint is bool, value
-    if hint is float and isinstance(value, (int, float)):
-        return True, float(value)
-    return isinstance(value, hint), value
-
-
-def _choices(hint: Any) -> tuple[str, ...]:
-    return typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
-
-
-def _words(hint: Any) -> str:
-    if choices := _choices(hint):
-        return " or ".join(repr(choice) for choice in choices)
-    if typing.get_origin(hint) is tuple:
-        return f"a list of {_words(typing.get_args(hint)[0])}s"
-    return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}.get(hint, str(hint))
+    return read(Recipe, table)
 
 
 def shipped() -> list[str]:
@@ -317,7 +276,7 @@ def load(name: str) -> Recipe:
         return from_toml(text, origin=f"the recipe {name!r}")
     path = Path(name)
     if path.suffix == ".toml" and path.is_file():
-        return from_toml(path.read_text(encoding="utf-8"), origin=name)
+        return from_file(path)
     close = difflib.get_close_matches(name, shipped(), n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     raise ValueError(f"Expected a recipe ({', '.join(shipped())}) or the path of a .toml file; got {name!r}.{hint}")

@@ -16,14 +16,14 @@ from torch import Tensor
 
 from tightbound import recipe as recipes
 from tightbound._version import __version__
-from tightbound.build import Built, Config, build, build_model, build_objective, prepared
+from tightbound.build import MOST_LEVELS, Built, Config, build, build_model, build_objective, levels_of, prepared
 from tightbound.data import Data, inspect, load
 from tightbound.evaluate import Evidence
-from tightbound.files import write_atomically, write_json, write_text
+from tightbound.files import temporary_for, write_atomically, write_json, write_text
 from tightbound.model import VAE
 from tightbound.recipe import Recipe
 from tightbound.train import Fit, fit
-from tightbound.train.checkpoint import STATE, WEIGHTS, load_weights
+from tightbound.train.checkpoint import STATE, WEIGHTS, check_weights, foreign, load_weights
 from tightbound.train.journal import METRICS, TIMING, read_metrics
 
 RECIPE = "recipe.toml"
@@ -33,6 +33,8 @@ EVALUATION = "evaluation.json"
 PER_OBSERVATION = "per-observation.safetensors"
 REPORT = "report.html"
 FIGURES = "figures"
+FILES = (RECIPE, CONFIG, ENVIRONMENT, EVALUATION, PER_OBSERVATION, REPORT, FIGURES, WEIGHTS, METRICS, TIMING, STATE)
+LEFTOVERS = {temporary_for(Path(RECIPE)).name}  # of a start that was killed before there was anything else
 FORMAT = 1
 
 
@@ -56,7 +58,11 @@ class Run:
         Raises:
             ValueError: for weights that are missing, damaged or of another model.
         """
-        model = build_model(self.recipe.model, self.config)
+        with torch.random.fork_rng(devices=[]):
+            with foreign(self.path / RECIPE, "a recipe that a model can be built from"):
+                outline = build_model(self.recipe.model, self.config, device="meta")
+            check_weights(self.path, outline)  # before any memory is taken: a stranger's shapes may be of any size
+            model = build_model(self.recipe.model, self.config)
         load_weights(self.path, model)
         return model.eval()
 
@@ -66,14 +72,21 @@ class Run:
         Raises:
             ValueError: for data that cannot be read, or of another shape than the model's.
         """
-        wanted = self.recipe.data
-        data = load(source or wanted.source, size=wanted.size, test_fraction=wanted.test_fraction)
-        if tuple(data.train.shape) != tuple(self.config.shape):
+        wanted, likelihood = self.recipe.data, self.recipe.model.likelihood
+        size = wanted.size if source is None or Path(source).is_dir() else None
+        data = load(source or wanted.source, size=size, test_fraction=wanted.test_fraction)
+        if tuple(data.train.shape) != self.config.shape:
             raise ValueError(
-                f"Expected observations of shape {tuple(self.config.shape)}, as this run's model has seen; got "
+                f"Expected observations of shape {self.config.shape}, as this run's model has seen; got "
                 f"{tuple(data.train.shape)} in {data.name}."
             )
-        return prepared(self.recipe, data, inspect(data.train))
+        facts = inspect(data.train)
+        levels = levels_of(likelihood, facts, inspect(data.test))
+        if levels > self.config.levels or (levels < self.config.levels and likelihood != "categorical"):
+            raise ValueError(
+                f"Expected {self.config.levels} levels, as this run's model has seen; got {levels} in {data.name}."
+            )
+        return prepared(self.recipe, data, facts)
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of ``metrics.jsonl``."""
@@ -91,7 +104,8 @@ class Run:
     def per_observation(self) -> dict[str, Tensor]:
         """The evaluation's values for each test observation; empty where it was not evaluated yet."""
         path = self.path / PER_OBSERVATION
-        return load_file(path) if path.is_file() else {}
+        with foreign(path, "a safetensors file"):
+            return load_file(path) if path.is_file() else {}
 
     def environment(self) -> dict[str, Any]:
         """The machine and library versions it was trained with."""
@@ -105,13 +119,7 @@ def open_run(path: str | Path) -> Run:
         ValueError: for a folder that is no run, or whose files are damaged or point elsewhere.
     """
     folder = Path(path)
-    if not (folder / RECIPE).is_file():
-        raise ValueError(f"Expected a run folder with a {RECIPE}; got {folder}. 'tightbound train' makes one.")
-    for name in (RECIPE, CONFIG, ENVIRONMENT, EVALUATION, PER_OBSERVATION, WEIGHTS, METRICS, TIMING, STATE):
-        if not (folder / name).resolve().is_relative_to(folder.resolve()):
-            raise ValueError(f"Expected files inside the run folder; got {folder / name}, which leads out of it.")
-    recipe = recipes.from_toml((folder / RECIPE).read_text(encoding="utf-8"), origin=str(folder / RECIPE))
-    return Run(folder, recipe, _config(folder / CONFIG))
+    return Run(folder, _recipe(folder), _config(folder / CONFIG))
 
 
 def train(recipe: Recipe, out: str | Path, *, progress: bool = True) -> tuple[Run, Fit]:
@@ -121,7 +129,7 @@ def train(recipe: Recipe, out: str | Path, *, progress: bool = True) -> tuple[Ru
         ValueError: for a folder that already holds something, and whatever the recipe gets wrong.
     """
     folder = Path(out)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not (folder.is_dir() and {item.name for item in folder.iterdir()} <= LEFTOVERS):
         raise ValueError(f"Expected a new folder; got {folder}, which already holds something. Choose another --out.")
     return _train(folder, build(recipe), resume=False, progress=progress)
 
@@ -132,15 +140,16 @@ def resume(path: str | Path, *, progress: bool = True) -> tuple[Run, Fit]:
     Raises:
         ValueError: for a folder that is no run, or data that are not what it was started with.
     """
-    run = open_run(path)
-    return _train(run.path, build(run.recipe), resume=(run.path / STATE).exists(), progress=progress)
+    folder = Path(path)
+    return _train(folder, build(_recipe(folder)), resume=(folder / STATE).exists(), progress=progress)
 
 
 def _train(folder: Path, built: Built, *, resume: bool, progress: bool) -> tuple[Run, Fit]:
     if not resume:
-        write_json(folder / ENVIRONMENT, environment())
-        write_json(folder / CONFIG, {"format": FORMAT, **dataclasses.asdict(built.config)})
+        # The recipe first: with it, what is killed right here can be gone on with.
         write_text(folder / RECIPE, recipes.to_toml(built.recipe))
+        write_json(folder / CONFIG, {"format": FORMAT, **dataclasses.asdict(built.config)})
+        write_json(folder / ENVIRONMENT, environment())
     ended = fit(
         built.model,
         built.data.train,
@@ -173,19 +182,31 @@ def environment() -> dict[str, Any]:
     }
 
 
+def _recipe(folder: Path) -> Recipe:
+    if not (folder / RECIPE).is_file():
+        raise ValueError(f"Expected a run folder with a {RECIPE}; got {folder}. 'tightbound train' makes one.")
+    for name in FILES:
+        if not (folder / name).resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"Expected files inside the run folder; got {folder / name}, which leads out of it.")
+    return recipes.from_file(folder / RECIPE)
+
+
 def _config(path: Path) -> Config:
     values = _json(path)
     shape, levels = values.get("shape"), values.get("levels", 0)
-    fine = isinstance(shape, list) and shape and all(isinstance(n, int) and 0 < n < 2**20 for n in shape)
-    if values.get("format") != FORMAT or not fine or not isinstance(levels, int):
-        raise ValueError(f"Expected a configuration of format {FORMAT} with a shape; got something else in {path}.")
+    whole = isinstance(shape, list) and all(type(n) is int and n > 0 for n in shape) and type(levels) is int
+    if values.get("format") != FORMAT or not whole or not shape or not 0 <= levels <= MOST_LEVELS:
+        raise ValueError(
+            f"Expected a configuration of format {FORMAT}, a shape of positive whole numbers and at most {MOST_LEVELS} "
+            f"levels; got something else in {path}."
+        )
     return Config(tuple(shape), levels, str(values.get("why", "")))
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"Expected JSON in {path}; got something unreadable ({error}).") from None
     if not isinstance(value, dict):
         raise ValueError(f"Expected a JSON object in {path}; got {type(value).__name__}.")

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TypeVar, overload
+from typing import overload
 
-import torch
 from torch import Tensor
-
-Number = TypeVar("Number", float, Tensor)
 
 
 @dataclass(frozen=True)
@@ -20,7 +17,7 @@ class Linear:
         Bowman et al.: Generating Sentences from a Continuous Space (2015), https://arxiv.org/abs/1511.06349.
 
     Args:
-        start: value at step 0.
+        start: value at step 0, unless ``steps`` is 0.
         end: value from ``steps`` on.
         steps: how many optimisation steps the change takes; 0 for none.
 
@@ -45,9 +42,9 @@ class Linear:
     @overload
     def __call__(self, step: Tensor) -> Tensor: ...
     def __call__(self, step: float | Tensor) -> float | Tensor:
-        if isinstance(step, Tensor):
-            return self.start + (self.end - self.start) * (step / max(self.steps, 1)).clamp(0, 1)
-        return self.start + (self.end - self.start) * min(max(step / max(self.steps, 1), 0.0), 1.0)
+        left = (self.steps - step) / max(self.steps, 1)
+        left = left.clamp(0, 1) if isinstance(left, Tensor) else min(max(left, 0.0), 1.0)
+        return left * self.start + (1 - left) * self.end
 
 
 @dataclass(frozen=True)
@@ -109,6 +106,7 @@ def at(value: float | Linear, step: Tensor | None) -> float | Tensor:
     """A number as it is; a schedule at ``step``, or at its end where there is no step (validation, evaluation).
 
     Example:
+        >>> import torch
         >>> at(Linear(0.0, 4.0, steps=10), None), at(Linear(0.0, 4.0, steps=10), torch.tensor(5))
         (4.0, tensor(2.))
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, fields, replace
+from numbers import Integral, Real
 from typing import Any, Literal
 
 
@@ -45,14 +46,23 @@ class Training:
 
     def __post_init__(self) -> None:
         for name, least in (("batch_size", 1), ("log_every", 1), ("warmup_steps", 0), ("patience", 0)):
+            if not isinstance(getattr(self, name), Integral):
+                raise TypeError(f"Expected a whole number for {name}; got {getattr(self, name)!r}.")
             if getattr(self, name) < least:
                 raise ValueError(f"Expected {name} >= {least}; got {getattr(self, name)}.")
+        for name in ("epochs", "learning_rate", "clip", "ema", "validation", "checkpoint_seconds"):
+            if not isinstance(getattr(self, name), Real):
+                raise TypeError(f"Expected a number for {name}; got {getattr(self, name)!r}.")
         for name in ("epochs", "learning_rate"):
             if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"Expected {name} > 0; got {getattr(self, name)}.")
+                raise ValueError(f"Expected a finite {name} > 0; got {getattr(self, name)}.")
         for name in ("clip", "validation", "checkpoint_seconds"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"Expected {name} >= 0; got {getattr(self, name)}.")
+        if self.validation >= 1 and self.validation != self.validation // 1:
+            raise ValueError(
+                f"Expected a share below 1 or a whole number of observations as validation; got {self.validation}."
+            )
         if not 0 <= self.ema < 1:
             raise ValueError(f"Expected ema in [0, 1); got {self.ema}. 0.999 averages over about 1000 steps.")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):

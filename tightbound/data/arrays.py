@@ -5,7 +5,8 @@ How an array becomes observations:
 - The first axis counts observations. Four axes whose last is 1 or 3 and whose second is neither are images with
   their channels last, and are turned to (N, C, H, W). Three axes of 8-bit or Boolean values are grey images, and
   become (N, 1, H, W). Every other shape stays: a float array (N, H, W) may as well be a set of time series.
-- 8-bit unsigned values are pixels whose 255 means 1, unless none is above 1. Other values are taken as they are.
+- 8-bit unsigned values are pixels whose 255 means 1, unless none is above 1, or the array is a table (N, D) and
+  none is above 127: then they are small numbers. Other values are taken as they are.
 
 Whoever means something else says so with :class:`Observations`, which is always left alone.
 """
@@ -100,8 +101,7 @@ def from_array(value: object, *, labels: object = None, name: str = "array") -> 
     """
     codes, names = encode([labels], name)
     observations = Observations(_channels_first(_tensor(value, name)), labels=codes[0], label_names=names, name=name)
-    pixels = observations.stored.dtype == torch.uint8 and not all_below(observations.stored, 2)
-    return observations.replace(scale=255.0) if pixels else observations
+    return observations.replace(scale=255.0) if _are_pixels(observations.stored) else observations
 
 
 def _tensor(value: object, name: str) -> Tensor:
@@ -124,6 +124,10 @@ def _channels_first(stored: Tensor) -> Tensor:
     if stored.ndim == 3 and stored.dtype in (torch.uint8, torch.bool):
         return stored[:, None]
     return stored
+
+
+def _are_pixels(stored: Tensor) -> bool:
+    return stored.dtype == torch.uint8 and not all_below(stored, 128 if stored.ndim == 2 else 2)
 
 
 def _roles(keys: list[str], path: Path) -> dict[str, str]:

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -53,7 +53,7 @@ def read_images(folder: Path, *, size: int | None = None) -> Observations | Data
     parts = _parts(folder)
     paths = [_paths(part) for part in parts]
     labels, names = encode([_labels(part, files) for part, files in zip(parts, paths, strict=True)], str(folder))
-    stored = _decode([path for files in paths for path in files], size, str(folder))
+    stored = _decode([path for files in paths for path in files], size, f"reading {folder.name}")
     sets = [
         Observations(pixels, labels=codes, label_names=names, name=str(part), scale=255)
         for part, codes, pixels in zip(parts, labels, stored.split(list(map(len, paths))), strict=True)
@@ -72,8 +72,13 @@ def _parts(folder: Path) -> list[Path]:
 
 
 def _paths(folder: Path) -> list[Path]:
-    paths, others = [], set()
-    for place, folders, files in os.walk(folder, followlinks=True):
+    paths, others, seen = [], set(), set()
+    for place, folders, files in os.walk(folder, followlinks=True, onerror=_refuse):
+        if (real := os.path.realpath(place)) in seen:
+            raise ValueError(
+                f"Expected every folder once; got {real} again by the link {place}. Remove one of the two."
+            )
+        seen.add(real)
         folders[:] = [name for name in folders if not name.startswith(".")]
         for path in (Path(place, name) for name in files if not name.startswith(".")):
             if path.suffix.lower() in ENDINGS:
@@ -84,6 +89,12 @@ def _paths(folder: Path) -> list[Path]:
         found = f"only {', '.join(sorted(others)[:8])}" if others else "no file at all"
         raise ValueError(f"Expected PNG or JPEG files ({', '.join(ENDINGS)}) in {folder}; got {found}.")
     return sorted(paths, key=lambda path: path.relative_to(folder).parts)
+
+
+def _refuse(error: OSError) -> None:
+    raise ValueError(
+        f"Expected folders that can be read; got {error}. Change its permissions, or move it elsewhere."
+    ) from error
 
 
 def _labels(folder: Path, paths: Sequence[Path]) -> list[str] | None:
@@ -100,24 +111,30 @@ def _labels(folder: Path, paths: Sequence[Path]) -> list[str] | None:
     return [parts[0] for parts in inner]
 
 
-def _decode(paths: Sequence[Path], size: int | None, name: str) -> Tensor:
-    with ThreadPoolExecutor() as pool, progress(f"reading {name}", len(paths), unit="images") as advance:
-        decoded = pool.map(partial(_pixels, size=size), paths)
-        first = next(decoded)
-        stored = torch.empty((len(paths), *first.shape), dtype=torch.uint8)
-        stored[0] = first
+def _decode(paths: Sequence[Path], size: int | None, title: str) -> Tensor:
+    pool = ThreadPoolExecutor()
+    try:
+        with progress(title, len(paths), unit="images") as advance:
+            return _stack(paths, pool.map(partial(_pixels, size=size), paths), advance)
+    finally:
+        pool.shutdown(cancel_futures=True)  # or an error would wait for all the other images
+
+
+def _stack(paths: Sequence[Path], decoded: Iterator[Tensor], advance: Callable[[int], None]) -> Tensor:
+    stored = torch.empty(0)
+    for index, pixels in enumerate(decoded):
+        if index == 0:
+            stored = torch.empty((len(paths), *pixels.shape), dtype=torch.uint8)
+        if pixels.shape[1:] != stored.shape[2:]:
+            raise ValueError(
+                f"Expected images of one height and width; got {_measures(stored)} in {paths[0]} and "
+                f"{_measures(pixels)} in {paths[index]}. Give size=… (--data.size …) to bring each one's short side to "
+                "that many pixels and cut out the centre."
+            )
+        if len(pixels) > stored.shape[1]:
+            stored = stored.expand(-1, len(pixels), -1, -1).contiguous()
+        stored[index] = pixels
         advance(1)
-        for index, pixels in enumerate(decoded, start=1):
-            if pixels.shape[1:] != stored.shape[2:]:
-                raise ValueError(
-                    f"Expected images of one height and width; got {_measures(stored)} in {paths[0]} and "
-                    f"{_measures(pixels)} in {paths[index]}. Give size=… (--data.size …) to bring each one's short "
-                    "side to that many pixels and cut out the centre."
-                )
-            if len(pixels) > stored.shape[1]:
-                stored = stored.expand(-1, len(pixels), -1, -1).contiguous()
-            stored[index] = pixels
-            advance(1)
     return stored
 
 

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from tightbound.evaluate import verdict
 from tightbound.evaluate.estimate import Estimate
+from tightbound.evaluate.verdict import ACTIVE, LOW_ESS, on_bound, on_code, on_likelihood, on_weights
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -75,7 +75,7 @@ class Evidence:
     @property
     def active(self) -> Tensor:
         """Which latent dimensions carry information: variance of the posterior's mean above 0.01, boolean (L,)."""
-        return self.mean_variance > verdict.ACTIVE
+        return self.mean_variance > ACTIVE
 
     @property
     def active_units(self) -> int:
@@ -91,10 +91,10 @@ class Evidence:
     def verdict(self) -> str:
         """What the numbers mean: posterior collapse, the bound's tightness, what to trust, what to try."""
         parts = (
-            verdict.on_likelihood(is_likelihood=self.is_likelihood),
-            verdict.on_code(self.active, self.rate.value, self.observations),
-            verdict.on_bound(self.gap.value, self.rate.value, reliable=self.reliable),
-            verdict.on_weights(self.low_ess_share, self.samples),
+            on_likelihood(is_likelihood=self.is_likelihood),
+            on_code(self.active, self.rate.value, self.observations),
+            on_bound(self.gap.value, self.rate.value, reliable=self.reliable),
+            on_weights(self.low_ess_share, self.samples),
         )
         return " ".join(part for part in parts if part)
 
@@ -129,7 +129,7 @@ class Evidence:
 
     def _rows(self) -> list[tuple[str, Estimate | str, str]]:
         bounds = [(f"IWAE, K = {k}", bound, "") for k, bound in self.iwae]
-        ess = f"median {self.ess_median:.4g}; under {verdict.LOW_ESS} for {self.low_ess_share:.1%} of the observations"
+        ess = f"median {self.ess_median:.4g}; under {LOW_ESS} for {self.low_ess_share:.1%} of the observations"
         return [
             ("ELBO", self.elbo, "nats per observation, higher is better"),
             ("distortion", self.distortion, "-E log p(x|z)"),

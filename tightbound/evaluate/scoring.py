@@ -25,7 +25,7 @@ def score(model: VAE, x: Tensor, q: Distribution, samples: int, *, budget: int) 
         budget: latents decoded at a time; at least one for each observation.
 
     Returns:
-        Draws in float64 on the CPU, log-densities of shape (K, B); their ``z`` is left empty, shape (K, B, …, 0).
+        Draws in float64 on the CPU, log-densities of shape (K, B); their ``z`` is left empty, shape (K, B, 0).
 
     Raises:
         ValueError: for values outside the likelihood's support.
@@ -53,7 +53,7 @@ def _parts(total: int, size: int) -> list[int]:
 
 
 def _require_support(model: VAE, x: Tensor, z: Tensor) -> None:
-    """One draw through torch's own checks, which the others go without: they would cost a third of the time."""
+    """One draw through torch's own checks, which the other draws go without, for speed."""
     try:
         model.decode(z).log_prob(x)
     except ValueError as error:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tightbound.plots._style import BLUE, INK, PALE, PALETTE, VERMILION, note, number, shortened
+from tightbound.plots._style import BLUE, INK, PALE, PALETTE, VERMILION, counted, note, number, shortened
 
 PAGE = 7.6  # inches
 MOST = 1024  # cells: beyond, nobody sees anything
@@ -77,9 +77,9 @@ class Sheet:
         words = shortened(text, self.width + self.gap)
         self.axes.text(left + self.width / 2, top - 0.03, words, ha="center", va="bottom", fontsize=8, color=INK)
 
-    def frame(self, index: int, colour: str) -> None:
+    def frame(self, index: int, colour: str, width: float = 1.6) -> None:
         left, top = self.corner(index)
-        edge = Rectangle((left, top), self.width, self.height, fill=False, edgecolor=colour, linewidth=1.6)
+        edge = Rectangle((left, top), self.width, self.height, fill=False, edgecolor=colour, linewidth=width)
         self.axes.add_patch(edge)
 
     def fade(self, row: int) -> None:
@@ -112,7 +112,9 @@ def sheet(
     width = min(PAGE / columns, 1.9 if pictures is None else 1.2)
     made = _empty((-(-len(x) // columns), columns), width, tall, head, gap)
     if pictures is not None:
-        made.note(_draw_pictures(made, pictures, limits))
+        beside = x.ndim == 4 and x.shape[1] > 1 and pictures.shape[2] == x.shape[1] * x.shape[3]
+        words = f"{x.shape[1]} channels side by side. " if beside else ""
+        made.note((words + _draw_pictures(made, pictures, limits)).strip())
     elif lines is not None:
         made.note(_draw_lines(made, lines, limits, None if second is None else _lines(second)))
     return made
@@ -209,14 +211,16 @@ def _draw_lines(made: Sheet, lines: np.ndarray, limits: Limits | None, second: n
     along = np.array([0.5]) if elements == 1 else np.linspace(0.04, 0.96, elements)
     marker, size = ("o", 2.2 if elements > 1 else 4) if elements <= 40 else ("", 0)
     for index in range(len(lines)):
-        made.frame(index, PALE)
+        made.frame(index, PALE, 0.8)
         left, top = made.corner(index)
-        for several, colours in ((lines, PALETTE), (second, (VERMILION,))):
-            for series, values in enumerate([] if several is None else several[index]):
+        overlaid = [] if second is None else [(second[index], (VERMILION,), 1.0)]
+        colours, thickness = (PALETTE, 1.1) if second is None else ((BLUE,), 2.0)
+        for several, hues, lw in [(lines[index], colours, thickness), *overlaid]:
+            for series, values in enumerate(several):
                 at = (values - low[series]) / (high[series] - low[series])
                 y = top + made.height * (0.94 - 0.88 * np.clip(at, -0.05, 1.05))
-                colour = BLUE if second is not None and several is lines else colours[series % len(colours)]
-                made.axes.plot(left + made.width * along, y, marker=marker, ms=size, lw=1.1, color=colour)
+                hue = hues[series % len(hues)]
+                made.axes.plot(left + made.width * along, y, marker=marker, ms=size, lw=lw, color=hue)
     return words
 
 
@@ -231,8 +235,12 @@ def _scale(lines: np.ndarray, limits: Limits | None) -> tuple[np.ndarray, np.nda
     # Columns of a table come in units of their own; a shared scale would flatten all but the largest.
     if limits is None and len(ranges) > 1 and ranges.max() > 100 * np.median(ranges) > 0:
         flat = high == low
-        words = f"{shape[-1]} elements from left to right, each between its own smallest and largest value here."
+        words = (
+            f"{counted(shape[-1], 'element')} from left to right, each between its own smallest and largest value here."
+        )
         return np.where(flat, low - 0.5, low), np.where(flat, high + 0.5, high), words
     whole = limits or limits_of(filled)
-    words = f"{shape[-1]} elements from left to right; bottom {number(whole[0], 2)}, top {number(whole[1], 2)}."
+    words = (
+        f"{counted(shape[-1], 'element')} from left to right; bottom {number(whole[0], 2)}, top {number(whole[1], 2)}."
+    )
     return np.full(shape, whole[0]), np.full(shape, whole[1]), words

@@ -12,6 +12,8 @@ import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.text import Text
 from torch import Tensor
 
 P = ParamSpec("P")
@@ -24,6 +26,7 @@ BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "
 PALETTE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, "#4D4D4D", "#B8A800")
 INK, GREY, PALE = "#2B2B2B", "#767676", "#C9C9C9"
 NATS = "nats per observation"
+DEAD = 0.01  # nats: an element with less says nothing about x
 
 STYLE: dict[Any, Any] = {
     "text.usetex": False,
@@ -32,7 +35,7 @@ STYLE: dict[Any, Any] = {
     "text.color": INK,
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
-    "axes.titlepad": 8,
+    "axes.titlepad": 7,
     "axes.labelsize": 9,
     "axes.labelcolor": INK,
     "axes.edgecolor": PALE,
@@ -55,7 +58,7 @@ STYLE: dict[Any, Any] = {
     "lines.markersize": 5,
     "legend.frameon": False,
     "legend.fontsize": 8,
-    "legend.borderaxespad": 0.2,
+    "legend.borderaxespad": 0.0,
     "figure.facecolor": "white",
     "savefig.facecolor": "auto",
     "figure.constrained_layout.use": True,
@@ -102,6 +105,22 @@ def plain(text: object) -> str:
     return " " + escaped if escaped.startswith("_") else escaped
 
 
+def counted(count: int, noun: str) -> str:
+    """``1 run``, ``2 runs``."""
+    return f"{count} {noun}" + ("" if count == 1 else "s")
+
+
+def fractions(panel: Axes, points: np.ndarray) -> np.ndarray:
+    """Where points in data coordinates, shape (N, 2), lie in the panel: 0 to 1."""
+    panel.get_xlim(), panel.get_ylim()  # a limit not asked for is not yet the one that will be drawn
+    return panel.transAxes.inverted().transform(panel.transData.transform(points))
+
+
+def haloed(text: Text) -> None:
+    """White round the letters: readable over lines and points."""
+    text.set_path_effects([withStroke(linewidth=2.2, foreground="white")])
+
+
 def shortened(text: object, width: float, size: float = 8) -> str:
     """``text`` cut to about ``width`` inches at a font size in points."""
     most = max(int(width * 72 / (0.62 * size)), 2)
@@ -119,6 +138,11 @@ def number(value: float, digits: int = 1) -> str:
     return f"{value:,.{digits}f}".replace("-", "−")
 
 
+def short(value: float) -> str:
+    """``value`` to about three digits, without an exponent where that stays readable."""
+    return f"{value:,.0f}".replace("-", "−") if 100 <= abs(value) < 1e6 else f"{value:.3g}".replace("-", "−")
+
+
 def as_array(x: Array, what: str = "observations") -> np.ndarray:
     """``x`` as numpy numbers.
 
@@ -132,6 +156,20 @@ def as_array(x: Array, what: str = "observations") -> np.ndarray:
     if values.dtype.kind not in "biuf":
         raise TypeError(f"Expected {what} as a tensor or an array of real numbers; got {type(x).__name__}.")
     return values if values.dtype.kind == "f" else values.astype(np.float32)
+
+
+def alive_by(nats: np.ndarray, active: Array | None) -> np.ndarray:
+    """Which latent elements are alive: as ``active`` says, else those with at least 0.01 nats.
+
+    Raises:
+        ValueError: if ``active`` is of another shape.
+    """
+    if active is None:
+        return nats >= DEAD
+    alive = as_array(active, "active") > 0
+    if alive.shape != nats.shape:
+        raise ValueError(f"Expected active of shape {nats.shape}, one for each latent dimension; got {alive.shape}.")
+    return alive
 
 
 def column(rows: Sequence[Row], key: str, default: float | None = None) -> np.ndarray:

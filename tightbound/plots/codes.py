@@ -12,28 +12,32 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Patch
-from matplotlib.patheffects import withStroke
+from torch import Tensor
 
 from tightbound.plots._style import (
     BLUE,
     GREY,
     INK,
-    PALE,
+    NATS,
     PALETTE,
     Array,
+    alive_by,
     as_array,
+    counted,
     describe,
+    fractions,
+    haloed,
     number,
     plain,
     styled,
     z_name,
 )
-from tightbound.plots.latents import DEAD
 from tightbound.plots.pictures import label_name
 
+SHADE = "#E4E4E4"
 NAMED = 20  # labels: more of them get a colour bar
-# Petroff (2021), https://arxiv.org/abs/2107.02270: ten colours, chosen to be told apart with any colour vision.
-TEN = ("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd")
+# Tol's muted scheme, https://sronpersonalpages.nl/~pault: told apart with any colour vision; the tenth is a grey.
+TEN = ("#CC6677", "#332288", "#C9AE3D", "#117733", "#56B4E9", "#882255", "#44AA99", "#999933", "#AA4499", "#555555")
 
 
 @styled
@@ -73,15 +77,15 @@ def latent_map(
     if length > 2:
         points, shares = _principal(points)
         panel.set(
-            xlabel=f"principal component 1 ({shares[0]:.0%} of variance)",
-            ylabel=f"principal component 2 ({shares[1]:.0%} of variance)",
+            xlabel=f"principal component 1 ({100 * shares[0]:.0f} % of variance)",
+            ylabel=f"principal component 2 ({100 * shares[1]:.0f} % of variance)",
         )
         what = f"2 principal components of {length} dimensions, {100 * shares.sum():.0f} % of the variance"
     else:
         _circles(panel, circles)
     _scatter(figure, panel, points, kinds, label_names)
     panel.set_aspect("equal", adjustable="datalim")
-    by = "" if kinds is None else f", coloured by {len(np.unique(kinds))} labels"
+    by = "" if kinds is None else f", coloured by {counted(len(np.unique(kinds)), 'label')}"
     return describe(figure, f"Map of {len(points)} codes: {what}{by}.")
 
 
@@ -95,7 +99,7 @@ def _checked(codes: Array) -> np.ndarray:
 
 
 def _labels(labels: Array, count: int) -> np.ndarray:
-    values = np.asarray(labels.cpu() if hasattr(labels, "cpu") else labels)
+    values = np.asarray(labels.cpu() if isinstance(labels, Tensor) else labels)
     if values.shape != (count,) or values.dtype.kind not in "biu":
         raise ValueError(f"Expected {count} integer labels; got {values.dtype} of shape {values.shape}.")
     return values.astype(np.int64)
@@ -113,10 +117,11 @@ def _principal(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _circles(panel: Axes, radii: Sequence[float]) -> None:
     for radius in radii:
         panel.add_patch(Circle((0, 0), radius, fill=False, edgecolor=GREY, ls=(0, (4, 3)), lw=0.9, zorder=3))
-        text = panel.text(
-            0, radius, f"{radius:g} σ of the prior", ha="center", va="bottom", fontsize=7, color=GREY, zorder=4
+        haloed(
+            panel.text(
+                0, radius, f"{radius:g} σ of the prior", ha="center", va="bottom", fontsize=7, color=GREY, zorder=4
+            )
         )
-        text.set_path_effects([withStroke(linewidth=2, foreground="white")])
 
 
 def _colours(count: int) -> list[str]:
@@ -130,7 +135,7 @@ def _colours(count: int) -> list[str]:
 def _scatter(figure: Figure, panel: Axes, points: np.ndarray, kinds: np.ndarray | None, names: Sequence[str]) -> None:
     # In a random order: the last label drawn would hide the others.
     order = np.random.default_rng(0).permutation(len(points))
-    size, alpha = np.clip(2500 / len(points), 2.5, 22), np.clip(30 / np.sqrt(len(points)), 0.25, 0.85)
+    size, alpha = np.clip(16000 / len(points), 4, 20), np.clip(40 / np.sqrt(len(points)), 0.35, 0.85)
     found = np.zeros(1, np.int64) if kinds is None else np.unique(kinds)
     colours = np.array(_colours(len(found)))
     which = np.zeros(len(points), np.int64) if kinds is None else np.searchsorted(found, kinds)
@@ -147,10 +152,17 @@ def _scatter(figure: Figure, panel: Axes, points: np.ndarray, kinds: np.ndarray 
     words = [plain(label_name(int(label), names)) for label in found]
     keys = [Line2D([], [], marker="o", ls="", ms=5, color=c, label=w) for c, w in zip(colours, words, strict=True)]
     figure.legend(handles=keys, loc="outside right upper", title="label")
-    for index, word in enumerate(words):
-        x, y = np.median(points[which == index], 0)
-        text = panel.text(x, y, word, ha="center", va="center", fontweight="bold", color=INK, zorder=5)
-        text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
+    _name_middles(panel, [np.median(points[which == index], 0) for index in range(len(found))], words)
+
+
+def _name_middles(panel: Axes, middles: Sequence[np.ndarray], words: Sequence[str]) -> None:
+    """The names at the medians, but not where one would lie on another: the legend has them all."""
+    taken: list[tuple[np.ndarray, float]] = []
+    for (x, y), at, word in zip(middles, fractions(panel, np.stack(middles)), words, strict=True):
+        half = 0.01 + 0.008 * len(word)
+        if all(abs(at[0] - other[0]) > half + wide or abs(at[1] - other[1]) > 0.035 for other, wide in taken):
+            haloed(panel.text(x, y, word, ha="center", va="center", fontweight="bold", color=INK, zorder=5))
+            taken.append((at, half))
 
 
 def _histogram(panel: Axes, values: np.ndarray, kinds: np.ndarray | None, names: Sequence[str]) -> None:
@@ -187,20 +199,23 @@ def kl_per_dimension(kl: Array, active: Array | None = None) -> Figure:
             f"Expected finite nats of shape (L,), one for each dimension; got {nats.shape}. "
             "Average over observations first: kl.mean(0)."
         )
-    alive = nats >= DEAD if active is None else np.asarray(as_array(active, "active"), bool)
-    if alive.shape != nats.shape:
-        raise ValueError(f"Expected active of shape {nats.shape}, as kl; got {alive.shape}.")
+    alive = alive_by(nats, active)
     order = np.argsort(-nats, kind="stable")
     figure = Figure(figsize=(min(max(3.6, 1.2 + 0.3 * len(nats)), 8.0), 3.0))
     panel = figure.add_subplot()
-    panel.bar(range(len(nats)), nats[order], color=[BLUE if alive[j] else PALE for j in order], width=0.8)
-    panel.set(ylabel="nats per observation", xlabel="latent dimension, most nats first")
+    panel.bar(range(len(nats)), nats[order], color=[BLUE if alive[j] else GREY for j in order], width=0.8)
+    for place in np.flatnonzero(~alive[order]):
+        panel.axvspan(place - 0.5, place + 0.5, color=SHADE, linewidth=0, zorder=0)
+    panel.set(ylabel=NATS, xlabel="latent dimension, most nats first")
     panel.set_title(f"{alive.sum()} of {len(nats)} dimensions active, {number(nats.sum())} nats in all")
     panel.grid(visible=False, axis="x")
+    panel.set_xlim(-0.8, len(nats) - 0.2)
     every = -(-len(nats) // 25)
     panel.set_xticks(range(0, len(nats), every), [z_name(int(j)) for j in order[::every]])
+    for tick, j in zip(panel.get_xticklabels(), order[::every], strict=True):
+        tick.set_color(INK if alive[j] else GREY)
     if not alive.all():
-        panel.legend(handles=[Patch(color=BLUE, label="active"), Patch(color=PALE, label="dead")])
+        panel.legend(handles=[Patch(color=BLUE, label="active"), Patch(color=SHADE, label="dead")])
     listed = ", ".join(f"{z_name(int(j))} {number(nats[j], 2)}" for j in order[:10])
     counts = f"KL of {len(nats)} latent dimensions, {alive.sum()} of them active, {number(nats.sum(), 2)} nats in all"
     return describe(figure, f"{counts}: {listed}{', …' if len(nats) > 10 else ''}.")

@@ -9,7 +9,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-from tightbound.plots._style import BLUE, GREY, NATS, ORANGE, VERMILION, Row, column, describe, number, panels, styled
+from tightbound.plots._style import (
+    BLUE,
+    GREY,
+    NATS,
+    ORANGE,
+    VERMILION,
+    Row,
+    column,
+    counted,
+    describe,
+    haloed,
+    number,
+    panels,
+    short,
+    styled,
+)
 
 TITLES = {"loss": "Loss", "distortion": "Distortion  −log p(x | z)", "rate": "Rate  log q(z | x) − log p(z)"}
 COLOURS = {"train": BLUE, "validation": ORANGE}
@@ -38,6 +53,8 @@ def training_curves(metrics: Sequence[Row]) -> Figure:
     """
     lines = [line for line in metrics if line.get("split") in COLOURS]
     steps = column(lines, "step")
+    if not np.isfinite(steps).all():
+        raise ValueError("Expected a finite 'step' in every line; got one that is not.")
     names = [name for name in TITLES if np.isfinite(column(lines, name, np.nan)).any()]
     if not names:
         raise ValueError(
@@ -48,12 +65,13 @@ def training_curves(metrics: Sequence[Row]) -> Figure:
     for panel, name in zip(axes, names, strict=True):
         _curve(panel, lines, steps, name)
     axes[0].set_ylabel(NATS)
-    _mark_warm_up(axes[0], lines, steps)
-    best = _mark_best(axes[names.index("loss")], lines, steps) if "loss" in names else ""
+    after = _mark_warm_up(axes[0], lines, steps)
+    best = _mark_best(axes[names.index("loss")], lines, steps, after) if "loss" in names else ""
     handles, words = axes[0].get_legend_handles_labels()
-    figure.legend(handles, words, loc="outside upper right", ncols=4)
+    figure.legend(handles, words, loc="upper right", bbox_to_anchor=(0.99, 0.98), ncols=4)
+    figure.set_layout_engine("constrained", rect=(0, 0, 1, 0.92))  # the legend's line above
     what = ", ".join(names).capitalize()
-    return describe(figure, f"{what} by step, up to step {np.nanmax(steps):.0f}.{best}")
+    return describe(figure, f"{what} by step, up to step {steps.max():.0f}.{best}")
 
 
 def _curve(panel: Axes, lines: Sequence[Row], steps: np.ndarray, name: str) -> None:
@@ -66,22 +84,21 @@ def _curve(panel: Axes, lines: Sequence[Row], steps: np.ndarray, name: str) -> N
         panel.axvline(step, 0, 0.04, color=VERMILION, lw=1.5)
     low, high = _range(steps, values)
     panel.set_ylim(low, high)
-    panel.text(
-        0.98, 0.97, _beyond(values, low, high), transform=panel.transAxes, ha="right", va="top", fontsize=8, color=GREY
-    )
-    panel.set(title=TITLES[name], xlabel="step")
-    panel.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    panel.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-
-
-def _beyond(values: np.ndarray, low: float, high: float) -> str:
-    """What a panel leaves out, in words."""
     fine = values[np.isfinite(values)]
-    cut = [number(fine.max(), 0)] if fine.max() > high else []
-    cut += [number(fine.min(), 0)] if fine.min() < low else []
-    words = [f"starts beyond, at {' and '.join(cut)}"] if cut else []
-    broken = int((~np.isfinite(values)).sum())
-    return "\n".join(words + ([f"red: {broken} not finite"] if broken else []))
+    broken = int((given & ~np.isfinite(values)).sum())
+    words = [f"off the top: up to {short(fine.max())}"] if fine.max() > high else []
+    _corner(panel, 0.97, "\n".join([*words, f"red: not finite, {counted(broken, 'line')}"] if broken else words))
+    _corner(panel, 0.05, f"off the bottom: down to {short(fine.min())}" if fine.min() < low else "")
+    panel.set(title=TITLES[name], xlabel="step")
+    panel.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
+    panel.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    panel.yaxis.set_major_locator(MaxNLocator(6))
+
+
+def _corner(panel: Axes, y: float, words: str) -> None:
+    if words:
+        align = "top" if y > 0.5 else "bottom"
+        haloed(panel.text(0.98, y, words, transform=panel.transAxes, ha="right", va=align, fontsize=8, color=GREY))
 
 
 def _line(panel: Axes, steps: np.ndarray, values: np.ndarray, split: str, colour: str) -> None:
@@ -112,22 +129,26 @@ def _range(steps: np.ndarray, values: np.ndarray) -> tuple[float, float]:
     return low - pad, high + pad
 
 
-def _mark_warm_up(panel: Axes, lines: Sequence[Row], steps: np.ndarray) -> None:
+def _mark_warm_up(panel: Axes, lines: Sequence[Row], steps: np.ndarray) -> float:
+    """A line where β stops changing, and that step: losses before it are on other scales."""
     betas = column(lines, "beta", np.nan)
     known = np.isfinite(betas)
     changing = known & (betas != betas[known][-1]) if known.any() else known
-    if changing.any():
-        end = steps[changing].max()
-        panel.axvline(end, color=GREY, lw=1, ls=":", label=f"β reaches {betas[known][-1]:g}")
+    if not changing.any():
+        return -np.inf
+    end = float(steps[changing].max())
+    panel.axvline(end, color=GREY, lw=1, ls=":", label=f"β reaches {betas[known][-1]:g}")
+    return end
 
 
-def _mark_best(panel: Axes, lines: Sequence[Row], steps: np.ndarray) -> str:
+def _mark_best(panel: Axes, lines: Sequence[Row], steps: np.ndarray, after: float) -> str:
     loss = column(lines, "loss", np.nan)
-    loss[[line["split"] != "validation" for line in lines]] = np.nan
+    loss[[line["split"] != "validation" for line in lines] | (steps <= after)] = np.nan
     if np.isnan(loss).all():
         return ""
     best = int(np.nanargmin(loss))
     panel.plot(steps[best], loss[best], "o", ms=9, mfc="none", mec=COLOURS["validation"], mew=1.4)
     words = number(loss[best], 2)
-    panel.annotate(words, (steps[best], loss[best]), (0, 10), textcoords="offset points", ha="center", fontsize=8)
+    place = (steps[best], loss[best])
+    haloed(panel.annotate(words, place, (0, 8), textcoords="offset points", ha="center", fontweight="bold"))
     return f" Best validation loss {words} nats at step {steps[best]:.0f}."

@@ -8,10 +8,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, StrMethodFormatter
 
+from tightbound.evaluate.verdict import LOW_ESS
 from tightbound.plots._style import BLUE, GREY, INK, NATS, VERMILION, Array, as_array, describe, note, number, styled
 
 BINS = 40
-TRUSTED = 10.0  # effective samples: below, one or few draws decide the estimate
 
 
 @styled
@@ -19,7 +19,8 @@ def bound_by_samples(bounds: Sequence[tuple[int, float, float]], elbo: tuple[flo
     """The importance-weighted bound rising over the number of samples, from the ELBO towards log p(x).
 
     Args:
-        bounds: (K, value, standard error) for several K, in nats per observation.
+        bounds: (K, value, standard error) for several K, in nats per observation; of an evaluation,
+            ``[(k, bound.value, bound.se) for k, bound in report.iwae]``.
         elbo: value and standard error; by default the entry at K = 1, if there is one.
 
     Raises:
@@ -49,27 +50,19 @@ def bound_by_samples(bounds: Sequence[tuple[int, float, float]], elbo: tuple[flo
     panel.annotate(
         number(values[-1], 2),
         (samples[-1], values[-1]),
-        (0, 9),
+        (-8, 6),
         textcoords="offset points",
-        ha="center",
+        ha="right",
         fontweight="bold",
     )
     above = ""
     if elbo is not None:
         panel.axhline(elbo[0], color=GREY, ls=(0, (4, 3)), lw=1.1)
-        right = panel.get_yaxis_transform()
-        panel.text(
-            0.995,
-            elbo[0],
-            f"ELBO {number(elbo[0], 2)}",
-            transform=right,
-            ha="right",
-            va="bottom",
-            color=GREY,
-            fontsize=8,
-        )
+        beside = panel.get_yaxis_transform()
+        named = f"ELBO\n{number(elbo[0], 2)}"
+        panel.text(1.01, elbo[0], named, transform=beside, va="center", color=GREY, fontsize=8)
         above = f", {number(values[-1] - elbo[0], 2)} above the ELBO"
-    note(figure, "Bars: ± 2 standard errors.")
+    note(figure, "Bars: ± 2 standard errors over observations; the same observations at every K.")
     span = f"from {number(values[0], 2)} to {number(values[-1], 2)} nats"
     return describe(
         figure, f"Importance-weighted bound for {samples[0]:.0f} to {samples[-1]:.0f} samples: {span}{above}."
@@ -77,7 +70,7 @@ def bound_by_samples(bounds: Sequence[tuple[int, float, float]], elbo: tuple[flo
 
 
 @styled
-def effective_sample_size(ess: Array, samples: int, *, threshold: float = TRUSTED) -> Figure:
+def effective_sample_size(ess: Array, samples: int, *, threshold: float = LOW_ESS) -> Figure:
     """How many of K importance samples count: their distribution over observations, with what is too few.
 
     Args:
@@ -101,18 +94,26 @@ def effective_sample_size(ess: Array, samples: int, *, threshold: float = TRUSTE
     low = values < threshold
     figure = Figure(figsize=(5.6, 3.4))
     panel = figure.add_subplot()
-    edges = list(np.geomspace(1, max(samples, 2), BINS + 1))
+    edges = _edges(max(samples, 2), threshold)
     parts, colours = [values[low], values[~low]], [VERMILION, BLUE]
     panel.hist([np.clip(part, 1, samples) for part in parts], edges, stacked=True, color=colours, linewidth=0)
     panel.set_xscale("log")
     panel.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     panel.axvline(threshold, color=INK, ls=(0, (4, 3)), lw=1.1)
-    panel.set(xlabel=f"effective samples of {samples:,}", ylabel="observations", xlim=(1, max(samples, 2)))
-    panel.set_title(f"{100 * low.mean():.1f} % of observations below {threshold:g}: not to be trusted")
+    panel.set(xlabel=f"effective samples, of {samples:,}", ylabel="observations", xlim=(1, max(samples, 2)))
+    panel.set_title(f"{100 * low.mean():.1f} % of observations have fewer than {threshold:g} effective samples")
     panel.grid(visible=False, axis="x")
     middle = f"median {np.median(values):.1f} of {samples} samples"
     below = f"{100 * low.mean():.1f} % below {threshold:g}"
     return describe(figure, f"Effective sample size of {len(values)} observations: {middle}; {below}.")
+
+
+def _edges(most: int, threshold: float) -> list[float]:
+    """Bins of about equal width on a logarithmic axis, one edge at the threshold."""
+    if not 1 < threshold < most:
+        return list(np.geomspace(1, most, BINS + 1))
+    below = min(max(round(BINS * np.log(threshold) / np.log(most)), 1), BINS - 1)
+    return [*np.geomspace(1, threshold, below + 1), *np.geomspace(threshold, most, BINS - below + 1)[1:]]
 
 
 def _span(values: np.ndarray) -> str:

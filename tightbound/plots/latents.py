@@ -8,24 +8,24 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from tightbound.model import VAE
 from tightbound.plots._cells import Limits, sheet
-from tightbound.plots._decoding import decoded, evaluating, prior_moments
+from tightbound.plots._decoding import decoded, embedded, prior_moments
 from tightbound.plots._style import (
     BLUE,
     GREY,
     INK,
     Array,
+    alive_by,
     as_array,
+    counted,
     describe,
     number,
     styled,
     z_name,
 )
 
-DEAD = 0.01  # nats: a dimension with less says nothing about x
 ROWS = 12
 
 
@@ -36,9 +36,9 @@ def latent_traversal(
     *,
     dimensions: int | Sequence[int] | None = None,
     kl: Array | None = None,
+    active: Array | None = None,
     span: float = 3.0,
     steps: int = 9,
-    dead_below: float = DEAD,
     limits: Limits | None = None,
 ) -> Figure:
     r"""Decodings as one latent element moves and the others stay; a row an element, the most informative first.
@@ -48,14 +48,15 @@ def latent_traversal(
         x0: one observation, shape (\*shape), whose embedding the others stay at; the prior's mean without it.
         dimensions: which elements, or how many of the most informative ones; by default at most 12.
         kl: nats each element carries, shape (L,): orders and labels the rows. Without it, order is by index.
+        active: which elements are alive, shape (L,), booleans; the others are greyed out. By default those of at least
+            0.01 nats are alive, and all of them without ``kl``.
         span: how far to go from the prior's mean, in its standard deviations.
         steps: pictures a row.
-        dead_below: an element with fewer nats is greyed out.
         limits: as for :func:`~tightbound.plots.images`.
 
     Raises:
-        ValueError: for elements the latent does not have, ``kl`` of another length, fewer than 2 steps, or a span
-            that is not positive.
+        ValueError: for elements the latent does not have, ``kl`` or ``active`` of another length, fewer than 2 steps,
+            or a span that is not positive.
 
     Example:
         >>> import tightbound as tb
@@ -72,16 +73,17 @@ def latent_traversal(
         raise ValueError(f"Expected steps >= 2 and span > 0; got steps={steps}, span={span}.")
     mean, deviation = prior_moments(model)
     nats = None if kl is None else _nats(kl, len(mean))
+    alive = alive_by(nats if nats is not None else np.full(len(mean), np.inf), active)
     order = _chosen(dimensions, nats, len(mean))
     at = torch.linspace(-span, span, steps, dtype=mean.dtype, device=mean.device)
-    z = (mean if x0 is None else _embedded(model, _one(x0))[0]).repeat(len(order), steps, 1)
+    z = (mean if x0 is None else embedded(model, x0[None])[0]).repeat(len(order), steps, 1)
     for row, j in enumerate(order):
         z[row, :, j] = mean[j] + at * deviation[j]
     made = sheet(decoded(model, z.flatten(0, 1)), steps, limits=limits)
-    dead = [nats is not None and nats[j] < dead_below for j in order]
+    dead = [not alive[j] for j in order]
     words = [_row_label(j, nats, dead=gone) for j, gone in zip(order, dead, strict=True)]
     made.label_rows(words, [GREY if gone else INK for gone in dead])
-    made.label_columns([f"{float(v):.2g}".replace("-", "−") for v in at])
+    made.label_columns([f"{float(v):.3g}".replace("-", "−") for v in at])
     made.axes.set_xlabel("latent value, in standard deviations of the prior")
     made.axes.xaxis.set_label_position("top")
     for row in range(len(order)):
@@ -91,21 +93,11 @@ def latent_traversal(
     return describe(made.figure, f"{where} σ of the prior: {', '.join(words)}.")
 
 
-def _one(x0: Array) -> Tensor:
-    return torch.as_tensor(x0)[None]
-
-
-def _embedded(model: VAE, x: Array) -> Tensor:
-    zero = prior_moments(model)[0]
-    with evaluating(model):
-        return model.embed(torch.as_tensor(x).to(zero))
-
-
 def _nats(kl: Array, length: int) -> np.ndarray:
     nats = as_array(kl, "nats per dimension")
-    if nats.shape != (length,):
+    if nats.shape != (length,) or not np.isfinite(nats).all():
         raise ValueError(
-            f"Expected kl of shape ({length},), the mean nats of each latent dimension; got {nats.shape}. "
+            f"Expected kl of shape ({length},), the finite mean nats of each latent dimension; got {nats.shape}. "
             "Average over observations first: kl.mean(0)."
         )
     return nats
@@ -125,7 +117,7 @@ def _chosen(dimensions: int | Sequence[int] | None, nats: np.ndarray | None, len
 
 def _row_label(index: int, nats: np.ndarray | None, *, dead: bool) -> str:
     if nats is None:
-        return z_name(index)
+        return z_name(index) + (", dead" if dead else "")
     value = float(nats[index])
     return f"{z_name(index)}  {number(value, 1 if value >= 0.1 else 2)} nats" + (", dead" if dead else "")
 
@@ -148,7 +140,7 @@ def interpolation(model: VAE, a: Array, b: Array, steps: int = 9, *, limits: Lim
         raise ValueError(f"Expected a and b of one shape (N, ...); got {tuple(a.shape)} and {tuple(b.shape)}.")
     if steps < 2:
         raise ValueError(f"Expected steps >= 2; got {steps}.")
-    start, end = _embedded(model, a), _embedded(model, b)
+    start, end = embedded(model, a), embedded(model, b)
     along = torch.linspace(0, 1, steps, dtype=start.dtype, device=start.device)[:, None]
     z = torch.lerp(start[:, None], end[:, None], along)
     means = decoded(model, z.flatten(0, 1)).reshape(len(a), steps, *a.shape[1:])
@@ -159,7 +151,9 @@ def interpolation(model: VAE, a: Array, b: Array, steps: int = 9, *, limits: Lim
             made.frame(row * (steps + 2) + col, BLUE)
     middle = [""] * (steps - 2)
     made.label_columns(["original", "t = 0", *middle, "t = 1", "original"])
-    return describe(made.figure, f"{len(a)} pairs of observations, each with {steps} decodings from one to the other.")
+    return describe(
+        made.figure, f"{counted(len(a), 'pair')} of observations, each with {steps} decodings from one to the other."
+    )
 
 
 @styled
@@ -185,7 +179,7 @@ def manifold(model: VAE, steps: int = 20, *, limits: Limits | None = None) -> Fi
     across, up = (mean[j] + deviation[j] * math.sqrt(2) * torch.erfinv(2 * quantiles - 1) for j in (0, 1))
     z = torch.cartesian_prod(up.flip(0), across).flip(1)
     made = sheet(decoded(model, z), steps, limits=limits, gap=0.0)
-    shown = {0, steps // 4, steps // 2, steps - 1 - steps // 4, steps - 1}
+    shown = {0, steps // 4, steps - 1 - steps // 4, steps - 1} | ({steps // 2} if steps % 2 else set())
     made.label_columns([number(float(v)) if i in shown else "" for i, v in enumerate(across)])
     made.label_rows([number(float(v)) if i in shown else "" for i, v in enumerate(up.flip(0))])
     made.axes.set(xlabel=z_name(0), ylabel=z_name(1))

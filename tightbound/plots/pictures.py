@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from tightbound.data.observations import Observations
 from tightbound.plots._cells import Limits, Sheet, is_lines, limits_of, sheet
-from tightbound.plots._style import BLUE, VERMILION, Array, as_array, describe, styled
+from tightbound.plots._style import BLUE, VERMILION, Array, as_array, counted, describe, styled
 
 TITLE = 0.2  # inches
 CHOICE = 0  # the seed of what a grid shows
@@ -39,7 +39,7 @@ def images(
         '6 observations of shape (1, 8, 8).'
     """
     made = _titled(as_array(x), columns, titles, limits)
-    return describe(made.figure, f"{len(x)} observations of shape {tuple(x.shape[1:])}.")
+    return describe(made.figure, f"{counted(len(x), 'observation')} of shape {tuple(x.shape[1:])}.")
 
 
 def alt_text(figure: Figure) -> str:
@@ -89,7 +89,7 @@ def samples(x: Array, *, columns: int | None = None, limits: Limits | None = Non
         '6 samples from the model.'
     """
     made = _titled(as_array(x, "samples"), columns, (), limits)
-    return describe(made.figure, f"{len(x)} samples from the model.")
+    return describe(made.figure, f"{counted(len(x), 'sample')} from the model.")
 
 
 def _titled(x: np.ndarray, columns: int | None, titles: Sequence[object], limits: Limits | None) -> Sheet:
@@ -126,15 +126,17 @@ def reconstructions(originals: Array, reconstructed: Array, count: int = 32, *, 
         raise ValueError(f"Expected count >= 1; got {count}.")
     x, y = as_array(originals)[:count], as_array(reconstructed, "reconstructions")[:count]
     if is_lines(x):
-        return describe(_overlaid(x, y, limits), f"{len(x)} observations, each with its reconstruction over it.")
+        return describe(
+            _overlaid(x, y, limits), f"{counted(len(x), 'observation')}, each with its reconstruction over it."
+        )
     pairs = np.stack([x, y], 1).reshape(-1, *x.shape[1:])
     made = sheet(pairs, 2 * min(len(x), 4), limits=limits or limits_of(x))
     made.label_columns(["original", "reconstructed"] * min(len(x), 4))
-    return describe(made.figure, f"{len(x)} observations, each with its reconstruction to the right.")
+    return describe(made.figure, f"{counted(len(x), 'observation')}, each with its reconstruction to the right.")
 
 
 def _overlaid(x: np.ndarray, y: np.ndarray, limits: Limits | None) -> Figure:
     made = sheet(x, None, limits=limits, second=y)
     keys = [Line2D([], [], color=BLUE, label="original"), Line2D([], [], color=VERMILION, label="reconstructed")]
-    made.figure.legend(handles=keys, loc="outside upper left", ncols=2)
+    made.axes.legend(handles=keys, loc="lower left", bbox_to_anchor=(0, 1.01), ncols=2)
     return made.figure

@@ -21,7 +21,9 @@ from tightbound.plots._style import (
     VERMILION,
     Row,
     column,
+    counted,
     describe,
+    fractions,
     note,
     number,
     panels,
@@ -99,8 +101,9 @@ def beta_tradeoff(rows: Sequence[Row]) -> Figure:
     axes[2].set_ylabel(NATS)
     for panel in axes[2:]:
         panel.set_xlabel("β, the weight of the KL term in training")
-    note(figure, f"Ringed: β = {sweep.betas[best]:g}, the highest ELBO. Bars: ± 2 standard errors.")
-    what = f"ELBO, reconstruction term, KL term and objective of {len(rows)} runs by β."
+    ringed = f"Ringed: β = {sweep.betas[best]:g}, the highest ELBO. Bars: ± 2 standard errors."
+    note(figure, f"{ringed} At different β the last panel has different scales: no ranking.")
+    what = f"ELBO, reconstruction term, KL term and objective of {counted(len(rows), 'run')} by β."
     highest = f"Highest ELBO {number(elbo[0][best], 2)} nats at β = {sweep.betas[best]:g}."
     return describe(figure, f"{what} {highest}")
 
@@ -111,10 +114,10 @@ def _panel(
     mean, error = values
     bars = None if error is None else 2 * np.nan_to_num(error)
     panel.errorbar(betas, mean, yerr=bars, fmt="o-", ms=4, color=colour, capsize=2.5, elinewidth=1.2)
-    panel.plot(betas[best], mean[best], "o", ms=11, mfc="none", mec=INK, mew=1.2, label="best ELBO")
+    panel.plot(betas[best], mean[best], "o", ms=11, mfc="none", mec=INK, mew=1.2)
     low = mean[best] > (mean.min() + mean.max()) / 2
     panel.annotate(
-        number(mean[best]),
+        number(mean[best], 1 if abs(mean[best]) >= 10 else 2),
         (betas[best], mean[best]),
         (0, -10 if low else 10),
         textcoords="offset points",
@@ -136,8 +139,8 @@ def _beta_axis(panel: Axes, betas: np.ndarray) -> None:
     elif wide:
         panel.set_xscale("symlog", linthresh=positive.min())
     panel.xaxis.set_minor_locator(NullLocator())
-    at = panel.transAxes.inverted().transform(panel.transData.transform([(b, 0) for b in betas]))[:, 0]
-    shown = [i for i in range(len(betas)) if i == 0]
+    at = fractions(panel, np.stack([betas, np.full(len(betas), np.mean(panel.get_ylim()))], 1))[:, 0]
+    shown = [0]
     for i in range(1, len(betas)):
         if at[i] - at[shown[-1]] > 0.075:
             shown.append(i)
@@ -149,7 +152,15 @@ def _add_evidence(panel: Axes, sweep: _Sweep) -> None:
         value, error = sweep["nll"]
         bars = 2 * np.nan_to_num(error)
         panel.errorbar(
-            sweep.betas, -value, yerr=bars, fmt="s--", ms=4, mfc="white", color=GREY, lw=1, label="log p(x), estimated"
+            sweep.betas,
+            -value,
+            yerr=bars,
+            fmt="s--",
+            ms=4,
+            mfc="white",
+            color=GREY,
+            lw=1,
+            label="importance-weighted bound",
         )
         panel.legend(loc="best")
 
@@ -190,33 +201,33 @@ def rate_distortion(rows: Sequence[Row]) -> Figure:
     panel.errorbar(rate, distortion, **bars, fmt="o-", color=BLUE, lw=1, ms=5, elinewidth=1.2, zorder=3)
     panel.plot(rate[best], distortion[best], "o", ms=11, mfc="none", mec=INK, mew=1.2, zorder=4)
     panel.margins(0.14)
-    _label_betas(panel, sweep.betas, rate, distortion)
+    _label_betas(panel, sweep.betas, np.stack([rate, distortion], 1), best)
     _iso_lines(panel)
     panel.set(xlabel=f"rate, {NATS}", ylabel=f"distortion, {NATS}")
     note(figure, "Ringed: the highest ELBO. Grey lines: equal ELBO. Bars: ± 2 standard errors.")
     span = f"β from {sweep.betas[0]:g} to {sweep.betas[-1]:g}"
-    return describe(figure, f"Rate and distortion of {len(rows)} runs, {span}, with lines of equal ELBO.")
+    return describe(figure, f"Rate and distortion of {counted(len(rows), 'run')}, {span}, with lines of equal ELBO.")
 
 
-def _label_betas(panel: Axes, betas: np.ndarray, rate: np.ndarray, distortion: np.ndarray) -> None:
-    """β beside each point, but not where it would lie on another's."""
-    places = panel.transAxes.inverted().transform(panel.transData.transform(np.stack([rate, distortion], 1)))
+def _label_betas(panel: Axes, betas: np.ndarray, points: np.ndarray, best: int) -> None:
+    """β beside each point, the best one's first, but not where it would lie on another's."""
+    places = fractions(panel, points)
     taken: list[np.ndarray] = []
-    for beta, x, y, place in zip(betas, rate, distortion, places, strict=True):
-        if all(abs(place[0] - t[0]) > 0.12 or abs(place[1] - t[1]) > 0.05 for t in taken):
-            panel.annotate(f"β = {beta:g}", (x, y), (8, 6), textcoords="offset points", fontsize=8)
-            taken.append(place)
+    for i in sorted(range(len(betas)), key=lambda i: i != best):
+        if all(abs(places[i][0] - t[0]) > 0.12 or abs(places[i][1] - t[1]) > 0.035 for t in taken):
+            panel.annotate(f"β = {betas[i]:g}", points[i], (8, 6), textcoords="offset points", fontsize=8)
+            taken.append(places[i])
 
 
 def _iso_lines(panel: Axes) -> None:
     """Lines of slope −1 through the panel, each with its ELBO at the lower end."""
     (left, right), (bottom, top) = panel.get_xlim(), panel.get_ylim()
-    for total in MaxNLocator(9).tick_values(left + bottom, right + top):
+    totals = [t for t in MaxNLocator(9).tick_values(left + bottom, right + top) if left + bottom < t < right + top]
+    for total in totals:
         ends = [(x, total - x) for x in (max(left, total - top), min(right, total - bottom))]
-        if ends[0][0] >= ends[1][0]:
-            continue
         panel.plot(*zip(*ends, strict=True), color=PALE, lw=0.8, zorder=1)
         x, y = ends[1]
-        panel.text(x, y, f" {number(-total, 0)}", fontsize=7, color=GREY, ha="left", va="bottom", clip_on=False)
+        words = (" ELBO " if total == totals[-1] else " ") + f"{-total:,.10g}".replace("-", "−")
+        panel.text(x, y, words, fontsize=7, color=GREY, ha="left", va="bottom", clip_on=False)
     panel.set(xlim=(left, right), ylim=(bottom, top))
     panel.grid(visible=False)

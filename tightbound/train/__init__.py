@@ -2,7 +2,7 @@
 
 from tightbound.settings import Training as Training
 from tightbound.train.failure import NonFiniteError as NonFiniteError
-from tightbound.train.loop import Fit as Fit
 from tightbound.train.loop import fit as fit
+from tightbound.train.trainer import Fit as Fit
 
 __all__ = ["Fit", "NonFiniteError", "Training", "fit"]

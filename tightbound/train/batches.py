@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -15,13 +17,11 @@ def split(observations: Observations, validation: float, seed: int) -> tuple[Obs
         ValueError: if nothing would be left to train on.
     """
     count = len(observations)
-    held_out = round(validation * count) if validation < 1 else round(validation)
-    if validation > 0:
-        held_out = max(held_out, 1)
+    held_out = max(round(validation * count), math.ceil(validation)) if validation < 1 else int(validation)
     if held_out >= count:
         raise ValueError(
             f"Expected fewer validation observations than the {count} there are; got validation={validation:g}. "
-            "Give a share below 1, or 0 for none."
+            "Take fewer, a share below 1, or 0 for none."
         )
     if held_out == 0:
         return observations, None
@@ -69,6 +69,6 @@ class Sampler:
     def _pass(self, number: int) -> Tensor:
         if number not in self._passes:
             self._passes = {k: v for k, v in self._passes.items() if k == number - 1}
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
+            generator = torch.Generator().manual_seed((self.seed * 1_000_003 + number) % 2**63)
             self._passes[number] = torch.randperm(self.count, generator=generator).to(self.device)
         return self._passes[number]

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from tightbound.data import Observations
 from tightbound.files import write_atomically
 
 FORMAT = 1
 WEIGHTS = "model.safetensors"
 STATE = Path("checkpoint") / "state.pt"
+SAMPLED_ROWS = 64
 
 
 def save_state(run: Path, state: dict[str, Any]) -> None:
@@ -33,14 +38,8 @@ def load_state(run: Path) -> dict[str, Any]:
     path = run / STATE
     if not path.is_file():
         raise ValueError(f"Expected a checkpoint to resume from; got none at {path}. Was the run ever started?")
-    try:
+    with foreign(path, "a checkpoint of plain tensors"):
         state = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # a hostile file may provoke anything; none of it may pass for a checkpoint
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(
-            f"Expected a checkpoint of plain tensors; got a damaged or foreign file at {path} ({first}). "
-            "Nothing in it was run."
-        ) from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ValueError(f"Expected a checkpoint of format {FORMAT}; got another one at {path}.")
     return state
@@ -48,39 +47,74 @@ def load_state(run: Path) -> dict[str, Any]:
 
 def save_weights(run: Path, weights: dict[str, Tensor]) -> None:
     """Write a model's weights as safetensors."""
-    plain = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+    # Copies: safetensors refuses tensors that share memory, as tied weights do.
+    plain = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
     write_atomically(run / WEIGHTS, lambda path: save_file(plain, path))
 
 
-def load_weights(run: Path, model: nn.Module) -> None:
-    """Read a model's weights into ``model``.
+def check_weights(run: Path, model: nn.Module) -> None:
+    """Compare a run's weights with a model, by name and shape: neither of the two need take any memory.
 
     Raises:
         ValueError: where they are missing, damaged, no safetensors file, or of another model.
     """
     path = run / WEIGHTS
     if not path.is_file():
-        raise ValueError(f"Expected weights at {path}; got no such file. Did the training finish its first epoch?")
-    try:
-        weights = load_file(path)
-    except (SafetensorError, OSError) as error:
         raise ValueError(
-            f"Expected a safetensors file at {path}; got a damaged or foreign one ({error}). Nothing in it was run."
-        ) from None
-    expected = model.state_dict()
-    wrong = sorted(
-        name
-        for name in weights.keys() | expected.keys()
-        if name not in weights or name not in expected or weights[name].shape != expected[name].shape
-    )
-    if wrong:
-        raise ValueError(
-            f"Expected the weights of the recipe's model in {path}; got others: {', '.join(wrong[:3])} missing, extra "
-            "or of another shape. Recipe and weights do not belong together."
+            f"Expected weights at {path}; got no such file. They are written when the training ends: resume it if it "
+            "was killed."
         )
+    with foreign(path, "a safetensors file"), safe_open(path, framework="pt") as file:
+        found = {name: torch.Size(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    _expect_same(path, found, {name: value.shape for name, value in model.state_dict().items()})
+
+
+def load_weights(run: Path, model: nn.Module) -> None:
+    """Read a run's weights into a model; raises what :func:`check_weights` does."""
+    check_weights(run, model)
+    with foreign(run / WEIGHTS, "a safetensors file"):
+        weights = load_file(run / WEIGHTS)
+    expected = model.state_dict()
+    _expect_same(run / WEIGHTS, {k: v.dtype for k, v in weights.items()}, {k: v.dtype for k, v in expected.items()})
     model.load_state_dict(weights)
 
 
-def fingerprint(facts: dict[str, Any]) -> str:
+def _expect_same(path: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:
+    wrong = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+    if wrong:
+        raise ValueError(
+            f"Expected the weights of the recipe's model in {path}; got others: {', '.join(wrong[:3])} missing, extra "
+            "or of another shape or dtype. Recipe and weights do not belong together."
+        )
+
+
+@contextmanager
+def foreign(path: Path, expected: str) -> Iterator[None]:
+    """Whatever goes wrong while a stranger's file is read is that file's fault, and a ValueError.
+
+    Raises:
+        ValueError: in place of any other exception.
+    """
+    try:
+        yield
+    except Exception as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if type(error).__name__ == "UnpicklingError":  # whose own text says how to run the file's code after all
+            first = "a pickle of more than plain values"
+        raise ValueError(
+            f"Expected {expected}; got a damaged or foreign file at {path} ({first}). Nothing in it was run."
+        ) from None
+
+
+def fingerprint(facts: object) -> str:
     """A short name of what must not change between a run and its continuation."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    text = json.dumps(facts, sort_keys=True, default=str)
+    return hashlib.sha256(re.sub(r" at 0x[0-9a-fA-F]+", "", text).encode()).hexdigest()[:16]
+
+
+def fingerprint_of_data(data: Observations) -> str:
+    """The same for observations, by their number, their form and some of their values."""
+    rows = torch.linspace(0, len(data) - 1, min(len(data), SAMPLED_ROWS), dtype=torch.float64).long()
+    values = data.take(rows).cpu().to(torch.float64).numpy()
+    form = [len(data), list(data.shape), data.scale, data.binarise]
+    return fingerprint([form, hashlib.sha256(values.tobytes()).hexdigest()])

@@ -10,36 +10,41 @@ from torch import Tensor
 from tightbound.train.step import Learner
 
 ADVICE = "Try a lower learning_rate, clip=1.0, a warm-up of the learning rate, or precision='float32'"
-LONGEST_REPLAY = 100_000
 
 
 class NonFiniteError(ArithmeticError):
     """A loss, a term of it or a gradient became infinite or not a number; the last good checkpoint is kept."""
 
 
-def explain(learner: Learner, number: int, batch: Callable[[int], Tensor]) -> NonFiniteError:
+def explain(learner: Learner, start: int, stop: int, batch: Callable[[int], Tensor]) -> NonFiniteError:
     """Repeat the steps since the last good state one by one until something is not finite, and name it.
 
     The fast loop looks only now and then; the replay is exact, so it finds what the loop ran into.
 
     Args:
         learner: in its last good state.
-        number: that state's step.
+        start: how many steps had been made then.
+        stop: how many had been made when the loop looked.
         batch: the batch of a step.
+
+    Returns:
+        An error that counts steps from 1, as ``metrics.jsonl`` does.
     """
-    for step in range(number, number + LONGEST_REPLAY):
-        tensor = learner.step(batch(step).to(learner.device), step)
+    for number in range(start, stop):
+        tensor = learner.gradient(batch(number), number)
         values = dict(zip(("loss", *learner.names), tensor.tolist(), strict=True))
         wrong = next((name for name in (*learner.names, "loss") if not math.isfinite(values[name])), None)
         if wrong:
-            return NonFiniteError(f"At step {step} the {wrong} became {values[wrong]}. {ADVICE}{_hint(wrong)}.")
-        parameter = learner.first_bad_gradient()
-        if parameter:
+            return NonFiniteError(f"At step {number + 1} the {wrong} became {values[wrong]}. {ADVICE}{_hint(wrong)}.")
+        if name := learner.bad_gradient():
             return NonFiniteError(
-                f"At step {step} the gradient of {parameter} stopped being finite, while the loss was still "
+                f"At step {number + 1} the gradient of {name} stopped being finite, while the loss was still "
                 f"{values['loss']:.4g}. {ADVICE}."
             )
-    return NonFiniteError(f"The loss stopped being finite after step {number}. {ADVICE}.")
+        learner.update(number)
+        if name := learner.bad_weight():
+            return NonFiniteError(f"At step {number + 1} the update took {name} out of range. {ADVICE}.")
+    return NonFiniteError(f"Between steps {start + 1} and {stop} the loss stopped being finite. {ADVICE}.")
 
 
 def _hint(term: str) -> str:

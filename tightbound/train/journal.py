@@ -1,4 +1,4 @@
-"""What a training writes down: ``metrics.jsonl``, the same bytes for the same seed, and ``timing.jsonl``, the clock's."""
+"""What a training writes down: ``metrics.jsonl``, the same for the same seed, and the clock's ``timing.jsonl``."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ class Journal:
     Args:
         run: the run's folder, or None to keep lines in memory only.
         resume_at: sizes in bytes of the two files at the checkpoint; later lines are of steps that will come again.
+
+    Raises:
+        ValueError: for a file that is shorter than it was at the checkpoint.
     """
 
     def __init__(self, run: Path | None, resume_at: tuple[int, int] | None = None) -> None:
@@ -27,11 +30,9 @@ class Journal:
             return
         run.mkdir(parents=True, exist_ok=True)
         for name, size in zip((METRICS, TIMING), resume_at or (0, 0), strict=True):
-            path = run / name
-            path.touch()
-            os.truncate(path, size)
-            self._files[name] = path.open("a", encoding="utf-8")
+            _cut(run / name, size)
         self.metrics = read_metrics(run)
+        self._files = {name: (run / name).open("a", encoding="utf-8", newline="\n") for name in (METRICS, TIMING)}
 
     def metric(self, **values: Any) -> None:
         """One line of metrics. Numbers that are not finite become null, as JSON has no other word."""
@@ -44,12 +45,14 @@ class Journal:
         self._write(TIMING, values)
 
     def sizes(self) -> tuple[int, int]:
-        """Sizes in bytes of both files, safely on disk."""
-        for file in self._files.values():
-            file.flush()
-            os.fsync(file.fileno())
+        """Sizes in bytes of both files."""
         metrics, timing = (self._files[name].tell() if name in self._files else 0 for name in (METRICS, TIMING))
         return metrics, timing
+
+    def sync(self) -> None:
+        """Return when every line is safely on disk."""
+        for file in self._files.values():
+            os.fsync(file.fileno())
 
     def close(self) -> None:
         """Close the files."""
@@ -65,20 +68,34 @@ class Journal:
 def read_metrics(run: Path) -> list[dict[str, Any]]:
     """The lines of a run's ``metrics.jsonl``, oldest first; empty where there is none.
 
+    A last line without its end is left out: it is being written, or its writer was killed.
+
     Raises:
         ValueError: for a line that is no JSON object, with its number.
     """
     path = run / METRICS
-    lines = []
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines() if path.is_file() else (), start=1):
-        try:
-            line = json.loads(text)
-        except json.JSONDecodeError:
-            line = None
-        if not isinstance(line, dict):
-            raise ValueError(f"Expected one JSON object a line in {path}; got something else in line {number}.")
-        lines.append(line)
-    return lines
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    return [_line(line, number, path) for number, line in enumerate(text.split("\n")[:-1], start=1)]
+
+
+def _line(text: str, number: int, path: Path) -> dict[str, Any]:
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        line = None
+    if not isinstance(line, dict):
+        raise ValueError(f"Expected one JSON object a line in {path}; got something else in line {number}.")
+    return line
+
+
+def _cut(path: Path, size: int) -> None:
+    path.touch()
+    there = path.stat().st_size
+    if not 0 <= size <= there:
+        raise ValueError(
+            f"Expected at least {size} bytes in {path}, as at the checkpoint; got {there}. The file was changed since."
+        )
+    os.truncate(path, size)
 
 
 def _plain(value: Any) -> Any:

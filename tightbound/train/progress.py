@@ -30,60 +30,92 @@ class Silent:
 
 
 class Lines:
-    """A plain line for each validation, no more than one in ``seconds``: for logs and pipes.
+    """Plain lines for logs and pipes: one for each twentieth of the steps, and one at least every ten minutes.
+
+    Validations are told where they come often enough, training's own lines in between. Where nobody reads any more,
+    training goes on in silence.
 
     Args:
         steps: how many there are in all.
-        seconds: the shortest time between two lines.
+        done: where the training begins.
+        count: how many lines to print, about.
+        seconds: the longest silence.
     """
 
-    def __init__(self, steps: int, *, seconds: float = 2.0) -> None:
-        self.steps, self.seconds = steps, seconds
-        self._said, self._last = float("-inf"), ""
+    def __init__(self, steps: int, *, done: int = 0, count: int = 20, seconds: float = 600.0) -> None:
+        self.steps, self.every, self.seconds = steps, max(steps / count, 1.0), seconds
+        self._next, self._validated = done + self.every, done
+        self._said, self._last, self._heard = time.monotonic(), "", True
 
     def advance(self, step: int, line: dict[str, Any]) -> None:
         """Print the line if it is time."""
         self._last = f"step {step}/{self.steps}  epoch {line['epoch']:.4g}  {describe(line)}"
-        if line["split"] == "validation" and time.monotonic() - self._said >= self.seconds:
+        if line["split"] == "validation":
+            self._validated = step
+        # The training line of a step comes before its validation, which says more: wait for that one, but not for long.
+        waits = line["split"] == "train" and step - self._validated < 2 * self.every
+        if (step >= self._next and not waits) or time.monotonic() - self._said >= self.seconds:
             self._print()
+            self._next = step + self.every
 
     def close(self) -> None:
         """Print the last line if it was not yet."""
         self._print()
 
     def _print(self) -> None:
-        if self._last:
-            print(self._last, file=sys.stderr, flush=True)
+        if self._last and self._heard:
+            try:
+                print(self._last, file=sys.stderr, flush=True)
+            except BrokenPipeError:
+                self._heard = False
         self._said, self._last = time.monotonic(), ""
 
 
 class Bar:
-    """A progress bar with the loss, distortion and rate apart.
+    """A progress bar with the loss, and where the terminal is wide enough distortion and rate apart.
 
     Args:
         steps: how many there are in all.
         done: where the training begins.
     """
 
+    WIDE = 110  # columns that the bar and both terms take
+
     def __init__(self, steps: int, *, done: int = 0) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
 
-        columns = ("training", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[text]}"))
+        columns = (
+            "training",
+            BarColumn(20),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[text]}"),
+        )
         self._bar = RichProgress(*columns, console=Console(stderr=True))
         self._task = self._bar.add_task("training", total=steps, completed=done, text="")
-        self._texts: dict[str, str] = {}
+        self._lines: dict[str, dict[str, Any]] = {}
         self._bar.start()
 
     def advance(self, step: int, line: dict[str, Any]) -> None:
         """Move the bar."""
-        self._texts[line["split"]] = describe(line)
-        self._bar.update(self._task, completed=step, text=" │ ".join(self._texts.values()))
+        self._lines[line["split"]] = line
+        wide = self._bar.console.width >= self.WIDE
+        shown = describe(self._lines.get("validation", line)) if wide else "  ".join(map(_brief, self._lines.values()))
+        self._bar.update(self._task, completed=step, text=shown)
 
     def close(self) -> None:
         """Take the bar down."""
         self._bar.stop()
+
+
+def _brief(line: dict[str, Any]) -> str:
+    return f"{line['split']} {_number(line, 'loss')}"
+
+
+def _number(line: dict[str, Any], key: str) -> str:
+    return "?" if line.get(key) is None else f"{line[key]:.2f}"
 
 
 def describe(line: dict[str, Any]) -> str:
@@ -93,12 +125,12 @@ def describe(line: dict[str, Any]) -> str:
         >>> describe({"split": "train", "loss": 3.0, "distortion": 2.0, "rate": 1.0, "step": 1})
         'train loss 3.00 (distortion 2.00, rate 1.00)'
     """
-    number = {key: "?" if line.get(key) is None else f"{line[key]:.2f}" for key in ("loss", "distortion", "rate")}
-    return f"{line['split']} loss {number['loss']} (distortion {number['distortion']}, rate {number['rate']})"
+    loss, distortion, rate = (_number(line, key) for key in ("loss", "distortion", "rate"))
+    return f"{line['split']} loss {loss} (distortion {distortion}, rate {rate})"
 
 
 def progress_for(steps: int, done: int, *, show: bool) -> Progress:
     """A bar on a terminal, lines elsewhere, nothing where nothing is wanted."""
     if not show:
         return Silent()
-    return Bar(steps, done=done) if sys.stderr.isatty() else Lines(steps)
+    return Bar(steps, done=done) if sys.stderr.isatty() else Lines(steps, done=done)

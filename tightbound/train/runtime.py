@@ -22,8 +22,9 @@ def resolve_device(name: str) -> torch.device:
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(kind for kind, there in available.items() if there))
-    kind = name.split(":")[0]
-    if not available.get(kind, False):
+    kind, _, index = name.partition(":")
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    if not available.get(kind, False) or (index and not (index.isdecimal() and int(index) < count)):
         here = ", ".join(kind for kind, there in available.items() if there)
         raise ValueError(f"Expected a device of this machine (auto, {here}); got {name!r}.")
     return torch.device(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,9 +10,9 @@ from torch import Tensor, nn
 
 from tightbound.model import VAE
 from tightbound.objectives import Objective
-from tightbound.schedules import Constant, WarmupCosine
-from tightbound.train.runtime import products_in, random_state, resolve_precision, restore_random_state
+from tightbound.schedules import WarmupCosine
 from tightbound.settings import Training
+from tightbound.train.runtime import products_in, random_state, resolve_precision, restore_random_state
 
 
 class Learner:
@@ -33,21 +34,28 @@ class Learner:
         self.dtype = next(iter(self.parameters.values())).dtype
         trained = list(self.parameters.values())
         self.optimizer = torch.optim.Adam(trained, betas=settings.betas, fused=device.type in ("cpu", "cuda"))
-        self.rate = (
-            WarmupCosine(settings.learning_rate, steps, min(settings.warmup_steps, steps))
-            if settings.schedule == "cosine" or settings.warmup_steps
-            else Constant(settings.learning_rate)
-        )
+        floor = 0.0 if settings.schedule == "cosine" else 1.0
+        self.rate = WarmupCosine(settings.learning_rate, steps, min(settings.warmup_steps, steps), floor)
         self.average = [p.detach().clone() for p in trained] if settings.ema else []
         self.names: tuple[str, ...] = ()  # of the terms, known after the first step
 
     def step(self, x: Tensor, number: int) -> Tensor:
         """Learn from one batch; its loss and terms as one tensor, unread, so that nothing waits for it."""
+        values = self.gradient(x, number)
+        self.update(number)
+        return values
+
+    def gradient(self, x: Tensor, number: int) -> Tensor:
+        """The first half of a step: loss, terms and gradients of one batch."""
         self.optimizer.zero_grad(set_to_none=True)
         with products_in(self.precision, self.device):
-            loss = self.objective(self.model, x, torch.tensor(number, device=self.device))
+            loss = self.objective(self.model, x.to(self.device), torch.tensor(number, device=self.device))
         loss.value.backward()
         self.names = tuple(loss.terms)
+        return torch.stack([loss.value.detach(), *loss.terms.values()])
+
+    def update(self, number: int) -> None:
+        """The second half: weights and averaged weights follow the gradient."""
         if self.settings.clip:
             nn.utils.clip_grad_norm_(list(self.parameters.values()), self.settings.clip)
         for group in self.optimizer.param_groups:
@@ -55,14 +63,14 @@ class Learner:
         self.optimizer.step()
         if self.average:
             torch._foreach_lerp_(self.average, self._values(), 1 - self.settings.ema)
-        return torch.stack([loss.value.detach(), *loss.terms.values()])
 
-    def first_bad_gradient(self) -> str | None:
-        """The first parameter whose gradient of the last step is not finite."""
-        for name, p in self.parameters.items():
-            if p.grad is not None and not p.grad.isfinite().all():
-                return name
-        return None
+    def bad_gradient(self) -> str | None:
+        """The first parameter whose gradient is not finite."""
+        return _first_bad({name: p.grad for name, p in self.parameters.items() if p.grad is not None})
+
+    def bad_weight(self) -> str | None:
+        """The first parameter that is not finite."""
+        return _first_bad(self.parameters)
 
     def swap_average(self) -> None:
         """Exchange weights and averaged weights; twice is nothing. A no-op without averaging."""
@@ -92,6 +100,10 @@ class Learner:
 
     def _values(self) -> list[Tensor]:
         return [p.detach() for p in self.parameters.values()]
+
+
+def _first_bad(tensors: Mapping[str, Tensor]) -> str | None:
+    return next((name for name, value in tensors.items() if not value.isfinite().all()), None)
 
 
 def _copied(value: Any) -> Any:

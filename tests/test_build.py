@@ -1,0 +1,336 @@
+"""From recipes to models: every likelihood with every network on data of its kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tightbound import objectives
+from tightbound import recipe as recipes
+from tightbound.build import MOST_LEVELS, Built, Config, build, build_model, build_objective, resolve
+from tightbound.data import inspect, load
+from tightbound.recipe import ModelRecipe, ObjectiveRecipe, Recipe
+from tightbound.run import open_run, train
+from tightbound.schedules import Linear
+from tightbound.train import fit
+
+COUNT = 30
+IMAGE = (1, 9, 7)
+SMALL: dict[str, Any] = {
+    "model.latent_dim": 3, "model.hidden": [8], "model.channels": 4, "model.components": 5, "train.batch_size": 10,
+    "train.epochs": 1, "train.validation": 10, "train.learning_rate": 0.01, "train.schedule": "constant",
+}  # fmt: skip
+
+
+def values(kind: str, shape: tuple[int, ...] = IMAGE) -> np.ndarray[Any, Any]:
+    random, full = np.random.default_rng(0), (COUNT, *shape)
+    return {
+        "binary": lambda: random.integers(0, 2, full),
+        "grey": lambda: random.integers(0, 256, full, dtype=np.uint8),
+        "floats": lambda: random.random(full, dtype=np.float32),
+        "real": lambda: 5 + 3 * random.standard_normal(full).astype(np.float32),
+        "counts": lambda: random.poisson(3, full),
+        "overdispersed": lambda: random.poisson(20 * random.random(full) ** 4),
+        "classes": lambda: random.integers(0, 4, full),
+    }[kind]()
+
+
+def source(tmp_path: Path, kind: str, shape: tuple[int, ...] = IMAGE) -> str:
+    np.save(tmp_path / f"{kind}.npy", values(kind, shape))
+    return str(tmp_path / f"{kind}.npy")
+
+
+def recipe(path: str, **changes: Any) -> Recipe:
+    dotted = {name.replace("__", "."): value for name, value in changes.items()}
+    return Recipe().updated({**SMALL, "data.source": path, **dotted})
+
+
+def trains(built: Built) -> None:
+    """It draws, it takes two steps, and every one of its networks moves."""
+    model, data = built.model, built.data
+    with torch.no_grad():
+        assert model.draw(data.train.fixed(0, 5), samples=2).log_w.isfinite().all()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    ended = fit(
+        model, data, objective=built.objective, seed=built.recipe.seed, progress=False, settings=built.recipe.train
+    )
+    assert ended.steps == 2
+    assert np.isfinite(ended.loss)
+    moved = {name.split(".")[0] for name, p in model.named_parameters() if not p.equal(before[name])}
+    assert {"posterior", "likelihood"} <= moved
+    with torch.no_grad():
+        assert model.reconstruct(data.test.fixed(0, 2)).shape == (2, *data.test.shape)
+        assert model.sample(2).shape == (2, *data.test.shape)
+
+
+DESCRIBED = [
+    ("bernoulli", "binary"),
+    ("bernoulli", "grey"),
+    ("bernoulli", "floats"),
+    ("grey-bernoulli", "grey"),
+    ("grey-bernoulli", "floats"),
+    ("continuous-bernoulli", "floats"),
+    ("continuous-bernoulli", "grey"),
+    ("gaussian", "real"),
+    ("gaussian", "grey"),
+    ("laplace", "real"),
+    ("categorical", "classes"),
+    ("categorical", "binary"),
+    ("discretized-logistic", "grey"),
+    ("poisson", "counts"),
+    ("negative-binomial", "overdispersed"),
+]
+
+
+@pytest.mark.parametrize("network", ["mlp", "conv", "resnet"])
+@pytest.mark.parametrize(("likelihood", "kind"), DESCRIBED)
+def test_every_likelihood_learns_with_every_network(tmp_path: Path, likelihood: str, kind: str, network: str) -> None:
+    built = build(recipe(source(tmp_path, kind), model__likelihood=likelihood, model__network=network))
+    trains(built)
+    assert built.data.train.binarise == (likelihood == "bernoulli" and kind != "binary")
+
+
+@pytest.mark.parametrize("scale", [0.5, "learned", "per-element"])
+@pytest.mark.parametrize(
+    ("likelihood", "kind"), [("gaussian", "real"), ("laplace", "real"), ("discretized-logistic", "grey")]
+)
+@pytest.mark.parametrize("network", ["mlp", "conv"])
+def test_every_scale(tmp_path: Path, likelihood: str, kind: str, scale: object, network: str) -> None:
+    path = source(tmp_path, kind)
+    trains(build(recipe(path, model__likelihood=likelihood, model__scale=scale, model__network=network)))
+
+
+@pytest.mark.parametrize("init", ["torch", "xavier"])
+@pytest.mark.parametrize(
+    ("prior", "posterior"),
+    [
+        ("standard-normal", "diagonal-normal"),
+        ("standard-normal", "full-normal"),
+        ("mixture", "diagonal-normal"),
+        ("mixture", "full-normal"),
+        ("vamp", "diagonal-normal"),
+    ],
+)
+def test_every_prior_and_posterior(tmp_path: Path, prior: str, posterior: str, init: str) -> None:
+    built = build(
+        recipe(
+            source(tmp_path, "real"),
+            model__prior=prior,
+            model__posterior=posterior,
+            model__init=init,
+            objective__kl="closed-form" if prior == "standard-normal" else "sampled",
+        )
+    )
+    trains(built)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, objectives.ELBO()),
+        ({"beta": 4, "samples": 3, "kl": "sampled"}, objectives.ELBO(4.0, 3, "sampled")),
+        ({"beta": 4, "warmup_steps": 10}, objectives.ELBO(Linear(0.0, 4.0, 10))),
+        ({"name": "iwae", "samples": 3}, objectives.IWAE(3)),
+        ({"name": "free-bits", "nats": 0.1}, objectives.FreeBits(0.1)),
+        ({"name": "capacity", "capacity": 3, "gamma": 2}, objectives.Capacity(3.0, 2.0)),
+        ({"name": "capacity", "warmup_steps": 10}, objectives.Capacity(Linear(0.0, 25.0, 10))),
+    ],
+)
+def test_every_objective(tmp_path: Path, changes: dict[str, Any], expected: objectives.Objective) -> None:
+    dotted = {f"objective__{name}": value for name, value in changes.items()}
+    built = build(recipe(source(tmp_path, "binary"), **dotted))
+    assert built.objective == expected
+    trains(built)
+
+
+def test_an_impossible_objective_is_refused() -> None:
+    with pytest.raises(ValueError, match="Expected beta >= 0; got -1"):
+        build_objective(ObjectiveRecipe(beta=-1.0))
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "network", "likelihood"),
+    [
+        ("binary", IMAGE, "mlp", "bernoulli"),
+        ("grey", IMAGE, "mlp", "discretized-logistic"),
+        ("floats", IMAGE, "mlp", "continuous-bernoulli"),
+        ("real", (6,), "mlp", "gaussian"),
+        ("counts", (6,), "mlp", "poisson"),
+        ("overdispersed", (6,), "mlp", "negative-binomial"),
+        ("binary", (1, 33, 8), "conv", "bernoulli"),
+        ("binary", (1, 32, 32), "mlp", "bernoulli"),
+        ("floats", (40, 50), "mlp", "continuous-bernoulli"),
+    ],
+)
+def test_auto_follows_from_the_data(
+    tmp_path: Path, kind: str, shape: tuple[int, ...], network: str, likelihood: str
+) -> None:
+    built = build(recipe(source(tmp_path, kind, shape)))
+    assert (built.recipe.model.network, built.recipe.model.likelihood) == (network, likelihood)
+    assert built.config.shape == shape
+    assert built.config.why not in ("", "named in the recipe")
+    trains(built)
+
+
+def test_what_is_named_is_not_chosen(tmp_path: Path) -> None:
+    built = build(recipe(source(tmp_path, "binary"), model__likelihood="gaussian"))
+    assert built.recipe.model.likelihood == "gaussian"
+    assert built.config.why == "named in the recipe"
+
+
+def test_a_resolved_recipe_is_complete_and_stays_as_it_is(tmp_path: Path) -> None:
+    built = build(recipe(source(tmp_path, "grey")))
+    assert "auto" not in (built.recipe.model.network, built.recipe.model.likelihood)
+    assert resolve(built.recipe, inspect(built.data.train)) == built.recipe
+    assert recipes.from_toml(recipes.to_toml(built.recipe)) == built.recipe
+
+
+@pytest.mark.parametrize("shape", [(1, 105, 105), (3, 13, 29), (2, 1, 40)])
+@pytest.mark.parametrize("network", ["conv", "resnet"])
+def test_images_of_odd_sizes(tmp_path: Path, shape: tuple[int, ...], network: str) -> None:
+    path = source(tmp_path, "floats", shape)
+    built = build(recipe(path, model__network=network, model__channels=2, train__batch_size=10))
+    trains(built)
+
+
+def test_the_seed_decides_the_weights_and_nothing_else_is_disturbed(tmp_path: Path) -> None:
+    path = source(tmp_path, "real")
+    before = torch.get_rng_state()
+    models = [build(recipe(path, seed=seed)).model.state_dict() for seed in (0, 0, 1)]
+    assert torch.get_rng_state().equal(before)
+    assert all(models[0][name].equal(models[1][name]) for name in models[0])
+    assert not all(models[0][name].equal(models[2][name]) for name in models[0])
+
+
+@pytest.mark.parametrize("network", ["mlp", "conv"])
+@pytest.mark.parametrize(("likelihood", "kind"), DESCRIBED)
+def test_a_run_brings_its_model_back(tmp_path: Path, likelihood: str, kind: str, network: str) -> None:
+    made = recipe(
+        source(tmp_path, kind),
+        model__likelihood=likelihood,
+        model__network=network,
+        model__prior="vamp" if kind == "real" else "standard-normal",
+        objective__kl="sampled" if kind == "real" else "closed-form",
+    )
+    run, _ = train(made, tmp_path / "run", progress=False)
+    again, x = open_run(tmp_path / "run"), run.data().test.fixed()
+    before = torch.get_rng_state()
+    model = again.model()
+    assert torch.get_rng_state().equal(before)
+    assert not model.training
+    assert again.recipe == run.recipe
+    built = build(run.recipe)
+    fit(built.model, built.data, objective=built.objective, seed=0, progress=False, settings=built.recipe.train)
+    with torch.no_grad():
+        assert model.embed(x).equal(run.model().embed(x))
+        assert model.embed(x).equal(built.model.eval().embed(x))
+        assert model.prior.log_prob(torch.zeros(1, 3)).equal(built.model.prior.log_prob(torch.zeros(1, 3)))
+        assert model.likelihood.log_prob(x, torch.zeros(len(x), 3)).isfinite().all()
+
+
+def test_the_outline_has_the_model_s_names_and_shapes_and_no_memory(tmp_path: Path) -> None:
+    for prior, kl in (("standard-normal", "closed-form"), ("mixture", "sampled"), ("vamp", "sampled")):
+        for likelihood in ("gaussian", "bernoulli"):
+            made = recipe(
+                source(tmp_path, "binary"), model__likelihood=likelihood, model__prior=prior, objective__kl=kl
+            )
+            built = build(made)
+            outline = build_model(built.recipe.model, built.config, device="meta").state_dict()
+            model = built.model.state_dict()
+            assert {k: v.shape for k, v in outline.items()} == {k: v.shape for k, v in model.items()}
+            assert sum(v.numel() for v in outline.values() if not v.is_meta) <= 1  # a learned scale
+
+
+def test_the_last_bias_starts_at_the_mean_of_the_data(tmp_path: Path) -> None:
+    built = build(recipe(source(tmp_path, "counts"), model__likelihood="poisson", model__network="mlp"))
+    with torch.no_grad():
+        start = built.model.decode(torch.zeros(1, 3)).mean[0]
+    torch.testing.assert_close(start, built.data.train.fixed().mean(0))
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "message"),
+    [
+        (
+            "real",
+            {"model__likelihood": "discretized-logistic"},
+            "Expected integer grey levels .* Take 'continuous-bern",
+        ),
+        (
+            "floats",
+            {"model__likelihood": "discretized-logistic"},
+            "Expected integer grey levels for 'discretized-logist",
+        ),
+        ("grey", {"model__likelihood": "categorical"}, "Expected whole numbers from 0 to 65535 .* store them as int64"),
+        (
+            "real",
+            {"model__likelihood": "categorical"},
+            "Expected whole numbers from 0 to 65535 at most for 'categorical'",
+        ),
+        ("real", {"model__likelihood": "bernoulli"}, "Expected values between 0 and 1 to binarise; got"),
+        ("real", {"model__likelihood": "grey-bernoulli"}, "Expected values between 0 and 1 for 'grey-bernoulli'; got"),
+        ("counts", {"model__likelihood": "grey-bernoulli"}, "Take 'gaussian' for real numbers or 'poisson' for counts"),
+        ("real", {"model__likelihood": "gaussian", "model__scale": -1.0}, "Expected a positive scale"),
+        ("real", {"model__activation": "rely"}, r"Expected an activation .* Did you mean 'relu'\?"),
+        ("real", {"data__size": 20}, "Expected a size for folders of images only"),
+        ("real", {"data__test_fraction": 1.0}, "Expected a test_fraction between 0 and 1; got 1.0"),
+    ],
+)
+def test_what_does_not_fit_the_data_is_refused(
+    tmp_path: Path, kind: str, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        build(recipe(source(tmp_path, kind), **changes))
+
+
+def test_convolutions_want_images(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"Expected images .* for network='conv'; got .* \(6,\). Take network='mlp'"):
+        build(recipe(source(tmp_path, "real", (6,)), model__network="conv"))
+
+
+def test_classes_of_the_test_set_count_too(tmp_path: Path) -> None:
+    train_x, test_x = values("classes"), values("classes") + 1
+    np.savez(tmp_path / "classes.npz", x_train=train_x, x_test=test_x)
+    assert build(recipe(str(tmp_path / "classes.npz"), model__likelihood="categorical")).config.levels == 5
+
+
+def test_too_many_classes_are_refused(tmp_path: Path) -> None:
+    many = values("classes")
+    many[0] = MOST_LEVELS
+    np.save(tmp_path / "many.npy", many)
+    with pytest.raises(ValueError, match=f"Expected whole numbers from 0 to {MOST_LEVELS - 1} at most"):
+        build(recipe(str(tmp_path / "many.npy"), model__likelihood="categorical"))
+
+
+@pytest.mark.parametrize("part", ["network", "likelihood"])
+def test_a_model_needs_a_resolved_recipe(part: str) -> None:
+    named = {"network": "mlp", "likelihood": "bernoulli", part: "auto"}
+    with pytest.raises(ValueError, match="Expected a network and a likelihood by name; got 'auto'"):
+        build_model(ModelRecipe(**named), Config((5,)))  # type: ignore[arg-type]
+
+
+def test_constant_elements_do_no_harm(tmp_path: Path) -> None:
+    constant = values("real")
+    constant[:, :, 0] = 7.0
+    np.save(tmp_path / "constant.npy", constant)
+    for network in ("mlp", "conv"):
+        trains(build(recipe(str(tmp_path / "constant.npy"), model__network=network, model__likelihood="gaussian")))
+
+
+def test_the_test_set_is_kept_out_of_the_model(tmp_path: Path) -> None:
+    x, other = values("real"), values("real") + 100
+    np.savez(tmp_path / "a.npz", x_train=x, x_test=x)
+    np.savez(tmp_path / "b.npz", x_train=x, x_test=other)
+    a, b = (build(recipe(str(tmp_path / name))).model.state_dict() for name in ("a.npz", "b.npz"))
+    assert all(a[name].equal(b[name]) for name in a)
+
+
+def test_shipped_recipes_build() -> None:
+    for name in recipes.shipped():
+        made = recipes.load(name)
+        if made.data.source == "digits":
+            assert build(made).data.train.shape == load("digits").train.shape

@@ -1,0 +1,255 @@
+"""Recipes: TOML and back, strictly."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import tomli_w
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tightbound import recipe as recipes
+from tightbound.recipe import DataRecipe, EvaluateRecipe, LikelihoodName, ModelRecipe, ObjectiveRecipe, Recipe
+from tightbound.settings import Training
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+positive = st.floats(1e-6, 1e6)
+whole = st.integers(1, 10**6)
+share = st.floats(0, 0.999)
+
+data_recipes = st.builds(DataRecipe, source=texts, size=st.none() | whole, test_fraction=share)
+model_recipes = st.builds(
+    ModelRecipe,
+    latent_dim=whole,
+    network=st.sampled_from(["auto", "mlp", "conv", "resnet"]),
+    hidden=st.lists(whole, max_size=4).map(tuple),
+    channels=whole,
+    activation=texts,
+    init=st.sampled_from(["torch", "xavier"]),
+    posterior=st.sampled_from(["diagonal-normal", "full-normal"]),
+    likelihood=st.sampled_from(get_args(LikelihoodName)),
+    scale=st.one_of(positive, st.sampled_from(["learned", "per-element"])),
+)
+exact = {"samples": whole, "kl": st.sampled_from(["closed-form", "sampled"]), "warmup_steps": st.integers(0, 10**6)}
+objective_recipes = st.one_of(
+    st.builds(ObjectiveRecipe, beta=positive, **exact),
+    st.builds(ObjectiveRecipe, name=st.just("iwae"), samples=whole),
+    st.builds(ObjectiveRecipe, name=st.just("capacity"), capacity=positive, gamma=positive, **exact),
+)
+trainings = st.builds(
+    Training,
+    epochs=positive,
+    batch_size=whole,
+    learning_rate=positive,
+    schedule=st.sampled_from(["cosine", "constant"]),
+    warmup_steps=st.integers(0, 10**6),
+    betas=st.tuples(share, share),
+    clip=st.floats(0),
+    ema=share,
+    validation=st.one_of(share, whole.map(float)),
+    patience=st.integers(0, 100),
+    precision=st.sampled_from(["auto", "float32", "bfloat16"]),
+    device=texts,
+    log_every=whole,
+    checkpoint_seconds=st.floats(0),
+)
+all_recipes = st.builds(
+    Recipe,
+    name=texts,
+    about=texts,
+    reaches=texts,
+    seed=st.integers(0, 2**63 - 1),
+    data=data_recipes,
+    model=model_recipes,
+    objective=objective_recipes,
+    train=trainings,
+    evaluate=st.builds(EvaluateRecipe, samples=whole),
+)
+
+
+@given(all_recipes)
+def test_toml_and_back_is_the_same_recipe(recipe: Recipe) -> None:
+    assert recipes.from_toml(recipes.to_toml(recipe)) == recipe
+
+
+@pytest.mark.parametrize("prior", ["mixture", "vamp"])
+def test_learned_priors_survive_the_way_through_toml(prior: Any) -> None:
+    recipe = Recipe(model=ModelRecipe(prior=prior, components=7), objective=ObjectiveRecipe(kl="sampled"))
+    assert recipes.from_toml(recipes.to_toml(recipe)) == recipe
+
+
+def test_every_field_is_written_and_described() -> None:
+    table = recipes.to_table(Recipe(data=DataRecipe(size=32)))
+    for section, cls in {
+        "data": DataRecipe, "model": ModelRecipe, "objective": ObjectiveRecipe, "train": Training,
+        "evaluate": EvaluateRecipe,
+    }.items():  # fmt: skip
+        names = [field.name for field in dataclasses.fields(cls)]
+        assert list(table[section]) == names
+        assert all(f"    {name}: " in (inspect.getdoc(cls) or "") for name in names)
+
+
+@pytest.mark.parametrize("name", recipes.shipped())
+def test_shipped_recipes_parse_and_say_what_they_reach(name: str) -> None:
+    recipe = recipes.load(name)
+    assert recipe.name == name
+    assert recipe.about
+    assert recipe.reaches
+    assert recipes.from_toml(recipes.to_toml(recipe)) == recipe
+
+
+def test_there_are_recipes_to_ship() -> None:
+    assert {"digits", "mnist"} <= set(recipes.shipped())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epochs = 3", "Expected a known field; got 'epochs'. Did you mean 'train.epochs'?"),
+        ("xyzzy = 3", "Expected a known field; got 'xyzzy'. There are: name, about"),
+        ("[train]\nepoch = 3", "got 'train.epoch'. Did you mean 'train.epochs'?"),
+        ("[models]\nlatent_dim = 3", "got 'models'. Did you mean 'model'?"),
+        ("[train]\nlatent_dim = 3", "Expected a known field; got 'train.latent_dim'"),
+        ("[train.train]\nepochs = 3", "Expected a known field; got 'train.train'"),
+        ("train = 3", r"Expected a section \[train\]; got 3"),
+        ("[seed]\nvalue = 3", "Expected a whole number for seed; got {'value': 3}"),
+        ("seed = 3.0", "Expected a whole number for seed; got 3.0"),
+        ("seed = true", "Expected a whole number for seed; got True"),
+        ("seed = -1", "Expected a seed from 0 to 2⁶³ − 1; got -1"),
+        ("seed = 9223372036854775808", "Expected a seed from 0 to 2⁶³ − 1"),
+        ("name = 3", "Expected a text for name; got 3"),
+        ("[train]\nepochs = '3'", "Expected a number for train.epochs; got '3'"),
+        ("[train]\nepochs = nan", "Expected a finite epochs > 0; got nan"),
+        (f"[train]\nepochs = 1{400 * '0'}", "Expected a number for train.epochs; got 10"),
+        ("[train]\nbetas = 0.9", "Expected a list of 2 numbers for train.betas; got 0.9"),
+        ("[train]\nbetas = [0.9]", "Expected a list of 2 numbers for train.betas; got"),
+        ("[train]\nwarmup-steps = 3\nwarmup_steps = 3", "Expected train.warmup_steps once"),
+        ("[model]\nhidden = [3, 4.5]", "Expected a list of whole numbers for model.hidden; got"),
+        ("[model]\nhidden = [0]", "Expected hidden widths >= 1; got"),
+        ("[model]\nlatent_dim = 0", "Expected latent_dim >= 1; got 0"),
+        ("[model]\nlikelihood = 'bernouli'", "for model.likelihood; got 'bernouli'. Did you mean 'bernoulli'?"),
+        (
+            "[model]\nlikelihood = 'os.system'",
+            "Expected 'auto' or 'bernoulli' .* for model.likelihood; got 'os.system'",
+        ),
+        ("[model]\nscale = 'large'", "Expected a number or 'learned' or 'per-element' for model.scale; got 'large'"),
+        ("[objective]\nname = 'iwae'\nbeta = 4", "Expected only samples with the objective 'iwae'; got beta=4.0"),
+        ("[objective]\nname = 'beta'", "Expected 'elbo' or 'iwae' or 'free-bits' or 'capacity' for objective.name"),
+        ("[evaluate]\nsamples = 0", "Expected samples >= 1; got 0"),
+        ("[model]\nprior = 'vamp'", "Expected kl='sampled' with prior='vamp'; got kl='closed-form'"),
+        (
+            "[model]\nprior = 'vamp'\nposterior = 'full-normal'\n[objective]\nkl = 'sampled'",
+            "Expected posterior='diagonal-normal' with prior='vamp'; got 'full-normal'",
+        ),
+        (
+            "[model]\nprior = 'mixture'\n[objective]\nname = 'free-bits'",
+            "with the objective 'free-bits', .* got 'mixture' and 'diagonal-normal'",
+        ),
+        ("<html>", "Expected TOML in the recipe; got something else: Invalid"),
+        ("seed = 1\nseed = 2", "Expected TOML in the recipe; got something else: Cannot overwrite a value"),
+        (f"seed = {'1' * 5000}", "Expected TOML in the recipe; got something else: Exceeds the limit"),
+        (f"seed = {'[' * 100_000}", "Expected TOML in the recipe; got something else: maximum recursion"),
+        (f"seed{'.a' * 5000} = 1", "In the recipe: maximum recursion"),
+    ],
+)
+def test_reading_is_strict(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message.replace("?", r"\?")):
+        recipes.from_toml(text)
+
+
+values = st.recursive(
+    st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.datetimes(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+names = [field.name for cls in (Recipe, ModelRecipe, ObjectiveRecipe, Training) for field in dataclasses.fields(cls)]
+keys = st.sampled_from(names) | st.text(max_size=5)
+tables = st.dictionaries(keys, values | st.dictionaries(keys, values, max_size=4), max_size=4)
+
+
+def reads_or_refuses(text: str) -> None:
+    try:
+        found: object = recipes.from_toml(text)
+    except ValueError as error:
+        found = error
+    assert isinstance(found, Recipe) or "the recipe" in str(found)
+
+
+@given(st.text() | st.text(st.sampled_from("[]{}=.\"'\n #-_0123456789aeinst")))
+@example("\0")
+@example("﻿seed = 1")
+def test_any_text_is_read_or_refused(text: str) -> None:
+    reads_or_refuses(text)
+
+
+@given(tables)
+def test_any_table_is_read_or_refused(table: dict[str, Any]) -> None:
+    reads_or_refuses(tomli_w.dumps(table))
+
+
+@given(name=st.sampled_from(recipes.shipped()), at=st.integers(0, 800), put=st.text(max_size=3), gone=st.integers(0, 9))
+def test_any_damage_is_read_or_refused(name: str, at: int, put: str, gone: int) -> None:
+    text = recipes.to_toml(recipes.load(name))
+    reads_or_refuses(text[:at] + put + text[at + gone :])
+
+
+def test_dashes_count_as_underscores() -> None:
+    assert recipes.from_toml("[train]\nbatch-size = 3").train.batch_size == 3
+
+
+def test_whole_numbers_serve_as_numbers() -> None:
+    read = recipes.from_toml("[train]\nepochs = 3\n[model]\nscale = 2")
+    assert (read.train.epochs, read.model.scale) == (3.0, 2.0)
+    assert isinstance(read.train.epochs, float)
+
+
+def test_updated_by_dotted_name() -> None:
+    changed = Recipe().updated({"train.epochs": 3, "objective.beta": 2, "data.size": 28, "name": "mine"})
+    assert changed == Recipe(
+        name="mine", train=Training(epochs=3.0), objective=ObjectiveRecipe(beta=2.0), data=DataRecipe(size=28)
+    )
+    assert Recipe(data=DataRecipe(size=28)).updated({"data.size": None}).data.size is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train.epoch": 3}, r"got 'train.epoch'. Did you mean 'train.epochs'\?"),
+        ({"seed.value": 3}, "Expected a section in 'seed.value'; got the field 'seed'"),
+        ({"train.epochs": "many"}, "Expected a number for train.epochs; got 'many'"),
+        ({"train": 3}, r"Expected a section \[train\]; got 3"),
+    ],
+)
+def test_updated_is_strict(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Recipe().updated(changes)
+
+
+def test_load_takes_a_path_and_names_it_in_errors(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("seed = 3", encoding="utf-8")
+    assert recipes.load(str(path)) == Recipe(seed=3)
+    path.write_text("sed = 3", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"In .*mine.toml: Expected a known field; got 'sed'. Did you mean 'seed'\?"):
+        recipes.load(str(path))
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=r"Expected TOML in .*mine.toml; got no text"):
+        recipes.load(str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("digit", r"Expected a recipe \(digits, .*got 'digit'. Did you mean 'digits'\?"),
+        ("missing.toml", "or the path of a .toml file; got 'missing.toml'"),
+        ("../digits", "got '../digits'"),
+        ("\0.toml", "or the path of a .toml file; got"),
+    ],
+)
+def test_load_refuses_unknown_names(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        recipes.load(name)

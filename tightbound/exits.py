@@ -1,0 +1,103 @@
+"""How a command ends: an exit code, and where something is wrong one line that says what. No torch here."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from cyclopts import (
+    App,
+    CoercionError,
+    CycloptsError,
+    MissingArgumentError,
+    UnknownCommandError,
+    UnknownOptionError,
+    UnusedCliTokensError,
+)
+
+TYPES = {int: "a whole number", float: "a number", Path: "a path", str: "a text"}
+REQUEST = (ValueError, TypeError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+
+
+def exit_code(app: App, argv: Sequence[str]) -> int:
+    """Run a command: 0 good, 1 the run failed, 2 the request was wrong. ``--debug`` anywhere shows tracebacks."""
+    debug = "--debug" in argv
+    words = [word for word in argv if word != "--debug"]
+    try:
+        code = app(words, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except CycloptsError as error:
+        return _say(worded(error), 2, debug=debug)
+    except REQUEST as error:
+        return _say(str(error), 2, debug=debug)
+    except KeyboardInterrupt:
+        return _say("Stopped.", 1, debug=debug)
+    except BrokenPipeError:  # the reader has seen enough; without a reader the interpreter would complain at its exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        own = type(error) is ArithmeticError or type(error).__module__.startswith("tightbound")
+        return _say(str(error) if own else f"{type(error).__name__}: {error}", 1, debug=debug)
+
+
+def _say(message: str, code: int, *, debug: bool) -> int:
+    """One line to the person, the traceback only where it was asked for."""
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    print(f"tightbound: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def worded(error: CycloptsError) -> str:
+    """What is wrong with a command line: what was expected, what was there, what to write instead."""
+    said = " ".join(str(error).split())
+    close = re.search(r"Did you mean [^?]+\?", said)
+    hint = f" {close[0]}" if close else ""
+    verb = " ".join(("tightbound", *(error.command_chain or ())))
+    more = f" '{verb} --help' says more."
+    tokens = " ".join(error.unused_tokens or ())
+    if isinstance(error, UnknownCommandError):
+        return f"Expected a verb; got {tokens.split(' ')[0]!r}.{hint or more}"
+    if isinstance(error, UnknownOptionError):
+        return f"Expected an option of '{verb}'; got {error.token.keyword or error.token.value!r}.{hint or more}"
+    if isinstance(error, UnusedCliTokensError):
+        return f"Expected nothing more; got {tokens!r}.{more}"
+    if isinstance(error, MissingArgumentError):
+        return _missing(error, verb) + (hint or _example(error))
+    if isinstance(error, CoercionError) and error.token is not None and error.argument is not None:
+        return f"Expected {_kind(error.target_type)} for {_name(error)}; got {error.token.value!r}.{hint}"
+    return f"Expected a well-formed command; got an error: {said}{more}"
+
+
+def _missing(error: MissingArgumentError, verb: str) -> str:
+    if error.tokens_so_far or error.keyword:
+        count = error.argument.token_count()[0] if error.argument else 1
+        got = " ".join(error.tokens_so_far) or "none"
+        return f"Expected {count} value{'s'[: count > 1]} after {error.keyword or _name(error)}; got {got}."
+    return f"Expected {_name(error)} with '{verb}'; got none."
+
+
+def _name(error: CycloptsError) -> str:
+    name = error.argument.name if error.argument else ""
+    return name if name.startswith("--") else name.upper()
+
+
+def _kind(target: Any) -> str:
+    if typing.get_origin(target) is Literal:
+        *others, last = map(str, typing.get_args(target))
+        return f"{', '.join(others)} or {last}" if others else last
+    return TYPES.get(target, getattr(target, "__name__", str(target)))
+
+
+def _example(error: CycloptsError) -> str:
+    """The first command in the verb's own help."""
+    found = re.search(r"`(tightbound [^`]+)`", (error.target and error.target.__doc__) or "")
+    return f" For example: {found[1]}" if found else ""

@@ -1,0 +1,57 @@
+"""Whether a model describes the data at all: asked once, before training switches torch's own checks off."""
+
+from __future__ import annotations
+
+import torch
+from torch.distributions import Distribution, Independent
+from torch.distributions.constraints import Constraint
+
+from tightbound.data import Observations
+from tightbound.model import VAE
+
+CHUNK = 2**19  # values looked at in one go
+
+
+@torch.no_grad()
+def require_support(model: VAE, data: Observations, *, dtype: torch.dtype, device: torch.device) -> None:
+    """Look at every observation once.
+
+    Raises:
+        ValueError: for observations of another shape than the likelihood's, or values outside its support.
+    """
+    before = Distribution._validate_args
+    Distribution.set_default_validate_args(True)
+    try:
+        p = model.decode(model.embed(data.fixed(0, 1, dtype).to(device)))
+    finally:
+        Distribution.set_default_validate_args(before)
+    if p.event_shape != data.shape:
+        raise ValueError(
+            f"Expected observations of shape {tuple(p.event_shape)}, as the likelihood has it; got "
+            f"{tuple(data.shape)} in {data.name}. Its network's output must have the shape of one observation."
+        )
+    support = _support(p)
+    if support is None or data.binarise:
+        return
+    rows = max(CHUNK // data.shape.numel(), 1)
+    for start, x in zip(range(0, len(data), rows), data.batches(rows, dtype), strict=True):
+        inside = support.check(x.to(device))
+        if not inside.all():
+            first = start + int(inside.logical_not().nonzero()[0])
+            raise ValueError(
+                f"Expected values in the support of {type(model.likelihood).__name__} ({support}); got others in "
+                f"{data.name}, first in observation {first}, between {x.min():g} and {x.max():g}. Grey data: binarise "
+                "it (tb.data.load(...).binarised()), take a density for [0, 1] such as ContinuousBernoulli, or say "
+                "Bernoulli(network, grey=True) and give up the likelihood."
+            )
+
+
+def _support(p: Distribution) -> Constraint | None:
+    """Where the distribution lives, or None where nobody knows or it was told to let anything through."""
+    element: Distribution = p
+    while isinstance(element, Independent):
+        element = element.base_dist
+    try:
+        return p.support if element._validate_args else None
+    except NotImplementedError:
+        return None
