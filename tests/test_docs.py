@@ -165,6 +165,12 @@ def test_the_tutorial_shows_the_lines_that_an_evaluation_prints() -> None:
     assert all(any(re.fullmatch(name, each) for name in explained) for each in names)
 
 
+def test_the_tutorial_names_the_pictures_of_a_report() -> None:
+    [pictures] = [table for table in tables(DOCS / "tutorial.md") if table[0][0] == "picture"]
+    made = re.findall(r'Picture\("\w+", "([^"]+)"', (PACKAGE / "figures.py").read_text(encoding="utf-8"))
+    assert {row[0] for row in pictures[1:]} <= set(made)
+
+
 def tables(page: Path) -> list[list[list[str]]]:
     """The cells of every table of a page, its head first."""
     found = re.findall(r"(?:^\|.*\|\n)+", page.read_text(encoding="utf-8"), re.MULTILINE)

@@ -20,6 +20,7 @@ from tightbound.train.runtime import own_random_state
 CODES = 5000  # observations in the latent map: enough to see its shape
 ROWS = 12  # latent dimensions in the traversal
 PAIRS = 6  # rows of the interpolation
+SHOWN = 32  # reconstructions; samples are twice as many
 TRUSTED = 10  # effective samples
 
 
@@ -39,8 +40,10 @@ def pictures(run: Run, model: VAE, data: Data) -> Iterator[Picture]:
     yield from _training(run)
     if evaluation:
         yield from _evidence(run, evaluation)
-    yield from _observations(model, data)
-    yield from _latents(model, data, evaluation)
+    yield from _maps(model, data)
+    yield from _decoded(model, data)
+    yield from _walks(model, data, evaluation)
+    yield _stored(data)
 
 
 def _training(run: Run) -> Iterator[Picture]:
@@ -97,45 +100,9 @@ def _evidence(run: Run, evaluation: dict[str, Any]) -> Iterator[Picture]:
         figure = plots.effective_sample_size(per_observation["ess"], samples, threshold=TRUSTED)
         yield Picture("ess", "How far to trust it", caption, figure)
     if kl := evaluation["kl_per_dimension"]:
-        caption = (
-            "The rate, latent dimension by latent dimension. One without nats follows the prior and carries nothing."
-        )
+        caption = "The rate, dimension by dimension. One without nats follows the prior and carries nothing."
         figure = plots.kl_per_dimension(torch.tensor(kl), torch.tensor(evaluation["active"]))
         yield Picture("kl", "Where the nats go", caption, figure)
-
-
-def _observations(model: VAE, data: Data) -> Iterator[Picture]:
-    caption = "Test observations chosen at random, as stored."
-    if data.test.binarise:
-        caption += (
-            " The model sees them binarised: each pixel black or white, white with a probability of its grey value."
-        )
-    yield Picture("data", "The data", caption, plots.data_grid(data.test))
-    shown, seen = examples(data.test, 32)
-    caption = "The first test observations, each with the mean of p(x|z) at the mean of q(z|x)."
-    if data.test.binarise:
-        caption += " The originals are shown in grey; the model saw them binarised."
-    figure = plots.reconstructions(shown, reconstructed(model, seen))
-    yield Picture("reconstructions", "Reconstructions", caption, figure)
-    with own_random_state(_device(model)):
-        torch.manual_seed(0)
-        drawn = model.sample(64)
-    caption = "The means of p(x|z) for z drawn from the prior, not chosen by anyone."
-    yield Picture("samples", "Samples", caption, plots.samples(drawn))
-
-
-def _latents(model: VAE, data: Data, evaluation: dict[str, Any]) -> Iterator[Picture]:
-    kl = evaluation.get("kl_per_dimension")
-    _, seen = examples(data.test, 2 * PAIRS)
-    figure = plots.latent_traversal(model, seen[0], dimensions=ROWS, kl=None if kl is None else torch.tensor(kl))
-    order = "in order" if kl is None else "the most informative first"
-    caption = f"One latent dimension at a time, {order}; the others stay where the first test observation has them."
-    yield Picture("traversal", "What each dimension does", caption, figure)
-    if pairs := len(seen) // 2:
-        caption = "Straight lines through the latent space between pairs of test observations, those framed."
-        figure = plots.interpolation(model, seen[:pairs], seen[pairs : 2 * pairs])
-        yield Picture("interpolation", "Interpolation", caption, figure)
-    yield from _maps(model, data)
 
 
 def _maps(model: VAE, data: Data) -> Iterator[Picture]:
@@ -151,6 +118,40 @@ def _maps(model: VAE, data: Data) -> Iterator[Picture]:
     if codes.shape[1] == 2:
         caption = "Decodings at equally spaced quantiles of a normal with the prior's mean and spread."
         yield Picture("manifold", "The manifold", caption, plots.manifold(model))
+
+
+def _decoded(model: VAE, data: Data) -> Iterator[Picture]:
+    shown, seen = examples(data.test, SHOWN)
+    caption = "The first test observations, each with the mean of p(x|z) at the mean of q(z|x)."
+    if data.test.binarise:
+        caption += " The originals are shown in grey; the model saw them binarised."
+    figure = plots.reconstructions(shown, reconstructed(model, seen))
+    yield Picture("reconstructions", "Reconstructions", caption, figure)
+    with own_random_state(_device(model)):
+        torch.manual_seed(0)
+        drawn = model.sample(2 * SHOWN)
+    caption = "The means of p(x|z) for z drawn from the prior, not chosen by anyone."
+    yield Picture("samples", "Samples", caption, plots.samples(drawn))
+
+
+def _walks(model: VAE, data: Data, evaluation: dict[str, Any]) -> Iterator[Picture]:
+    kl = evaluation.get("kl_per_dimension")
+    _, seen = examples(data.test, 2 * PAIRS)
+    figure = plots.latent_traversal(model, seen[0], dimensions=ROWS, kl=None if kl is None else torch.tensor(kl))
+    order = "in order" if kl is None else "the most informative first"
+    caption = f"One latent dimension at a time, {order}; the others stay where the first test observation has them."
+    yield Picture("traversal", "What each dimension does", caption, figure)
+    if pairs := len(seen) // 2:
+        caption = "Straight lines through the latent space between pairs of test observations, those framed."
+        figure = plots.interpolation(model, seen[:pairs], seen[pairs : 2 * pairs])
+        yield Picture("interpolation", "Interpolation", caption, figure)
+
+
+def _stored(data: Data) -> Picture:
+    caption = "Test observations chosen at random, as stored."
+    if data.test.binarise:
+        caption += " The model sees them binarised: each pixel is white with a probability of its grey value."
+    return Picture("data", "The data", caption, plots.data_grid(data.test))
 
 
 def examples(observations: Observations, count: int) -> tuple[Tensor, Tensor]:

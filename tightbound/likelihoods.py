@@ -233,7 +233,7 @@ class Categorical(Likelihood):
 
     Args:
         network: z (…, latent) to logits (…, C, \*shape).
-        classes: C.
+        classes: how many, C.
 
     Raises:
         ValueError: for fewer than two classes.

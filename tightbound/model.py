@@ -55,7 +55,7 @@ class VAE(nn.Module):
 
         Args:
             x: B observations, shape (B, \*shape).
-            samples: K.
+            samples: how many, K.
 
         Returns:
             Draws, log-densities of shape (K, B) in nats.

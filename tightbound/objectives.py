@@ -86,7 +86,7 @@ class IWAE:
         Burda, Grosse, Salakhutdinov (2015), https://arxiv.org/abs/1509.00519.
 
     Args:
-        samples: K.
+        samples: how many, K.
 
     Raises:
         ValueError: for no samples.

@@ -20,7 +20,7 @@ from tightbound.run import FIGURES, REPORT, Run
 from tightbound.train import batches
 
 DPI = 150  # of the figures, as plots make them
-WIDE = 620  # CSS pixels: a wider figure has a row of its own
+WIDE = 780  # CSS pixels: a wider figure has a row of its own
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # nothing is fetched and nothing runs
 STYLE = """
 :root { color-scheme: light; --ink: #1c2430; --soft: #57626f; --line: #dfe4ea; --good: #0072b2; --bad: #d55e00; }

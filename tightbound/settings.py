@@ -7,6 +7,12 @@ from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
 from typing import Any, Literal
 
+CHOICES = {
+    "schedule": ("cosine", "constant"),
+    "precision": ("auto", "float32", "bfloat16"),
+    "compile": ("auto", "always", "never"),
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
@@ -23,7 +29,9 @@ class Training:
         ema: Decay a step of averaged weights, used for validation and kept at the end; none where it is 0.
         validation: What is held out of the training set: a share below 1, or a number of observations.
         patience: Epochs without a better validation loss before stopping early; never where it is 0.
-        precision: "float32", "bfloat16", or "auto": bfloat16 where the processor multiplies it natively.
+        precision: Of matrix products: "float32", "bfloat16", or "auto": bfloat16 where the processor multiplies it
+            natively and the loss comes out the same.
+        compile: "always" compiles the step, "never" does not, "auto" does where the training is long enough to gain.
         device: "cpu", "cuda", "mps", or "auto": the fastest at hand.
         log_every: Steps between two lines of training metrics; finiteness is checked then as well.
         checkpoint_seconds: Seconds between checkpoints; one is written at the end of training in any case.
@@ -40,6 +48,7 @@ class Training:
     validation: float = 0.1
     patience: int = 0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    compile: Literal["auto", "always", "never"] = "auto"
     device: str = "auto"
     log_every: int = 50
     checkpoint_seconds: float = 30.0
@@ -67,7 +76,7 @@ class Training:
             raise ValueError(f"Expected ema in [0, 1); got {self.ema}. 0.999 averages over about 1000 steps.")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"Expected two betas in [0, 1); got {self.betas}.")
-        for name, choices in (("schedule", ("cosine", "constant")), ("precision", ("auto", "float32", "bfloat16"))):
+        for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"Expected {name} among {', '.join(choices)}; got {getattr(self, name)!r}.")
 

@@ -37,7 +37,7 @@ class Evidence:
             comes. A bound that still rises from one K to the next tells as well.
         kl_per_dimension: mean KL of each latent dimension, (L,); None where the pair has no such closed form.
         mean_variance: variance over the data of the posterior's mean, (L,).
-        observations: N.
+        observations: how many, N.
         samples: K, draws for each observation.
         seed: of those draws.
         is_likelihood: False for grey data under ``Bernoulli(grey=True)``.

@@ -21,7 +21,7 @@ def score(model: VAE, x: Tensor, q: Distribution, samples: int, *, budget: int) 
         model: in evaluation mode.
         x: observations, shape (B, \*shape).
         q: the posterior at ``x``.
-        samples: K.
+        samples: how many, K.
         budget: latents decoded at a time; at least one for each observation.
 
     Returns:

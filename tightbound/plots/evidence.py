@@ -75,7 +75,7 @@ def effective_sample_size(ess: Array, samples: int, *, threshold: float = LOW_ES
 
     Args:
         ess: effective sample size of each observation, shape (N,), from 1 to K.
-        samples: K.
+        samples: how many, K.
         threshold: below, an observation's estimate is not to be trusted.
 
     Raises:

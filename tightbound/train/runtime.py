@@ -43,13 +43,6 @@ def _cpu_has_bfloat16() -> bool:
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16", "arm_bf16"))
 
 
-def resolve_precision(name: str, device: torch.device) -> torch.dtype:
-    """The dtype of matrix products: "auto" is bfloat16 where the device multiplies it natively."""
-    if name == "auto":
-        return torch.bfloat16 if multiplies_bfloat16(device) else torch.float32
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
-
-
 def products_in(dtype: torch.dtype, device: torch.device) -> AbstractContextManager[object]:
     """Matrix products in ``dtype``; densities and sums stay in single precision."""
     if dtype == torch.float32:

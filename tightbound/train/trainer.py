@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 import threading
 import time
 from pathlib import Path
@@ -20,11 +21,13 @@ from tightbound.settings import Training
 from tightbound.train import batches, checkpoint
 from tightbound.train.failure import NonFiniteError, explain
 from tightbound.train.journal import Journal
+from tightbound.train.precision import choose_precision
 from tightbound.train.progress import Progress
-from tightbound.train.runtime import resolve_device, resolve_precision
+from tightbound.train.runtime import resolve_device
 from tightbound.train.step import Learner
 from tightbound.train.support import require_support
 from tightbound.train.validation import validate
+from tightbound.train.way import Way, obstacle, pays
 
 LARGEST_SEED = 2**63 - 1
 
@@ -83,12 +86,12 @@ class Trainer:
     def _identity(self, data: Observations) -> dict[str, str]:
         """What must not change between a run and its continuation, by name."""
         settings = dataclasses.asdict(self.settings)
-        for name in ("checkpoint_seconds", "device", "precision"):
+        for name in ("checkpoint_seconds", "device", "precision", "compile"):
             del settings[name]
         facts = {
             "settings": settings,
             "device": self.device.type,
-            "precision": str(resolve_precision(self.settings.precision, self.device)),
+            "way": [self.settings.precision, self.settings.compile],
             "objective": repr(self.objective),
             "seed": self.seed,
             "model": {name: [*value.shape, str(value.dtype)] for name, value in self.model.state_dict().items()},
@@ -109,10 +112,27 @@ class Trainer:
             )
         for part in filter(None, (self.data, self.held_out)):
             require_support(self.model, part, dtype=self.learner.dtype, device=self.device)
+        self._choose_way()
         torch.manual_seed(self.seed)
         self.journal = Journal(self.out)
         self.good = self._state()
         self._save()
+
+    def _choose_way(self) -> None:
+        """Precision and compilation, by rules that give the same answer for the same training."""
+        torch.manual_seed(self.seed)
+        x = self._batch(0)
+        self.learner.use(choose_precision(self.learner, x))
+        rows = len(x) * getattr(self.objective, "samples", 1)
+        wanted = self.settings.compile
+        weights = sum(w.numel() for w in self.learner.moments.weights)
+        if wanted == "always" or (wanted == "auto" and pays(steps=self.steps, parameters=weights, rows=rows)):
+            self._compile(x)
+
+    def _compile(self, x: Tensor) -> None:
+        reason = obstacle() or self.learner.try_compiled(x)
+        if reason:
+            print(f"The step runs uncompiled, and slower: {reason}.", file=sys.stderr)
 
     def _go_on(self) -> None:
         if self.out is None:
@@ -127,6 +147,11 @@ class Trainer:
                 "repeats the uninterrupted one, so nothing may change."
             )
         with checkpoint.foreign(self.out / checkpoint.STATE, "a checkpoint of this training"):
+            way = Way(**state["way"])
+            self._restore(state)
+        self.learner.use(Way(way.precision))
+        if way.compiled:
+            self._compile(self._batch(0))
             self._restore(state)
         self.journal = Journal(self.out, (metrics, timing))
         self.good = self._state()
@@ -231,6 +256,7 @@ class Trainer:
             "sums": None if self.sums is None else self.sums.clone(),
             "summed": self.summed,
             "names": list(self.learner.names),
+            "way": dataclasses.asdict(self.learner.way),
             "best": dict(self.best),
             "since_best": self.since_best,
             "seconds": self.seconds,
