@@ -42,7 +42,9 @@ def inline_math(writer: Any, node: nodes.math) -> None:
 
 
 def displayed_math(writer: Any, node: nodes.math_block) -> None:
-    writer.body.append(f'<div style="margin: 0.6em 0; padding: 0.4em 0; overflow: auto hidden">{mathml(node, as_block=True)}</div>')
+    writer.body.append(
+        f'<div style="margin: 0.6em 0; padding: 0.4em 0; overflow: auto hidden">{mathml(node, as_block=True)}</div>'
+    )
     raise nodes.SkipNode
 
 

@@ -8,82 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from building import DESCRIBED, IMAGE, recipe, source, trains, values
 
 from tightbound import objectives
 from tightbound import recipe as recipes
-from tightbound.build import MOST_LEVELS, Built, Config, build, build_model, build_objective, resolve
+from tightbound.build import build, build_model, build_objective, resolve
 from tightbound.data import inspect, load
-from tightbound.recipe import ModelRecipe, ObjectiveRecipe, Recipe
+from tightbound.recipe import ObjectiveRecipe
 from tightbound.run import open_run, train
 from tightbound.schedules import Linear
 from tightbound.train import fit
-
-COUNT = 30
-IMAGE = (1, 9, 7)
-SMALL: dict[str, Any] = {
-    "model.latent_dim": 3, "model.hidden": [8], "model.channels": 4, "model.components": 5, "train.batch_size": 10,
-    "train.epochs": 1, "train.validation": 10, "train.learning_rate": 0.01, "train.schedule": "constant",
-}  # fmt: skip
-
-
-def values(kind: str, shape: tuple[int, ...] = IMAGE) -> np.ndarray[Any, Any]:
-    random, full = np.random.default_rng(0), (COUNT, *shape)
-    return {
-        "binary": lambda: random.integers(0, 2, full),
-        "grey": lambda: random.integers(0, 256, full, dtype=np.uint8),
-        "floats": lambda: random.random(full, dtype=np.float32),
-        "real": lambda: 5 + 3 * random.standard_normal(full).astype(np.float32),
-        "counts": lambda: random.poisson(3, full),
-        "overdispersed": lambda: random.poisson(20 * random.random(full) ** 4),
-        "classes": lambda: random.integers(0, 4, full),
-    }[kind]()
-
-
-def source(tmp_path: Path, kind: str, shape: tuple[int, ...] = IMAGE) -> str:
-    np.save(tmp_path / f"{kind}.npy", values(kind, shape))
-    return str(tmp_path / f"{kind}.npy")
-
-
-def recipe(path: str, **changes: Any) -> Recipe:
-    dotted = {name.replace("__", "."): value for name, value in changes.items()}
-    return Recipe().updated({**SMALL, "data.source": path, **dotted})
-
-
-def trains(built: Built) -> None:
-    """It draws, it takes two steps, and every one of its networks moves."""
-    model, data = built.model, built.data
-    with torch.no_grad():
-        assert model.draw(data.train.fixed(0, 5), samples=2).log_w.isfinite().all()
-    before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    ended = fit(
-        model, data, objective=built.objective, seed=built.recipe.seed, progress=False, settings=built.recipe.train
-    )
-    assert ended.steps == 2
-    assert np.isfinite(ended.loss)
-    moved = {name.split(".")[0] for name, p in model.named_parameters() if not p.equal(before[name])}
-    assert {"posterior", "likelihood"} <= moved
-    with torch.no_grad():
-        assert model.reconstruct(data.test.fixed(0, 2)).shape == (2, *data.test.shape)
-        assert model.sample(2).shape == (2, *data.test.shape)
-
-
-DESCRIBED = [
-    ("bernoulli", "binary"),
-    ("bernoulli", "grey"),
-    ("bernoulli", "floats"),
-    ("grey-bernoulli", "grey"),
-    ("grey-bernoulli", "floats"),
-    ("continuous-bernoulli", "floats"),
-    ("continuous-bernoulli", "grey"),
-    ("gaussian", "real"),
-    ("gaussian", "grey"),
-    ("laplace", "real"),
-    ("categorical", "classes"),
-    ("categorical", "binary"),
-    ("discretized-logistic", "grey"),
-    ("poisson", "counts"),
-    ("negative-binomial", "overdispersed"),
-]
 
 
 @pytest.mark.parametrize("network", ["mlp", "conv", "resnet"])
@@ -250,67 +184,6 @@ def test_the_last_bias_starts_at_the_mean_of_the_data(tmp_path: Path) -> None:
     with torch.no_grad():
         start = built.model.decode(torch.zeros(1, 3)).mean[0]
     torch.testing.assert_close(start, built.data.train.fixed().mean(0))
-
-
-@pytest.mark.parametrize(
-    ("kind", "changes", "message"),
-    [
-        (
-            "real",
-            {"model__likelihood": "discretized-logistic"},
-            "Expected integer grey levels .* Take 'continuous-bern",
-        ),
-        (
-            "floats",
-            {"model__likelihood": "discretized-logistic"},
-            "Expected integer grey levels for 'discretized-logist",
-        ),
-        ("grey", {"model__likelihood": "categorical"}, "Expected whole numbers from 0 to 65535 .* store them as int64"),
-        (
-            "real",
-            {"model__likelihood": "categorical"},
-            "Expected whole numbers from 0 to 65535 at most for 'categorical'",
-        ),
-        ("real", {"model__likelihood": "bernoulli"}, "Expected values between 0 and 1 to binarise; got"),
-        ("real", {"model__likelihood": "grey-bernoulli"}, "Expected values between 0 and 1 for 'grey-bernoulli'; got"),
-        ("counts", {"model__likelihood": "grey-bernoulli"}, "Take 'gaussian' for real numbers or 'poisson' for counts"),
-        ("real", {"model__likelihood": "gaussian", "model__scale": -1.0}, "Expected a positive scale"),
-        ("real", {"model__activation": "rely"}, r"Expected an activation .* Did you mean 'relu'\?"),
-        ("real", {"data__size": 20}, "Expected a size for folders of images only"),
-        ("real", {"data__test_fraction": 1.0}, "Expected a test_fraction between 0 and 1; got 1.0"),
-    ],
-)
-def test_what_does_not_fit_the_data_is_refused(
-    tmp_path: Path, kind: str, changes: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        build(recipe(source(tmp_path, kind), **changes))
-
-
-def test_convolutions_want_images(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"Expected images .* for network='conv'; got .* \(6,\). Take network='mlp'"):
-        build(recipe(source(tmp_path, "real", (6,)), model__network="conv"))
-
-
-def test_classes_of_the_test_set_count_too(tmp_path: Path) -> None:
-    train_x, test_x = values("classes"), values("classes") + 1
-    np.savez(tmp_path / "classes.npz", x_train=train_x, x_test=test_x)
-    assert build(recipe(str(tmp_path / "classes.npz"), model__likelihood="categorical")).config.levels == 5
-
-
-def test_too_many_classes_are_refused(tmp_path: Path) -> None:
-    many = values("classes")
-    many[0] = MOST_LEVELS
-    np.save(tmp_path / "many.npy", many)
-    with pytest.raises(ValueError, match=f"Expected whole numbers from 0 to {MOST_LEVELS - 1} at most"):
-        build(recipe(str(tmp_path / "many.npy"), model__likelihood="categorical"))
-
-
-@pytest.mark.parametrize("part", ["network", "likelihood"])
-def test_a_model_needs_a_resolved_recipe(part: str) -> None:
-    named = {"network": "mlp", "likelihood": "bernoulli", part: "auto"}
-    with pytest.raises(ValueError, match="Expected a network and a likelihood by name; got 'auto'"):
-        build_model(ModelRecipe(**named), Config((5,)))  # type: ignore[arg-type]
 
 
 def test_constant_elements_do_no_harm(tmp_path: Path) -> None:

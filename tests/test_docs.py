@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -213,10 +212,10 @@ def test_choosing_lists_every_choice_of_a_recipe() -> None:
         assert likelihood == "auto" or f"`{likelihood}`" in text
 
 
-def test_choosing_quotes_the_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+def test_choosing_quotes_the_verdict() -> None:
     [verdicts] = [table for table in tables(DOCS / "choosing.md") if table[0][0] == "verdict"]
-    source = textwrap.dedent((PACKAGE / "evaluate" / "verdict.py").read_text(encoding="utf-8"))
-    said = re.sub(r'"\s*f?"', "", source)
+    source = (PACKAGE / "evaluate" / "verdict.py").read_text(encoding="utf-8")
+    said = re.sub(r'"\s*f?"', "", source)  # adjacent strings are one
     for quoted, *_ in verdicts[1:]:
         for part in re.split("…", quoted.strip("*")):
             words = re.sub(r"\d+ of \d+|\d+", "", part).strip()

@@ -17,7 +17,17 @@ from tightbound.posteriors import DiagonalNormal
 from tightbound.priors import StandardNormal
 
 ESTIMATES = {"elbo", "distortion", "rate", "rate_sampled", "nll", "gap"}
-ABOUT = {"observations", "samples", "seed", "ess_median", "low_ess_share", "reliable", "is_likelihood", "verdict"}
+ABOUT = {
+    "observations",
+    "samples",
+    "seed",
+    "precision",
+    "ess_median",
+    "low_ess_share",
+    "reliable",
+    "is_likelihood",
+    "verdict",
+}
 CODE = {"rate_kind", "active_units", "latent_dim", "active", "mean_variance", "kl_per_dimension"}
 KEYS = ESTIMATES | {f"{name}_se" for name in ESTIMATES} | ABOUT | CODE | {"iwae", "bits_per_dim"}
 

@@ -37,14 +37,19 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 def test_everything_is_on_disk_before_the_file_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
     fsync, replace = os.fsync, Path.replace
-    monkeypatch.setattr(os, "fsync", lambda fd: (events.append(_kind(fd)), fsync(fd))[1])
-    monkeypatch.setattr(Path, "replace", lambda self, to: (events.append("replace"), replace(self, to))[1])
+
+    def watched_fsync(descriptor: int) -> None:
+        events.append("fsync folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "fsync file")
+        fsync(descriptor)
+
+    def watched_replace(path: Path, to: Path) -> Path:
+        events.append("replace")
+        return replace(path, to)
+
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    monkeypatch.setattr(Path, "replace", watched_replace)
     write_text(tmp_path / "a.txt", "text")
     assert events == ["fsync file", "replace", "fsync folder"]
-
-
-def _kind(descriptor: int) -> str:
-    return "fsync folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "fsync file"
 
 
 def test_what_a_killed_writer_left_is_cleared_away(tmp_path: Path) -> None:

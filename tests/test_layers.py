@@ -25,6 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "files": set(),
     "settings": set(),
     "strict": set(),
+    "runtime": set(),
     "draws": set(),
     "networks": set(),
     "schedules": set(),

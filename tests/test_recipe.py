@@ -53,6 +53,7 @@ trainings = st.builds(
     validation=st.one_of(share, whole.map(float)),
     patience=st.integers(0, 100),
     precision=st.sampled_from(["auto", "float32", "bfloat16"]),
+    compile=st.sampled_from(["auto", "always", "never"]),
     device=texts,
     log_every=whole,
     checkpoint_seconds=st.floats(0),
@@ -98,7 +99,7 @@ def test_shipped_recipes_parse_and_say_what_they_reach(name: str) -> None:
     recipe = recipes.load(name)
     assert recipe.name == name
     assert recipe.about
-    assert recipe.reaches
+    assert recipe.reaches or not recipe.data.source  # without data there is nothing to reach
     assert recipes.from_toml(recipes.to_toml(recipe)) == recipe
 
 
@@ -244,7 +245,7 @@ def test_load_takes_a_path_and_names_it_in_errors(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("digit", r"Expected a recipe \(digits, .*got 'digit'. Did you mean 'digits'\?"),
+        ("digit", r"Expected a recipe \(.*digits, .*got 'digit'. Did you mean 'digits'\?"),
         ("missing.toml", "or the path of a .toml file; got 'missing.toml'"),
         ("../digits", "got '../digits'"),
         ("\0.toml", "or the path of a .toml file; got"),

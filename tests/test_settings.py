@@ -49,6 +49,7 @@ def test_every_setting_is_described() -> None:
         ("betas", (0.9, 1.0), r"Expected two betas in \[0, 1\); got \(0.9, 1.0\)"),
         ("schedule", "linear", "Expected schedule among cosine, constant; got 'linear'"),
         ("precision", "float16", "Expected precision among auto, float32, bfloat16; got 'float16'"),
+        ("compile", "yes", "Expected compile among auto, always, never; got 'yes'"),
     ],
 )
 def test_values_out_of_range_are_refused(name: str, value: object, message: str) -> None:

@@ -11,10 +11,14 @@ import torch
 from torch import Tensor
 
 import tightbound as tb
-from tightbound.data import Observations
 from tightbound.networks import MLP
+from tightbound.train import Fit, fit
+from tightbound.train.batches import Sampler
 
-QUIET: dict[str, Any] = {"progress": False, "batch_size": 20, "validation": 0.2, "log_every": 1, "learning_rate": 0.01}
+QUIET: dict[str, Any] = {
+    "progress": False, "batch_size": 20, "validation": 0.2, "log_every": 1, "learning_rate": 0.01,
+    "precision": "float32",
+}  # fmt: skip
 
 
 def data(count: int = 100, *, seed: int = 0) -> Tensor:
@@ -24,7 +28,7 @@ def data(count: int = 100, *, seed: int = 0) -> Tensor:
     return z @ torch.tensor([[1.0, 0.5, -1.0], [0.0, 1.0, 2.0]]) + 0.3 * noise
 
 
-def model(*, seed: int = 0) -> tb.VAE:
+def model(*, seed: int = 0) -> Any:  # a VAE whose parts tests take apart
     """A VAE for them, always the same for the same seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -46,16 +50,30 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 def before_each_step(monkeypatch: pytest.MonkeyPatch, call: Callable[[int], object]) -> None:
-    """Call with 0, 1, … as the training asks for the batch of each of its steps."""
-    visit, steps = Observations.visit, iter(range(10**9))
+    """Call with the step's number, from 0, as the training asks which observations it will see."""
+    indices = Sampler.indices
 
-    def seen(self: Observations, *args: Any, **kwargs: Any) -> Tensor:
-        call(next(steps))
-        return visit(self, *args, **kwargs)
+    def seen(self: Sampler, step: int) -> Tensor:
+        call(step)
+        return indices(self, step)
 
-    monkeypatch.setattr(Observations, "visit", seen)
+    monkeypatch.setattr(Sampler, "indices", seen)
 
 
 def written(folder: Path) -> dict[str, bytes]:
     """What must be the same for the same seed, however often a run was stopped."""
     return {name: (folder / name).read_bytes() for name in ("metrics.jsonl", "model.safetensors")}
+
+
+def lines(ended: Fit, split: str) -> list[dict[str, Any]]:
+    return [line for line in ended.metrics if line["split"] == split]
+
+
+def recorded(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> tuple[list[dict[str, Tensor]], Fit]:
+    """The weights before each step and after the last, of a training without averaging or validation."""
+    vae, seen = model(), {}
+    with monkeypatch.context() as patch:
+        before_each_step(patch, lambda step: seen.update({step: weights(vae)}))
+        ended = fit(vae, data(), **{**QUIET, "validation": 0, **settings})
+    assert list(seen) == list(range(ended.steps))
+    return [*seen.values(), weights(vae)], ended

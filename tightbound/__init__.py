@@ -13,20 +13,41 @@ from tightbound._version import __version__
 if TYPE_CHECKING:
     from tightbound import (
         bounds as bounds,
+    )
+    from tightbound import (
         data as data,
+    )
+    from tightbound import (
         divergences as divergences,
+    )
+    from tightbound import (
         evaluate as evaluate,
+    )
+    from tightbound import (
         likelihoods as likelihoods,
+    )
+    from tightbound import (
         networks as networks,
+    )
+    from tightbound import (
         objectives as objectives,
+    )
+    from tightbound import (
         plots as plots,
+    )
+    from tightbound import (
         posteriors as posteriors,
+    )
+    from tightbound import (
         priors as priors,
+    )
+    from tightbound import (
         schedules as schedules,
     )
     from tightbound.draws import Draws as Draws
     from tightbound.model import VAE as VAE
-    from tightbound.run import Run as Run, open_run as open_run
+    from tightbound.run import Run as Run
+    from tightbound.run import open_run as open_run
     from tightbound.settings import Training as Training
     from tightbound.train import fit as fit
 
@@ -52,7 +73,7 @@ _NAMES = {
     "open_run": "tightbound.run",
 }
 
-__all__ = ["__version__", *_MODULES, *_NAMES]  # noqa: PLE0604
+__all__ = ["__version__", *_MODULES, *_NAMES]
 
 
 def __getattr__(name: str) -> Any:

@@ -63,7 +63,8 @@ def choices(field: str, outcomes: Sequence[Outcome]) -> list[Choice]:
     * disentanglement: the highest β, the strongest pressure towards independent dimensions, that leaves two active
       units and two bits. A proxy, no measurement: without known factors there is none (Locatello et al. 2019).
 
-    Values are compared by differences paired by observation; less than two standard errors tell nothing apart.
+    Values are compared by differences paired by observation; less than two standard errors tell nothing apart, nor does
+    less than what an unreliable estimate of log p(x) may still lack.
 
     References:
         Alemi et al.: Fixing a Broken ELBO (2018), https://arxiv.org/abs/1711.00464; Locatello et al.: Challenging
@@ -74,7 +75,7 @@ def choices(field: str, outcomes: Sequence[Outcome]) -> list[Choice]:
         >>> import torch
         >>> def outcome(beta, distortion, rate, units):
         ...     noise = torch.tensor([-0.1, 0.1])
-        ...     found = {"rate": rate, "active_units": units, "latent_dim": 9}
+        ...     found = {"rate": rate, "active_units": units, "latent_dim": 9, "reliable": True}
         ...     return Outcome(beta, found, noise - distortion - rate, distortion - noise)
         >>> made = [outcome(0.5, 62.0, 30.0, 9), outcome(1, 65.0, 25.0, 9), outcome(4, 86.0, 13.0, 5)]
         >>> [choice.value for choice in choices("objective.beta", made)]
@@ -95,7 +96,7 @@ def choices(field: str, outcomes: Sequence[Outcome]) -> list[Choice]:
 def _because_likely(best: Outcome, outcomes: Sequence[Outcome], name: str) -> str:
     others = [other for other in outcomes if other is not best]
     text = f"highest log p(x), {Estimate.of(best.log_px)} nats"
-    if near := [other for other in others if not surely_above(best.log_px, other.log_px)]:
+    if near := [other for other in others if not surely_above(best.log_px, other.log_px + unsettled(other.found))]:
         return f"{text}; not told apart from {name}{', '.join(f'{other.value}' for other in near)}"
     second = max(others, key=lambda other: other.log_px.mean())
     return f"{text}; {name}{second.value} is {Estimate.of(best.log_px - second.log_px)} lower"
@@ -131,6 +132,18 @@ def _cost(best: Outcome, likeliest: Outcome) -> str:
     if not surely_above(likeliest.log_px, best.log_px):
         return ""
     return f"; costs {Estimate.of(likeliest.log_px - best.log_px)} nats of log p(x)"
+
+
+def unsettled(found: dict[str, Any]) -> float:
+    """Nats that an estimate of log p(x) from too few effective samples may still lack: its last rise over K.
+
+    Example:
+        >>> unsettled({"reliable": False, "iwae": [{"value": -9.0}, {"value": -8.5}]})
+        0.5
+    """
+    if found["reliable"] or len(found["iwae"]) < 2:
+        return 0.0
+    return float(found["iwae"][-1]["value"] - found["iwae"][-2]["value"])
 
 
 def surely_above(a: Tensor, b: Tensor) -> bool:

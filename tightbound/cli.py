@@ -220,7 +220,8 @@ def embed(
 ) -> int:
     """Write the posterior's mean of each observation: coordinates, the same in every call.
 
-    For example: `tightbound embed runs/digits --split all --out z.npy`.
+    For example: `tightbound embed runs/digits --split all --out z.npy`. Grey data that the model sees binarised are
+    binarised the same way in every call.
 
     Args:
         run: A run's folder.

@@ -26,9 +26,9 @@ from tightbound.model import VAE
 from tightbound.recipe import Recipe
 from tightbound.report import write_report
 from tightbound.run import FIGURES, Run, open_run
+from tightbound.runtime import own_random_state, resolve_device
 from tightbound.selection import everything, part
 from tightbound.train import Fit
-from tightbound.train.runtime import own_random_state, resolve_device
 
 MOST = 1024  # pictures in one figure
 
@@ -71,10 +71,9 @@ def _after(made: Run, ended: Fit, *, progress: bool) -> int:
         return 1
     if progress:
         early = ", early, as the validation loss had stopped falling" if ended.ended == "early" else ""
-        _tell(
-            f"Trained {ended.steps} steps in {ended.seconds:.0f} s{early}. Kept: the weights of step {ended.best_step}."
-        )
-        _tell(f"Likelihood: {made.recipe.model.likelihood}, {made.config.why}.")
+        kept = f"kept the weights of step {ended.best_step}"
+        _tell(f"Trained {ended.steps} steps in {ended.seconds:.1f} s{early}; {kept}.")
+        _tell(f"Likelihood: {made.recipe.model.likelihood} ({made.config.why}).")
         _warn_of_warm_up(made.recipe, ended.steps)
     try:
         found = _evaluated(made, made.recipe.evaluate.samples, progress=progress)
@@ -249,7 +248,7 @@ def _open(path: Path, out: Path | None, name: str, kinds: tuple[str, ...], pictu
         raise ValueError(f"Expected a new file; got {out}, which exists. Choose another --out, or remove it first.")
     out = out or made.path / FIGURES / f"{name}.png"
     if out.suffix == ".png":
-        _at_most_pictures(pictures)
+        _at_most_pictures(pictures, ", or for numbers: --out x.npy" if ".npy" in kinds else "")
     return made, out
 
 
@@ -273,11 +272,9 @@ def _at_least(name: str, value: int, least: int) -> None:
         raise ValueError(f"Expected --{name} of at least {least}; got {value}.")
 
 
-def _at_most_pictures(count: int) -> None:
+def _at_most_pictures(count: int, remedy: str = "") -> None:
     if count > MOST:
-        raise ValueError(
-            f"Expected at most {MOST} pictures in one figure; got {count}. Ask for fewer, or for --out x.npy."
-        )
+        raise ValueError(f"Expected at most {MOST} pictures in one figure; got {count}. Ask for fewer{remedy}.")
 
 
 def _tell(text: str) -> None:

@@ -21,6 +21,7 @@ from cyclopts import (
 )
 
 TYPES = {int: "a whole number", float: "a number", Path: "a path", str: "a text"}
+INTERRUPTED = 130
 REQUEST = (ValueError, TypeError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
 
@@ -36,11 +37,11 @@ def exit_code(app: App, argv: Sequence[str]) -> int:
         return _say(worded(error), 2, debug=debug)
     except REQUEST as error:
         return _say(str(error), 2, debug=debug)
-    except KeyboardInterrupt:
-        return _say("Stopped.", 1, debug=debug)
     except BrokenPipeError:  # the reader has seen enough; without a reader the interpreter would complain at its exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except SystemExit as left:  # the parser's way out of Ctrl-C, and rich's where the reader has seen enough of --help
+        return _say("Stopped.", 1, debug=debug) if left.code == INTERRUPTED else 0
     except Exception as error:
         own = type(error) is ArithmeticError or type(error).__module__.startswith("tightbound")
         return _say(str(error) if own else f"{type(error).__name__}: {error}", 1, debug=debug)
@@ -71,18 +72,18 @@ def worded(error: CycloptsError) -> str:
     if isinstance(error, UnusedCliTokensError):
         return f"Expected nothing more; got {tokens!r}.{more}"
     if isinstance(error, MissingArgumentError):
-        return _missing(error, verb) + (hint or _example(error))
+        return _missing(error, verb, hint)
     if isinstance(error, CoercionError) and error.token is not None and error.argument is not None:
         return f"Expected {_kind(error.target_type)} for {_name(error)}; got {error.token.value!r}.{hint}"
     return f"Expected a well-formed command; got an error: {said}{more}"
 
 
-def _missing(error: MissingArgumentError, verb: str) -> str:
-    if error.tokens_so_far or error.keyword:
-        count = error.argument.token_count()[0] if error.argument else 1
-        got = " ".join(error.tokens_so_far) or "none"
-        return f"Expected {count} value{'s'[: count > 1]} after {error.keyword or _name(error)}; got {got}."
-    return f"Expected {_name(error)} with '{verb}'; got none."
+def _missing(error: MissingArgumentError, verb: str, hint: str) -> str:
+    if not (error.tokens_so_far or error.keyword):
+        return f"Expected {_name(error)} with '{verb}'; got none.{hint or _example(error)}"
+    count = error.argument.token_count()[0] if error.argument else 1
+    got = " ".join(error.tokens_so_far) or "none"
+    return f"Expected {count} value{'s'[: count > 1]} after {error.keyword or _name(error)}; got {got}."
 
 
 def _name(error: CycloptsError) -> str:

@@ -15,12 +15,12 @@ from tightbound.data import Data, Observations
 from tightbound.model import VAE
 from tightbound.recipe import Recipe
 from tightbound.run import Run
-from tightbound.train.runtime import own_random_state
+from tightbound.runtime import own_random_state
 
 CODES = 5000  # observations in the latent map: enough to see its shape
 ROWS = 12  # latent dimensions in the traversal
 PAIRS = 6  # rows of the interpolation
-SHOWN = 32  # reconstructions; samples are twice as many
+SHOWN = 32  # reconstructions, and samples; twice as many of pictures, which are small
 TRUSTED = 10  # effective samples
 
 
@@ -50,10 +50,10 @@ def _training(run: Run) -> Iterator[Picture]:
     if metrics := run.metrics():
         words = [loss_in_words(run.recipe, metrics[-1]["step"])]
         if any(line["split"] == "validation" for line in metrics):
-            words.append("Where validation lies above training, the model has learned its examples by heart.")
-            averaged = "averaged weights" if run.recipe.train.ema else "weights"
-            words.append(f"Ringed: the best validation loss, whose {averaged} this run keeps.")
-        yield Picture("training", "Training", " ".join(words), plots.training_curves(metrics))
+            words.append("As far as validation stays above training, the model has learned its examples by heart.")
+            words.append("Ringed: the best validation loss, whose weights this run keeps.")
+            words.append("Validation is of averaged weights, which lag at first." if run.recipe.train.ema else "")
+        yield Picture("training", "Training", " ".join(words).strip(), plots.training_curves(metrics))
 
 
 def loss_in_words(recipe: Recipe, steps: int) -> str:
@@ -87,8 +87,8 @@ def _evidence(run: Run, evaluation: dict[str, Any]) -> Iterator[Picture]:
     if samples > 1:
         rungs = [(rung["samples"], rung["value"], rung["se"] or 0.0) for rung in evaluation["iwae"]]
         caption = (
-            f"The more samples, the nearer to log p(x). The rise of {evaluation['gap']:.2g} nats over the ELBO is what "
-            "the posterior q(z|x) misses of the true one, at least."
+            f"The more samples, the nearer to log p(x). It rises {evaluation['gap']:.2g} nats over the ELBO: "
+            "KL(q(z|x) ‖ p(z|x)), how far the posterior is from the true one, is no less."
         )
         yield Picture("bounds", "How tight the bound is", caption, plots.bound_by_samples(rungs))
     per_observation = run.per_observation()
@@ -129,7 +129,7 @@ def _decoded(model: VAE, data: Data) -> Iterator[Picture]:
     yield Picture("reconstructions", "Reconstructions", caption, figure)
     with own_random_state(_device(model)):
         torch.manual_seed(0)
-        drawn = model.sample(2 * SHOWN)
+        drawn = model.sample(2 * SHOWN if shown.ndim > 2 else SHOWN)
     caption = "The means of p(x|z) for z drawn from the prior, not chosen by anyone."
     yield Picture("samples", "Samples", caption, plots.samples(drawn))
 
@@ -142,7 +142,8 @@ def _walks(model: VAE, data: Data, evaluation: dict[str, Any]) -> Iterator[Pictu
     caption = f"One latent dimension at a time, {order}; the others stay where the first test observation has them."
     yield Picture("traversal", "What each dimension does", caption, figure)
     if pairs := len(seen) // 2:
-        caption = "Straight lines through the latent space between pairs of test observations, those framed."
+        caption = "Straight lines through the latent space between pairs of test observations, those framed"
+        caption += ", as the model saw them." if data.test.binarise else "."
         figure = plots.interpolation(model, seen[:pairs], seen[pairs : 2 * pairs])
         yield Picture("interpolation", "Interpolation", caption, figure)
 

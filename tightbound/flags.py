@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 import typing
 from typing import Annotated, Any
 
@@ -42,7 +43,7 @@ def _changes(section: str, place: int) -> type:
         [
             (
                 item.name,
-                Annotated[hints[item.name] | None, Parameter(help=described.get(item.name, ""), negative="")],
+                Annotated[hints[item.name] | None, _parameter(described.get(item.name, ""))],
                 dataclasses.field(default=None),
             )
             for item in dataclasses.fields(cls)
@@ -52,6 +53,10 @@ def _changes(section: str, place: int) -> type:
     )
     made.__module__ = __name__  # as a class of the standard library's it would not be taken apart into flags
     return Parameter(name=section, group=Group(f"Recipe: {section}", sort_key=10 + place))(made)
+
+
+def _parameter(help: str) -> Parameter:
+    return Parameter(help=help, negative="", consume_multiple=True)  # --model.hidden 200 200
 
 
 DataChanges, ModelChanges, ObjectiveChanges, TrainChanges, EvaluateChanges = (
@@ -87,6 +92,9 @@ class Changes:
         for section in SECTIONS:
             part = self.data_section if section == "data" else getattr(self, section)
             given |= {f"{section}.{key}": value for key, value in vars(part).items()}
+        for key, value in given.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"Expected a finite number for --{key.replace('_', '-')}; got {value}.")
         changed = recipe.updated({key: value for key, value in given.items() if value is not None})
         if not changed.data.source:
             raise ValueError(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import math
 import re
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,7 +60,8 @@ def _value(word: str) -> Any:
         value = json.loads(word)
     except json.JSONDecodeError:
         return word
-    return word if isinstance(value, list | dict | None) else value
+    plain = isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
+    return value if plain else word
 
 
 def begin(folder: Path, recipe: Recipe, field: str, values: Sequence[Any]) -> list[tuple[Any, Recipe, Path]]:
@@ -112,7 +115,8 @@ def finish(folder: Path, recipe: Recipe, field: str, outcomes: Sequence[Outcome]
     rows = [row(field, outcome) for outcome in outcomes]
     made = {"field": field, "rows": rows, "choices": [dataclasses.asdict(c) for c in chosen], "remarks": said}
     write_json(folder / TABLE, made)
-    lines = [_numbers(field, outcomes), *([_advice(field, chosen)] if chosen else []), *said, ""]
+    wrapped = [textwrap.fill(remark, COLUMNS, subsequent_indent="  ") for remark in said]
+    lines = [_numbers(field, outcomes), *([_advice(field, chosen)] if chosen else []), *wrapped, ""]
     if field == BETA:
         lines.append(f"Figure: {plots.save(plots.beta_tradeoff(rows), folder / 'tradeoff.png')}")
         lines.append(f"Figure: {plots.save(plots.rate_distortion(rows), folder / 'rate-distortion.png')}")
@@ -147,7 +151,7 @@ def remarks(recipe: Recipe, field: str, outcomes: Sequence[Outcome]) -> list[str
     if not all(outcome.found["is_likelihood"] for outcome in outcomes):
         said.append("No likelihood: these are cross-entropies of grey values.")
     if field == BETA:
-        said.append("log p(x) is the likelihood of new data, not the look of samples: see figures/samples.png of both.")
+        said.append("log p(x) says how well new data are explained, not how samples look: tightbound sample RUN.")
         said.append("Disentanglement is a proxy: without known factors no number shows it (Locatello et al. 2019).")
     return said
 

@@ -40,6 +40,7 @@ class Evidence:
         observations: how many, N.
         samples: K, draws for each observation.
         seed: of those draws.
+        precision: of the decoder's matrix products, "float32" or "bfloat16".
         is_likelihood: False for grey data under ``Bernoulli(grey=True)``.
 
     References:
@@ -65,6 +66,7 @@ class Evidence:
     observations: int
     samples: int
     seed: int
+    precision: str
     is_likelihood: bool
 
     @property
@@ -104,7 +106,7 @@ class Evidence:
         estimates = {name: _number(estimate.value) for name, estimate in named.items()}
         errors = {f"{name}_se": _number(estimate.se) for name, estimate in named.items()}
         rungs = [{"samples": k, "value": _number(bound.value), "se": _number(bound.se)} for k, bound in self.iwae]
-        plain = ("rate_kind", "active_units", "latent_dim", "observations", "samples", "seed", "reliable")
+        plain = ("rate_kind", "active_units", "latent_dim", "observations", "samples", "seed", "precision", "reliable")
         return {
             **estimates,
             **errors,
@@ -121,7 +123,7 @@ class Evidence:
         }
 
     def __str__(self) -> str:
-        head = f"{_many(self.observations, 'observation')}, {_many(self.samples, 'sample')} each, seed {self.seed}"
+        head = f"{_many(self.observations, 'observation')}, {_many(self.samples, 'sample')} each, seed {self.seed}, {self.precision}"
         rows = [_row(name, value, note) for name, value, note in self._rows()]
         return "\n".join([f"Evidence: {head}", *rows, "", textwrap.fill(self.verdict, width=100)])
 

@@ -9,9 +9,9 @@ from tightbound.data import Data
 from tightbound.data import observations as as_observations
 from tightbound.model import VAE
 from tightbound.objectives import ELBO, Objective
+from tightbound.runtime import own_random_state
 from tightbound.settings import Training
 from tightbound.train.progress import progress_for
-from tightbound.train.runtime import own_random_state
 from tightbound.train.signals import catching_signals
 from tightbound.train.trainer import Fit, Trainer
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tightbound.conditional import unvalidated
-from tightbound.train.runtime import multiplies_bfloat16, random_state, restore_random_state
+from tightbound.runtime import multiplies_bfloat16, random_state, restore_random_state
 from tightbound.train.step import Learner
 from tightbound.train.way import Way
 

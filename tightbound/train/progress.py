@@ -45,30 +45,38 @@ class Lines:
     def __init__(self, steps: int, *, done: int = 0, count: int = 20, seconds: float = 600.0) -> None:
         self.steps, self.every, self.seconds = steps, max(steps / count, 1.0), seconds
         self._next, self._validated = done + self.every, done
-        self._said, self._last, self._heard = time.monotonic(), "", True
+        self._said, self._heard = time.monotonic(), True
+        self._step, self._last, self._held = done, "", ""
 
     def advance(self, step: int, line: dict[str, Any]) -> None:
-        """Print the line if it is time."""
+        """Print the line if it is time, a line of training only once no validation of the same step has followed."""
+        validated = line["split"] == "validation"
+        replaced = validated and step == self._step and bool(self._held)
+        if not replaced:
+            self._print(self._held)
+        waits = not validated and step - self._validated < 2 * self.every  # for the next validation, which says more
+        due = replaced or (step >= self._next and not waits) or time.monotonic() - self._said >= self.seconds
         self._last = f"step {step}/{self.steps}  epoch {line['epoch']:.4g}  {describe(line)}"
-        if line["split"] == "validation":
-            self._validated = step
-        # The training line of a step comes before its validation, which says more: wait for that one, but not for long.
-        waits = line["split"] == "train" and step - self._validated < 2 * self.every
-        if (step >= self._next and not waits) or time.monotonic() - self._said >= self.seconds:
-            self._print()
+        self._step, self._held = step, "" if validated or not due else self._last
+        self._validated = step if validated else self._validated
+        if due:
             self._next = step + self.every
+            self._print("" if self._held else self._last)
 
     def close(self) -> None:
         """Print the last line if it was not yet."""
-        self._print()
+        self._print(self._last)
 
-    def _print(self) -> None:
-        if self._last and self._heard:
+    def _print(self, text: str) -> None:
+        if not text:
+            return
+        if self._heard:
             try:
-                print(self._last, file=sys.stderr, flush=True)
+                print(text, file=sys.stderr, flush=True)
             except BrokenPipeError:
                 self._heard = False
-        self._said, self._last = time.monotonic(), ""
+        self._said, self._held = time.monotonic(), ""
+        self._last = "" if text == self._last else self._last
 
 
 class Bar:

@@ -19,18 +19,20 @@ def require_support(model: VAE, data: Observations, *, dtype: torch.dtype, devic
     Raises:
         ValueError: for observations of another shape than the likelihood's, or values outside its support.
     """
-    before = Distribution._validate_args
+    before, training = Distribution._validate_args, model.training
     Distribution.set_default_validate_args(True)
+    model.eval()  # a batch of one is none to normalise by
     try:
-        p = model.decode(model.embed(data.fixed(0, 1, dtype).to(device)))
+        p = model.decode(model.sample_prior(1))
+        support = _support(p)
     finally:
         Distribution.set_default_validate_args(before)
+        model.train(training)
     if p.event_shape != data.shape:
         raise ValueError(
             f"Expected observations of shape {tuple(p.event_shape)}, as the likelihood has it; got "
             f"{tuple(data.shape)} in {data.name}. Its network's output must have the shape of one observation."
         )
-    support = _support(p)
     if support is None or data.binarise:
         return
     rows = max(CHUNK // data.shape.numel(), 1)

@@ -17,17 +17,17 @@ from tightbound.conditional import unvalidated
 from tightbound.data import Observations
 from tightbound.model import VAE
 from tightbound.objectives import Objective
+from tightbound.runtime import obstacle, resolve_device
 from tightbound.settings import Training
 from tightbound.train import batches, checkpoint
 from tightbound.train.failure import NonFiniteError, explain
 from tightbound.train.journal import Journal
 from tightbound.train.precision import choose_precision
 from tightbound.train.progress import Progress
-from tightbound.train.runtime import resolve_device
 from tightbound.train.step import Learner
 from tightbound.train.support import require_support
 from tightbound.train.validation import validate
-from tightbound.train.way import Way, obstacle, pays
+from tightbound.train.way import Way, pays
 
 LARGEST_SEED = 2**63 - 1
 
@@ -91,7 +91,7 @@ class Trainer:
         facts = {
             "settings": settings,
             "device": self.device.type,
-            "way": [self.settings.precision, self.settings.compile],
+            "precision or compile": [self.settings.precision, self.settings.compile],
             "objective": repr(self.objective),
             "seed": self.seed,
             "model": {name: [*value.shape, str(value.dtype)] for name, value in self.model.state_dict().items()},
@@ -112,6 +112,7 @@ class Trainer:
             )
         for part in filter(None, (self.data, self.held_out)):
             require_support(self.model, part, dtype=self.learner.dtype, device=self.device)
+        self.model.train()
         self._choose_way()
         torch.manual_seed(self.seed)
         self.journal = Journal(self.out)
@@ -125,7 +126,7 @@ class Trainer:
         self.learner.use(choose_precision(self.learner, x))
         rows = len(x) * getattr(self.objective, "samples", 1)
         wanted = self.settings.compile
-        weights = sum(w.numel() for w in self.learner.moments.weights)
+        weights = sum(w.numel() for w in self.learner.weights)
         if wanted == "always" or (wanted == "auto" and pays(steps=self.steps, parameters=weights, rows=rows)):
             self._compile(x)
 
@@ -149,6 +150,7 @@ class Trainer:
         with checkpoint.foreign(self.out / checkpoint.STATE, "a checkpoint of this training"):
             way = Way(**state["way"])
             self._restore(state)
+        self.model.train()
         self.learner.use(Way(way.precision))
         if way.compiled:
             self._compile(self._batch(0))
@@ -159,7 +161,6 @@ class Trainer:
     def run(self, asked_to_stop: threading.Event, shown: Progress) -> Fit:
         """Step until the end, an early stop or a signal."""
         self._clock, saved = time.perf_counter(), time.monotonic()
-        self.model.train()
         with unvalidated():
             while self.number < self.steps and not self.early:
                 epochs = math.floor(self.sampler.epoch(self.number))
@@ -230,11 +231,12 @@ class Trainer:
         self.learner.swap_average()
         values = validate(self.model, self.objective, held_out, dtype=self.learner.dtype, device=self.device)
         if not math.isfinite(values["loss"]):
+            step = self.number
             self._restore(self.good)
             self._save()
             raise NonFiniteError(
-                f"At step {self.number} the validation loss became {values['loss']}: some held-out observations lie "
-                "where the model makes no sense. Look for outliers in the data; lower learning_rate, or set clip=1.0."
+                f"At step {step} the validation loss became {values['loss']}: some held-out observations lie where the "
+                "model makes no sense. Look for outliers in the data; lower learning_rate, or set clip=1.0."
             )
         better = values["loss"] < self.best["loss"]
         if better:

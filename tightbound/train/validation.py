@@ -7,7 +7,7 @@ import torch
 from tightbound.data import Observations
 from tightbound.model import VAE
 from tightbound.objectives import Objective
-from tightbound.train.runtime import own_random_state
+from tightbound.runtime import own_random_state
 
 SEED = 1  # the same noise at each validation, so that two of them differ by the weights alone
 ROWS = 1024

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import sysconfig
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -49,17 +44,3 @@ def pays(*, steps: int, parameters: int, rows: int) -> bool:
     """
     seconds = STEP + 6 * parameters * rows / RATE
     return steps * seconds * SAVED > COST
-
-
-def obstacle() -> str:
-    """Why nothing can be compiled here; empty where it can."""
-    if not any(map(shutil.which, ("c++", "g++", "clang++"))):
-        return "no C++ compiler was found"
-    if not (Path(sysconfig.get_paths()["include"]) / "Python.h").is_file():
-        return "Python.h was not found (Debian has it in python3-dev)"
-    return ""
-
-
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function`` as one compiled graph, which draws the same random numbers as it would uncompiled."""
-    return torch.compile(function, fullgraph=True, dynamic=False, options={"fallback_random": True})

@@ -1,9 +1,13 @@
-"""Where and how numbers are computed: device, precision, random state."""
+"""Where and how numbers are computed: device, precision, compilation, random state."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+import sysconfig
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -78,3 +82,17 @@ def restore_random_state(state: dict[str, Tensor], device: torch.device) -> None
         torch.cuda.set_rng_state(state["cuda"].cpu(), device)
     if device.type == "mps":
         torch.mps.set_rng_state(state["mps"].cpu())
+
+
+def obstacle() -> str:
+    """Why nothing can be compiled here; empty where it can."""
+    if not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        return "no C++ compiler was found"
+    if not (Path(sysconfig.get_paths()["include"]) / "Python.h").is_file():
+        return "Python.h was not found (Debian has it in python3-dev)"
+    return ""
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function`` as one compiled graph, which draws the same random numbers as it would uncompiled."""
+    return torch.compile(function, fullgraph=True, dynamic=False, options={"fallback_random": True})

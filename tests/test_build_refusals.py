@@ -1,0 +1,74 @@
+"""What does not fit together is refused before anything is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from building import recipe, source, values
+
+from tightbound.build import MOST_LEVELS, Config, build, build_model
+from tightbound.recipe import ModelRecipe
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "message"),
+    [
+        (
+            "real",
+            {"model__likelihood": "discretized-logistic"},
+            "Expected integer grey levels .* Take 'continuous-bern",
+        ),
+        (
+            "floats",
+            {"model__likelihood": "discretized-logistic"},
+            "Expected integer grey levels for 'discretized-logist",
+        ),
+        ("grey", {"model__likelihood": "categorical"}, "Expected whole numbers from 0 to 65535 .* store them as int64"),
+        (
+            "real",
+            {"model__likelihood": "categorical"},
+            "Expected whole numbers from 0 to 65535 at most for 'categorical'",
+        ),
+        ("real", {"model__likelihood": "bernoulli"}, "Expected values between 0 and 1 to binarise; got"),
+        ("real", {"model__likelihood": "grey-bernoulli"}, "Expected values between 0 and 1 for 'grey-bernoulli'; got"),
+        ("counts", {"model__likelihood": "grey-bernoulli"}, "Take 'gaussian' for real numbers or 'poisson' for counts"),
+        ("real", {"model__likelihood": "gaussian", "model__scale": -1.0}, "Expected a positive scale"),
+        ("real", {"model__activation": "rely"}, r"Expected an activation .* Did you mean 'relu'\?"),
+        ("real", {"data__size": 20}, "Expected a size for folders of images only"),
+        ("real", {"data__test_fraction": 1.0}, "Expected a test_fraction between 0 and 1; got 1.0"),
+    ],
+)
+def test_what_does_not_fit_the_data_is_refused(
+    tmp_path: Path, kind: str, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        build(recipe(source(tmp_path, kind), **changes))
+
+
+def test_convolutions_want_images(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"Expected images .* for network='conv'; got .* \(6,\). Take network='mlp'"):
+        build(recipe(source(tmp_path, "real", (6,)), model__network="conv"))
+
+
+def test_classes_of_the_test_set_count_too(tmp_path: Path) -> None:
+    train_x, test_x = values("classes"), values("classes") + 1
+    np.savez(tmp_path / "classes.npz", x_train=train_x, x_test=test_x)
+    assert build(recipe(str(tmp_path / "classes.npz"), model__likelihood="categorical")).config.levels == 5
+
+
+def test_too_many_classes_are_refused(tmp_path: Path) -> None:
+    many = values("classes")
+    many[0] = MOST_LEVELS
+    np.save(tmp_path / "many.npy", many)
+    with pytest.raises(ValueError, match=f"Expected whole numbers from 0 to {MOST_LEVELS - 1} at most"):
+        build(recipe(str(tmp_path / "many.npy"), model__likelihood="categorical"))
+
+
+@pytest.mark.parametrize("part", ["network", "likelihood"])
+def test_a_model_needs_a_resolved_recipe(part: str) -> None:
+    named = {"network": "mlp", "likelihood": "bernoulli", part: "auto"}
+    with pytest.raises(ValueError, match="Expected a network and a likelihood by name; got 'auto'"):
+        build_model(ModelRecipe(**named), Config((5,)))  # type: ignore[arg-type]

@@ -1,0 +1,216 @@
+"""The command line: help that teaches, requests read strictly, one line for what is wrong."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cyclopts import App
+from tiny import refused, said, trained
+
+from tightbound import recipe as recipes
+from tightbound.cli import app, main
+from tightbound.exits import exit_code
+from tightbound.flags import SECTIONS, Changes
+
+ROOT = Path(__file__).parents[1]
+VERBS = [verb for verb in app if not verb.startswith("-")]
+
+
+def alone(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["recipes"], ["--version"], ["train", "nonsense"]])
+def test_nothing_heavy_is_loaded_before_there_is_something_to_do(words):
+    done = alone(
+        f"import sys; from tightbound.cli import main; main({words!r})\n"
+        "print(*sorted({'torch', 'numpy', 'matplotlib', 'sklearn', 'PIL'} & set(sys.modules)), file=sys.stderr)"
+    )
+    assert done.returncode == 0
+    assert done.stderr.splitlines()[-1] == ""
+
+
+def test_the_verbs_come_in_the_order_they_are_needed(capsys):
+    _, out, _ = said(capsys, "--help")
+    assert [verb for verb in re.findall(r"^│ (\w+) ", out, flags=re.M) if verb in VERBS] == VERBS
+    assert VERBS[:4] == ["demo", "recipes", "train", "evaluate"]
+    assert {*VERBS[4:]} == {"sample", "reconstruct", "traverse", "interpolate", "embed", "sweep", "report"}
+
+
+def test_the_overview_says_how_to_begin_and_what_exit_codes_mean(capsys):
+    code, out, error = said(capsys, "--help")
+    assert (code, error) == (0, "")
+    for words in (
+        "tightbound demo",
+        "tightbound train auto --data",
+        "0 good, 1 the run failed, 2 the request was wrong",
+    ):
+        assert words in " ".join(out.split())
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_of_each_verb_has_an_example_that_it_understands(verb, capsys):
+    code, out, error = said(capsys, verb, "--help")
+    assert (code, error) == (0, "")
+    assert "For example: tightbound" in " ".join(out.split())
+    example = re.search(r"`tightbound ([^`>]+)", app[verb].default_command.__doc__)[1]
+    command, bound, _ = app.parse_args(example.split(), exit_on_error=False, print_error=False)
+    assert command.__name__.endswith(verb)
+    assert bound.arguments or verb == "demo"
+
+
+def test_help_fits_eighty_columns(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for verb in VERBS:
+        _, out, _ = said(capsys, verb, "--help")
+        assert max(map(len, out.splitlines())) <= 80
+
+
+def test_every_field_of_a_recipe_is_an_option_described_in_its_own_words(capsys):
+    _, out, _ = said(capsys, "train", "--help")
+    flat = re.sub(r"[│\s]+", " ", out)
+    for section, cls in SECTIONS.items():
+        for name in cls.__dataclass_fields__:
+            flag = "--data" if (section, name) == ("data", "source") else f"--{section}.{name.replace('_', '-')}"
+            assert f" {flag} " in flat
+            assert re.search(rf"^    {name}: ", inspect.getdoc(cls), flags=re.M)
+    assert "Largest norm of the gradient; none where it is 0." in flat
+
+
+def test_changes_reach_the_recipe():
+    words = (
+        "train digits --objective.beta 4 --train.betas 0.8 0.99 --model.hidden 7 8 --seed 3 --data x.npy --data.size 5"
+    )
+    _, bound, _ = app.parse_args(words.split())
+    made = bound.arguments["changes"].apply(recipes.load("digits"))
+    assert (made.objective.beta, made.train.betas, made.model.hidden) == (4.0, (0.8, 0.99), (7, 8))
+    assert (made.seed, made.data.source, made.data.size) == (3, "x.npy", 5)
+    assert made.train.batch_size == recipes.load("digits").train.batch_size
+
+
+def test_no_change_leaves_the_recipe():
+    assert Changes().apply(recipes.load("mnist")) == recipes.load("mnist")
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        ("trian", "Expected a verb; got 'trian'. Did you mean \"train\"?"),
+        ("--nonsense", "Expected a verb; got '--nonsense'. 'tightbound --help' says more."),
+        ("train", "Expected a recipe or --resume RUN; got neither. For example: tightbound train digits"),
+        ("train digits --resume x", "Expected a recipe or --resume RUN; got both."),
+        ("train --resume x --seed 3", "Expected --resume RUN alone; got other settings beside it."),
+        ("train --resume x --out y", "Expected --resume RUN alone; got other settings beside it."),
+        ("train digitz", "got 'digitz'. Did you mean 'digits'?"),
+        ("train digits --train.epoch 3", "got '--train.epoch'. Did you mean --train.epochs?"),
+        ("train digits --zzz 3", "got '--zzz'. 'tightbound train --help' says more."),
+        ("train digits --train.epochs abc", "Expected a number for --train.epochs; got 'abc'."),
+        ("train digits --train.epochs", "Expected 1 value after --train.epochs; got none."),
+        ("train digits --train.betas 0.9", "Expected 2 values after --train.betas; got 0.9."),
+        ("train digits --train.epochs -1", "Expected a finite epochs > 0; got -1.0."),
+        ("train digits --objective.beta nan", "Expected a finite number for --objective.beta; got nan."),
+        ("train digits --model.network cnn", "Expected auto, mlp, conv or resnet for --model.network; got 'cnn'."),
+        ("train digits more", "Expected nothing more; got 'more'. 'tightbound train --help' says more."),
+        ("train auto", "Expected --data with the recipe 'auto', which is for data of your own; got none. For example:"),
+        ("evaluate", "Expected RUN with 'tightbound evaluate'; got none. For example: tightbound evaluate runs/digits"),
+        ("evaluate run --split val", "Expected train, validation or test for --split; got 'val'."),
+        ("evaluate run --samples x", "Expected a whole number for --samples; got 'x'."),
+        ("embed run", "Expected --out with 'tightbound embed'; got none. For example: tightbound embed runs/digits"),
+        (
+            "sweep digits",
+            "Expected --over with 'tightbound sweep'; got none. For example: tightbound sweep",
+        ),
+        ("recipes nonsense", "Expected a recipe (auto, digits, images, mnist"),
+    ],
+)
+def test_a_wrong_request_is_answered_with_one_line_that_says_what_to_do(words, error, capsys):
+    assert error in refused(capsys, *words.split())
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "sample", "reconstruct", "traverse", "interpolate", "embed", "report"])
+def test_a_folder_that_is_no_run_is_refused_by_every_verb(verb, capsys, tmp_path):
+    out = ["--out", tmp_path / "z.npy"] if verb == "embed" else []
+    assert "Expected a run folder with a recipe.toml; got" in refused(capsys, verb, tmp_path, *out)
+
+
+def test_debug_shows_the_traceback_and_the_line(capsys, tmp_path):
+    code, _, error = said(capsys, "evaluate", tmp_path, "--debug")
+    assert code == 2
+    assert "Traceback" in error
+    assert error.splitlines()[-1].startswith("tightbound: Expected a run folder")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (ValueError("Expected a; got\n  b."), 2, "tightbound: Expected a; got b.\n"),
+        (FileNotFoundError("x"), 2, "tightbound: x\n"),
+        (ArithmeticError("The loss became nan."), 1, "tightbound: The loss became nan.\n"),
+        (ZeroDivisionError("division by zero"), 1, "tightbound: ZeroDivisionError: division by zero\n"),
+        (KeyError("x"), 1, "tightbound: KeyError: 'x'\n"),
+        (KeyboardInterrupt(), 1, "tightbound: Stopped.\n"),
+    ],
+)
+def test_exit_codes(error, code, line, capsys):
+    broken = App()
+
+    @broken.default
+    def fail() -> None:
+        raise error
+
+    assert exit_code(broken, []) == code
+    assert capsys.readouterr() == ("", line)
+
+
+def test_recipes_are_listed_with_what_they_are_for(capsys):
+    code, out, _ = said(capsys, "recipes")
+    assert code == 0
+    for name in recipes.shipped():
+        assert re.search(rf"^{name} +\S", out, flags=re.M)
+
+
+def test_a_printed_recipe_is_a_recipe(capsys):
+    _, out, _ = said(capsys, "recipes", "mnist")
+    assert recipes.from_toml(out) == recipes.load("mnist")
+
+
+def test_no_word_at_all_is_a_call_for_help(capsys):
+    code, out, error = said(capsys)
+    assert (code, error) == (0, "")
+    assert "Usage: tightbound COMMAND" in out
+
+
+@pytest.mark.parametrize("words", [["recipes"], ["--help"], ["evaluate", "RUN", "--json", "--split", "validation"]])
+def test_a_reader_who_leaves_early_is_no_error(words):
+    words = [str(trained()) if word == "RUN" else word for word in words]
+    code = f"import sys; from tightbound.cli import main; sys.exit(main({words!r}))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.close()
+    error = process.stderr.read()
+    process.stderr.close()
+    assert process.wait() == 0
+    assert "Error" not in error
+    assert "Broken" not in error
+
+
+def test_json_alone_goes_to_standard_output(capsys):
+    code, out, error = said(capsys, "evaluate", trained(), "--json", "--split", "validation")
+    assert code == 0
+    assert json.loads(out)["samples"] == 20
+    assert error == ""
+
+
+def test_main_reads_the_command_line_of_the_process(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["tightbound", "--version"])
+    assert main() == 0
+    assert re.fullmatch(r"\d+\.\d+\.\d+\S*\n", capsys.readouterr().out)

@@ -1,0 +1,318 @@
+"""What the verbs do, on a tiny run: where results go, what is refused before there is work in it, and your own data."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny import SMALL, copied, refused, said, trained
+
+from tightbound import commands
+from tightbound import recipe as recipes
+from tightbound.evaluate import evidence
+from tightbound.run import open_run
+from tightbound.selection import everything, held_out, part
+
+PROMISED = {
+    "elbo", "elbo_se", "distortion", "rate", "iwae", "nll", "bits_per_dim", "active_units", "latent_dim",
+    "observations", "ess_median", "low_ess_share",
+}  # fmt: skip
+
+
+def is_png(path: Path) -> bool:
+    return path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_training_ends_with_the_evidence_and_the_path_of_the_report(capsys, tmp_path):
+    code, out, error = said(capsys, "train", "digits", *SMALL, "--out", tmp_path / "run")
+    assert code == 0
+    assert out.startswith("Evidence: 180 observations, 20 samples each")
+    assert out.splitlines()[-1] == f"Report: {tmp_path / 'run' / 'report.html'}"
+    assert (tmp_path / "run" / "report.html").is_file()
+    assert re.search(r"Trained 23 steps in \d+\.\d s; kept the weights of step 23\.\n", error)
+    assert "Likelihood: bernoulli (named in the recipe)." in error
+    assert "Note: the objective warms up over 200 steps and training took 23" in error
+
+
+def test_quiet_says_nothing_on_the_way(capsys, tmp_path):
+    code, out, error = said(capsys, "train", "digits", *SMALL, "--quiet", "--out", tmp_path / "run")
+    assert (code, error) == (0, "")
+    assert "Report: " in out
+
+
+def test_a_folder_with_something_in_it_is_never_written_into(capsys):
+    before = sorted(trained().rglob("*"))
+    error = refused(capsys, "train", "digits", *SMALL, "--out", trained())
+    assert "Expected a new folder; got" in error
+    assert "Choose another --out." in error
+    assert sorted(trained().rglob("*")) == before
+
+
+def test_a_complete_run_resumes_to_itself(capsys, tmp_path):
+    run = copied(tmp_path)
+    before = (run / "model.safetensors").read_bytes(), (run / "metrics.jsonl").read_bytes()
+    code, out, _ = said(capsys, "train", "--resume", run)
+    assert code == 0
+    assert out.endswith(f"Report: {run / 'report.html'}\n")
+    assert ((run / "model.safetensors").read_bytes(), (run / "metrics.jsonl").read_bytes()) == before
+
+
+def test_an_interrupted_training_says_how_to_go_on(capsys, tmp_path, monkeypatch):
+    run = copied(tmp_path)
+    fit = commands.Fit(steps=7, loss=1.0, best_step=7, seconds=1.0, ended="interrupted", metrics=[])
+    monkeypatch.setattr(commands.run, "resume", lambda path, progress: (open_run(path), fit))
+    code, out, error = said(capsys, "train", "--resume", run)
+    assert (code, out) == (1, "")
+    assert error == f"Stopped at step 7. Go on with: tightbound train --resume {run}\n"
+
+
+def test_an_evaluation_that_fails_after_training_is_the_runs_failure(capsys, tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise ValueError("Expected finite log-weights; got NaN or infinity at observation 3.")
+
+    monkeypatch.setattr(commands, "evidence", fail)
+    code, out, error = said(capsys, "train", "--resume", copied(tmp_path))
+    assert (code, out) == (1, "")
+    assert "is trained, but not to be evaluated. Expected finite log-weights" in error
+
+
+def test_evaluate_prints_one_json_object_and_keeps_it(capsys, tmp_path):
+    run = copied(tmp_path)
+    code, out, error = said(capsys, "evaluate", run, "--json", "--samples", "12")
+    found = json.loads(out)
+    assert code == 0
+    assert found.keys() >= PROMISED
+    assert [rung["samples"] for rung in found["iwae"]] == [1, 10, 12]
+    assert all(rung.keys() == {"samples", "value", "se"} for rung in found["iwae"])
+    assert found == open_run(run).evaluation()
+    assert "'tightbound report" in error
+
+
+def test_evaluate_gives_what_the_library_gives(capsys):
+    run = open_run(trained())
+    _, out, _ = said(capsys, "evaluate", trained(), "--split", "validation", "--samples", "7", "--json")
+    expected = evidence(run.model(), held_out(run, run.data()), samples=7)
+    assert json.loads(out)["elbo"] == pytest.approx(expected.elbo.value, abs=1e-6)
+
+
+@pytest.mark.parametrize(("split", "count"), [("train", 1455), ("validation", 162), ("test", 180)])
+def test_the_splits_are_what_training_made_of_the_data(split, count):
+    assert len(part(open_run(trained()), split)) == count
+
+
+def test_the_splits_are_disjoint_and_everything():
+    run = open_run(trained())
+    rows = [part(run, split).rows for split in ("train", "validation", "test")]
+    assert torch.cat(rows).sort().values.tolist() == list(range(1797))
+    assert [len(whole) for whole in everything(run.data())] == [1797]
+
+
+def test_only_its_test_set_is_kept_in_the_run(capsys):
+    before = open_run(trained()).evaluation()
+    assert said(capsys, "evaluate", trained(), "--split", "train", "--samples", "1", "--json")[0] == 0
+    assert open_run(trained()).evaluation() == before
+
+
+def test_other_data_are_evaluated_whole_unless_they_have_a_test_set(capsys, tmp_path):
+    x = np.zeros((30, 1, 8, 8), np.uint8)
+    x[::2] = 255
+    np.save(tmp_path / "x.npy", x)
+    np.savez(tmp_path / "x.npz", x_train=x, x_test=x[:7])
+    for name, split, count in (("x.npy", [], 30), ("x.npy", ["--split", "test"], 3), ("x.npz", [], 7)):
+        _, out, _ = said(capsys, "evaluate", trained(), "--data", tmp_path / name, *split, "--samples", "1", "--json")
+        assert json.loads(out)["observations"] == count
+    error = refused(capsys, "evaluate", trained(), "--data", tmp_path / "x.npy", "--split", "validation")
+    assert "got validation, which only a run's own data have." in error
+
+
+def test_data_of_another_shape_are_refused(capsys, tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((30, 5), np.float32))
+    assert "Expected observations of shape (1, 8, 8)" in refused(
+        capsys, "evaluate", trained(), "--data", tmp_path / "x.npy"
+    )
+
+
+def test_samples_as_numbers_and_as_a_picture(capsys, tmp_path):
+    run = copied(tmp_path)
+    for seed in (0, 0, 1):
+        (tmp_path / "x.npy").rename(tmp_path / "before.npy") if (tmp_path / "x.npy").exists() else None
+        _, out, _ = said(capsys, "sample", run, "--count", "5", "--seed", seed, "--out", tmp_path / "x.npy")
+        assert out == f"{tmp_path / 'x.npy'}\n"
+        assert np.load(tmp_path / "x.npy").shape == (5, 1, 8, 8)
+        if (tmp_path / "before.npy").exists():
+            assert (np.load(tmp_path / "x.npy") == np.load(tmp_path / "before.npy")).all() == (seed == 0)
+    code, out, _ = said(capsys, "sample", run)
+    assert (code, out) == (0, f"{run / 'figures' / 'samples.png'}\n")
+
+
+def test_sampling_leaves_the_random_state_alone(capsys, tmp_path):
+    before = torch.get_rng_state()
+    said(capsys, "sample", trained(), "--count", "2", "--out", tmp_path / "x.npy")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_without_temperature_all_samples_are_one(capsys, tmp_path):
+    said(capsys, "sample", trained(), "--count", "4", "--temperature", "0", "--out", tmp_path / "x.npy")
+    assert np.ptp(np.load(tmp_path / "x.npy"), axis=0).max() == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("reconstruct", "--count", "3"),
+        ("reconstruct", "--split", "validation", "--count", "2"),
+        ("traverse", "--index", "7", "--dimensions", "2", "--steps", "3"),
+        ("traverse", "--dimensions", "99", "--steps", "2"),
+        ("interpolate", "--rows", "2", "--steps", "3"),
+    ],
+)
+def test_pictures_go_where_they_are_asked_for(words, capsys, tmp_path):
+    code, out, _ = said(capsys, words[0], trained(), *words[1:], "--out", tmp_path / "x.png")
+    assert (code, out) == (0, f"{tmp_path / 'x.png'}\n")
+    assert is_png(tmp_path / "x.png")
+
+
+def test_a_traversal_needs_no_evaluation(capsys, tmp_path):
+    run = copied(tmp_path)
+    (run / "evaluation.json").unlink()
+    code, out, _ = said(capsys, "traverse", run, "--steps", "2")
+    assert code == 0
+    assert is_png(Path(out.strip()))
+    assert open_run(run).evaluation() is None
+
+
+def test_embeddings_are_posterior_means_row_by_row(capsys, tmp_path):
+    run = open_run(trained())
+    for split, count in (("test", 180), ("all", 1797)):
+        assert said(capsys, "embed", trained(), "--split", split, "--out", tmp_path / f"{split}.npy")[0] == 0
+        assert np.load(tmp_path / f"{split}.npy").shape == (count, 3)
+    whole = everything(run.data())[0]
+    with torch.no_grad():
+        expected = run.model().embed(whole.fixed(0, 50))
+    np.testing.assert_allclose(np.load(tmp_path / "all.npy")[:50], expected.numpy(), atol=1e-6)
+
+
+def test_other_data_are_embedded_whole(capsys, tmp_path):
+    np.save(tmp_path / "x.npy", np.eye(64, dtype=np.uint8).reshape(64, 1, 8, 8) * 255)
+    assert said(capsys, "embed", trained(), "--data", tmp_path / "x.npy", "--out", tmp_path / "z.npy")[0] == 0
+    assert np.load(tmp_path / "z.npy").shape == (64, 3)
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        ("evaluate RUN --samples 0", "Expected --samples of at least 1; got 0."),
+        ("sample RUN --count 0", "Expected --count of at least 1; got 0."),
+        ("sample RUN --temperature nan", "Expected --temperature of 0 or more; got nan."),
+        (
+            "sample RUN --count 1025",
+            "pictures in one figure; got 1025. Ask for fewer, or for numbers: --out x.npy.",
+        ),
+        ("sample RUN --out x.jpg", "Expected --out to end in .png or .npy; got x.jpg."),
+        ("reconstruct RUN --count 0", "Expected --count of at least 1; got 0."),
+        ("traverse RUN --index 180", "Expected --index between 0 and 179, a test observation; got 180."),
+        ("traverse RUN --index -1", "Expected --index between 0 and 179, a test observation; got -1."),
+        ("traverse RUN --dimensions 0", "Expected --dimensions of at least 1; got 0."),
+        ("traverse RUN --steps 1", "Expected --steps of at least 2; got 1."),
+        ("traverse RUN --steps 500", "Expected at most 1024 pictures in one figure; got 1500. Ask for fewer."),
+        ("traverse RUN --out x.npy", "Expected --out to end in .png; got x.npy."),
+        ("interpolate RUN --rows 0", "Expected --rows of at least 1; got 0."),
+        ("interpolate RUN --rows 91 --steps 2", "Expected two test observations a row, 182 for --rows 91; got 180."),
+        ("embed RUN --out z.txt", "Expected --out to end in .npy; got z.txt."),
+    ],
+)
+def test_a_wrong_request_says_what_to_ask_for(words, error, capsys):
+    assert error in refused(capsys, *(trained() if word == "RUN" else word for word in words.split()))
+
+
+def test_results_overwrite_nothing(capsys, tmp_path):
+    (tmp_path / "mine.npy").write_text("precious")
+    for verb in ("embed", "sample"):
+        error = refused(capsys, verb, trained(), "--out", tmp_path / "mine.npy")
+        assert "mine.npy, which exists. Choose another --out, or remove it first." in error
+    assert (tmp_path / "mine.npy").read_text() == "precious"
+
+
+def test_a_run_without_validation_has_no_validation_split(capsys, tmp_path):
+    run = copied(tmp_path)
+    text = (run / "recipe.toml").read_text()
+    (run / "recipe.toml").write_text(re.sub(r"^validation = .*$", "validation = 0.0", text, flags=re.M))
+    assert "this run held nothing out (train.validation = 0); got validation." in refused(
+        capsys, "evaluate", run, "--split", "validation"
+    )
+
+
+def draw(folder: Path, shape: tuple[int, ...], count: int = 20) -> Path:
+    """A folder of pictures: one black square each, on white or colours."""
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for index in range(count):
+        pixels = np.full(shape, 255, np.uint8) if len(shape) == 2 else random.integers(0, 256, shape, dtype=np.uint8)
+        row, column = random.integers(0, min(shape[:2]) - 8, 2)
+        pixels[row : row + 8, column : column + 8] = 0
+        Image.fromarray(pixels).save(folder / f"{index:02}.png")
+    return folder
+
+
+QUICK = (
+    "--train.epochs",
+    "1",
+    "--train.batch-size",
+    "16",
+    "--evaluate.samples",
+    "2",
+    "--model.channels",
+    "4",
+)
+
+
+@pytest.mark.parametrize(
+    ("shape", "recipe", "network", "likelihood"),
+    [
+        ((105, 105), "auto", "conv", "bernoulli"),
+        ((37, 53, 3), "auto", "conv", "discretized-logistic"),
+        ((37, 53, 3), "images", "resnet", "discretized-logistic"),
+    ],
+)
+def test_a_folder_of_your_own_images_trains_without_naming_a_layer(
+    shape, recipe, network, likelihood, capsys, tmp_path
+):
+    folder = draw(tmp_path / "mine", shape)
+    code, out, _ = said(capsys, "train", recipe, "--data", folder, *QUICK, "--quiet", "--out", tmp_path / "run")
+    assert code == 0
+    run = open_run(tmp_path / "run")
+    assert (run.recipe.model.network, run.recipe.model.likelihood) == (network, likelihood)
+    assert "Report: " in out
+
+
+def test_images_of_several_sizes_are_refused_naming_the_file_and_the_remedy(capsys, tmp_path):
+    folder = draw(tmp_path / "mine", (16, 16), 3)
+    Image.new("L", (20, 16)).save(folder / "odd.png")
+    error = refused(capsys, "train", "auto", "--data", folder)
+    assert str(folder / "odd.png") in error
+    assert "--data.size" in error
+
+
+def test_what_a_recipe_chose_for_its_own_data_is_said_where_it_is_kept_for_others():
+    digits, auto = recipes.load("digits"), recipes.load("auto")
+    mine = {"data.source": "my images/"}
+    (note,) = commands.notes(digits, digits.updated(mine))
+    assert "the recipe 'digits' has network = mlp and likelihood = bernoulli, chosen for digits." in note
+    assert note.endswith("tightbound train auto --data 'my images/'")
+    assert commands.notes(digits, digits.updated({"objective.beta": 4.0})) == []
+    assert commands.notes(auto, auto.updated(mine)) == []
+    named = {"model.network": "conv", "model.likelihood": "gaussian"}
+    assert commands.notes(digits, digits.updated({**mine, **named})) == []
+
+
+def test_a_report_of_a_run_that_was_never_evaluated_evaluates_it(capsys, tmp_path):
+    run = copied(tmp_path)
+    expected = open_run(run).evaluation()
+    (run / "evaluation.json").unlink()
+    assert said(capsys, "report", run)[0] == 0
+    assert open_run(run).evaluation() == expected

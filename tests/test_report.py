@@ -1,0 +1,170 @@
+"""The report: one page that needs nothing else, tells the run's numbers, and lets nothing in that could run."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from tiny import SMALL, copied, said, trained
+
+from tightbound.cli import main
+from tightbound.report import _estimate, _table, _verdict, write_report
+from tightbound.run import open_run
+
+EVIL = '<script>alert("&amp;")</script>'
+
+
+class Page(HTMLParser):
+    """Tags, attributes and text of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def text() -> str:
+    return (trained() / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(text) -> Page:
+    return Page(text)
+
+
+def test_the_page_is_well_formed(page):
+    assert page.open == []
+    assert page.tags[0][0] == "html"
+
+
+def test_nothing_is_fetched_and_nothing_runs(text, page):
+    for _, attributes in page.tags:
+        for name in ("src", "href", "action", "srcset", "data", "poster", "background"):
+            assert attributes.get(name, "data:").startswith("data:")
+        assert not [name for name in attributes if name.startswith("on")]
+    assert {tag for tag, _ in page.tags}.isdisjoint({"script", "link", "iframe", "object", "embed", "base", "form"})
+    assert "url(" not in text
+    assert "@import" not in text
+    policy = next(a["content"] for a in page.all("meta") if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'")
+
+
+def test_every_picture_is_in_the_page_described_and_of_its_natural_size(page):
+    images = page.all("img")
+    assert len(images) == 10
+    for image in images:
+        png = base64.b64decode(image["src"].removeprefix("data:image/png;base64,"), validate=True)
+        assert png.startswith(b"\x89PNG")
+        assert image["alt"]
+        width, height = int.from_bytes(png[16:20]), int.from_bytes(png[20:24])
+        assert int(image["width"]) / int(image["height"]) == pytest.approx(width / height, rel=0.02)
+        assert int(image["width"]) < width
+
+
+def test_the_pictures_are_files_too(page):
+    names = {path.stem for path in (trained() / "figures").glob("*.png")}
+    assert names == {section["id"] for section in page.all("section") if "id" in section}
+
+
+def test_the_evidence_is_there_with_its_errors(page):
+    found = open_run(trained()).evaluation()
+    for key in ("elbo", "distortion", "rate", "nll"):
+        value, error = _estimate(found[key], found[f"{key}_se"])
+        assert value in page.text
+        assert error in page.text
+    for rung in found["iwae"]:
+        assert f"IWAE, K = {rung['samples']}" in page.text
+        assert _estimate(rung["value"], rung["se"])[0] in page.text
+    assert f"{found['bits_per_dim']:.4f}" in page.text
+    assert found["verdict"] in page.text
+    assert "180 test observations, 20 samples each." in page.text
+
+
+def test_recipe_and_environment_are_there(page):
+    run = open_run(trained())
+    assert (trained() / "recipe.toml").read_text() in page.text
+    assert f"torch: {run.environment()['torch']}" in page.text
+    assert "1617 training, 162 of them held out for validation, and 180 test observations of 1×8×8" in page.text
+
+
+def test_equal_runs_have_equal_reports_but_for_the_environment(text, tmp_path):
+    assert main(["train", "digits", *SMALL, "--quiet", "--out", str(tmp_path / "again")]) == 0
+    other = (tmp_path / "again" / "report.html").read_text(encoding="utf-8")
+    start = "<summary>Environment</summary>"
+    assert text.partition(start)[0] == other.partition(start)[0]
+
+
+def test_the_page_names_no_path_of_the_machine(text):
+    assert str(trained()) not in text.partition("<summary>Environment</summary>")[0]
+
+
+def test_whatever_comes_from_files_is_escaped(capsys, tmp_path):
+    run = copied(tmp_path)
+    recipe = (run / "recipe.toml").read_text().replace('name = "digits"', f"name = '{EVIL}'", 1)
+    (run / "recipe.toml").write_text(re.sub("^about = .*$", f"about = '{EVIL}'", recipe, flags=re.M))
+    for name, keys in (
+        ("evaluation.json", ("verdict", "rate_kind", "active_units")),
+        ("environment.json", ("command",)),
+    ):
+        values = json.loads((run / name).read_text())
+        (run / name).write_text(json.dumps({**values, **dict.fromkeys(keys, EVIL), EVIL: EVIL}))
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**config, "why": EVIL}))
+    assert said(capsys, "report", run)[0] == 0
+    text = (run / "report.html").read_text(encoding="utf-8")
+    assert "<script" not in text
+    page = Page(text)
+    assert page.open == []
+    assert page.text.count(EVIL) >= 8
+
+
+def test_a_reliable_evaluation_has_a_plain_verdict_and_another_a_warning():
+    found = open_run(trained()).evaluation()
+    fine = {**found, "reliable": True, "is_likelihood": True}
+    assert "warning" not in _verdict(fine)
+    assert "log p(x), estimate from 20 samples" in _verdict(fine)
+    assert "read with care" in _verdict({**fine, "reliable": False})
+    assert "log p(x), lower bound from 20 samples" in _verdict({**fine, "reliable": False})
+    assert "no log p(x): see below" in _verdict({**fine, "is_likelihood": False})
+    assert "no likelihood: see the verdict" in _table({**fine, "is_likelihood": False})
+
+
+def test_an_unknown_error_is_said_to_be_unknown():
+    assert _estimate(-3.0, None) == ("−3.00", "± unknown")
+    assert _estimate(-12.345, 0.67) == ("−12.35", "± 0.67")
+
+
+def test_a_run_never_evaluated_has_a_page_without_evidence(tmp_path):
+    run = copied(tmp_path)
+    (run / "evaluation.json").unlink()
+    opened = open_run(run)
+    page = Page(write_report(opened, opened.model(), opened.data()).read_text(encoding="utf-8"))
+    assert "Verdict" not in page.text
+    assert len(page.all("img")) == 7
+
+
+def test_a_report_can_be_moved_anywhere(tmp_path, text):
+    moved = Path(shutil.copy(trained() / "report.html", tmp_path / "elsewhere.html"))
+    assert moved.read_text(encoding="utf-8") == text

@@ -1,0 +1,230 @@
+"""Sweeps: what is trained, what it is compared on, how one goes on, and which value the numbers speak for."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import SMALL, refused, said, trained
+
+from tightbound import choosing, commands, sweep
+from tightbound import recipe as recipes
+from tightbound.choosing import Outcome, choices
+from tightbound.evaluate import evidence
+from tightbound.run import open_run
+from tightbound.selection import part
+
+NOISE = torch.linspace(-1.0, 1.0, 50)
+
+
+def outcome(value, *, log_px: float, distortion: float, rate: float, units: int = 9, **found) -> Outcome:
+    """A run of 50 observations whose values differ from those of other runs by the same for each observation."""
+    whole = {"rate": rate, "active_units": units, "latent_dim": 10, "reliable": True, "iwae": [], **found}
+    return Outcome(value, whole, NOISE + log_px, distortion - NOISE)
+
+
+def chosen(outcomes, field="objective.beta"):
+    return {choice.purpose: choice for choice in choices(field, outcomes)}
+
+
+def four() -> list[Outcome]:
+    return [
+        outcome(0.5, log_px=-93.0, distortion=62.0, rate=30.0),
+        outcome(1, log_px=-90.0, distortion=66.0, rate=25.0),
+        outcome(4, log_px=-99.0, distortion=86.0, rate=11.0, units=5),
+        outcome(40, log_px=-200.0, distortion=200.0, rate=0.01, units=0),
+    ]
+
+
+def test_generation_takes_the_highest_log_likelihood():
+    choice = chosen(four())["generation"]
+    assert choice.value == 1
+    assert choice.because.startswith("highest log p(x), -90.000 ± 0.084 nats; β = 0.5 is 3.0")
+
+
+def test_what_cannot_be_told_apart_is_said():
+    wide = Outcome(2, four()[1].found, four()[1].log_px - 0.1 + 5 * NOISE.flip(0).sin(), four()[1].distortion)
+    assert chosen([*four(), wide])["generation"].because.endswith("not told apart from β = 2")
+
+
+def test_differences_are_paired_by_observation():
+    near = outcome(2, log_px=-90.01, distortion=66.0, rate=25.0)  # lower by little, but at each observation
+    assert "not told apart" not in chosen([*four(), near])["generation"].because
+
+
+def test_an_unreliable_estimate_may_still_rise():
+    rising = {"reliable": False, "iwae": [{"value": -95.0}, {"value": -93.0}]}
+    low = outcome(0.5, log_px=-91.5, distortion=62.0, rate=30.0, **rising)
+    assert chosen([low, four()[1]])["generation"].because.endswith("not told apart from β = 0.5")
+    settled = outcome(0.5, log_px=-91.5, distortion=62.0, rate=30.0, **{**rising, "reliable": True})
+    assert "not told apart" not in chosen([settled, four()[1]])["generation"].because
+
+
+def test_representation_takes_the_least_distortion_and_says_what_it_costs():
+    choice = chosen(four())["representation"]
+    assert choice.value == 0.5
+    assert "at most 30.0 nats, 9 of 10 units active" in choice.because
+    assert re.search(r"costs 3\.0+ ± \S+ nats of log p\(x\); the lowest β tried$", choice.because)
+
+
+def test_among_equal_distortions_representation_takes_the_cheapest_code():
+    dear = outcome(0.5, log_px=-100.0, distortion=66.0, rate=34.0)
+    assert chosen([dear, four()[1]])["representation"].value == 1
+
+
+def test_disentanglement_takes_the_strongest_pressure_that_leaves_something_to_untangle():
+    choice = chosen(four())["disentanglement"]
+    assert choice.value == 4
+    assert "at most 11.0 nats, 5 of 10 units active" in choice.because
+    assert "highest β tried" not in choice.because
+    assert chosen(four()[:3])["disentanglement"].because.endswith("the highest β tried")
+
+
+@pytest.mark.parametrize(("rate", "units"), [(1.0, 9), (30.0, 1)])
+def test_where_all_codes_say_too_little_disentanglement_takes_none(rate, units):
+    faint = [outcome(beta, log_px=-90.0 - beta, distortion=60.0, rate=rate, units=units) for beta in (1, 2)]
+    assert chosen(faint)["disentanglement"].value is None
+
+
+def test_another_field_has_one_choice():
+    (choice,) = choices("model.latent_dim", four())
+    assert (choice.purpose, choice.value) == ("likelihood", 1)
+    assert "latent_dim = 0.5 is" in choice.because
+
+
+@pytest.mark.parametrize("field", ["data.size", "model.likelihood", "seed", "train.validation", "evaluate.samples"])
+def test_runs_on_different_observations_are_not_ranked(field):
+    assert not choosing.comparable(field)
+    assert choices(field, four()) == []
+
+
+def test_one_value_leaves_nothing_to_choose():
+    assert choices("objective.beta", four()[:1]) == []
+
+
+def test_an_observation_alone_tells_nothing_apart():
+    assert not choosing.surely_above(torch.tensor([3.0]), torch.tensor([1.0]))
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "values"),
+    [
+        ("objective.beta=0.5,1,2", "objective.beta", [0.5, 1, 2]),
+        ("model.latent-dim = 2, 8", "model.latent_dim", [2, 8]),
+        ("objective.name=elbo,iwae", "objective.name", ["elbo", "iwae"]),
+        ("model.scale=0.1,learned", "model.scale", [0.1, "learned"]),
+        ("objective.beta=NaN,1e999,[3]", "objective.beta", ["NaN", "1e999", "[3]"]),
+    ],
+)
+def test_over_is_read(text, field, values):
+    assert sweep.parse_over(text) == (field, values)
+
+
+@pytest.mark.parametrize("text", ["objective.beta", "=1,2", "objective.beta=", "objective.beta=,"])
+def test_over_of_another_form_is_refused(text):
+    with pytest.raises(ValueError, match=r"Expected --over with a field and values, such as objective\.beta=0"):
+        sweep.parse_over(text)
+
+
+def test_a_value_twice_is_refused():
+    with pytest.raises(ValueError, match="Expected each value of --over once; got"):
+        sweep.parse_over("objective.beta=1,1.0")
+
+
+def test_values_are_checked_before_anything_is_written(tmp_path):
+    with pytest.raises(ValueError, match=r"Expected a number for objective\.beta; got 'x'"):
+        sweep.begin(tmp_path / "s", recipes.load("digits"), "objective.beta", [1, "x"])
+    assert not (tmp_path / "s").exists()
+
+
+def test_folders_are_named_after_values_and_lie_in_the_sweeps(tmp_path):
+    planned = sweep.begin(tmp_path / "s", recipes.load("digits"), "data.source", ["a/b.npy", "../c"])
+    assert [path.name for _, _, path in planned] == ["source=a-b.npy", "source=..-c"]
+    with pytest.raises(ValueError, match="Expected values whose folders have names of their own"):
+        sweep.begin(tmp_path / "t", recipes.load("digits"), "data.source", ["a/b", "a-b"])
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    recipe = recipes.load("digits")
+    sweep.begin(tmp_path / "s", recipe, "objective.beta", [1, 2])
+    assert len(sweep.begin(tmp_path / "s", recipe, "objective.beta", [1, 2, 4])) == 3
+    for other, field in ((recipe.updated({"seed": 3}), "objective.beta"), (recipe, "model.latent_dim")):
+        with pytest.raises(ValueError, match=r"Expected a new folder, or that of a sweep over .* Choose another --out"):
+            sweep.begin(tmp_path / "s", other, field, [1, 2])
+    with pytest.raises(ValueError, match="Expected a new folder"):
+        sweep.begin(trained(), recipe, "objective.beta", [1, 2])
+
+
+def run_sweep(capsys, out: Path, values: str = "0.5,1,4") -> tuple[int, str, str]:
+    return said(capsys, "sweep", "digits", "--over", f"objective.beta={values}", *SMALL, "--out", out)
+
+
+def test_a_sweep_is_interrupted_goes_on_and_ends_with_a_choice(capsys, tmp_path, monkeypatch):
+    train, trainings, stopping = commands.run.train, [], {"beta=1"}
+
+    def stoppable(recipe, folder, *, progress):
+        trainings.append(folder.name)
+        if folder.name in stopping:
+            raise KeyboardInterrupt
+        return train(recipe, folder, progress=progress)
+
+    monkeypatch.setattr(commands.run, "train", stoppable)
+    assert run_sweep(capsys, tmp_path / "s")[0] == 1
+    stopping.clear()
+    code, out, error = run_sweep(capsys, tmp_path / "s")
+    assert (code, trainings) == (0, ["beta=0.5", "beta=1", "beta=1", "beta=4"])
+    assert "[3/3] objective.beta = 4" in error
+    check_what_it_says(out, tmp_path / "s")
+    check_what_it_writes(tmp_path / "s")
+
+
+def check_what_it_says(out: str, folder: Path) -> None:
+    assert max(map(len, out.replace(str(folder), "s").splitlines())) <= 80
+    for words in ("generation", "representation", "disentanglement", "log p(x)", "162 observations held out"):
+        assert words in " ".join(out.split())
+    assert out.splitlines()[-3:] == [
+        f"Figure: {folder / 'tradeoff.png'}",
+        f"Figure: {folder / 'rate-distortion.png'}",
+        f"Table: {folder / 'sweep.json'}",
+    ]
+
+
+def check_what_it_writes(folder: Path) -> None:
+    table = json.loads((folder / "sweep.json").read_text())
+    assert [row["beta"] for row in table["rows"]] == [0.5, 1, 4]
+    assert [choice["purpose"] for choice in table["choices"]] == ["generation", "representation", "disentanglement"]
+    assert (folder / "tradeoff.png").read_bytes().startswith(b"\x89PNG")
+    run = open_run(folder / "beta=4")
+    assert run.recipe.objective.beta == 4.0
+    assert run.evaluation() is None  # the test set stays unseen until a run is chosen
+    found = evidence(run.model(), part(run, "validation"), samples=20)
+    for name in ("elbo", "distortion", "rate", "nll"):
+        assert math.isclose(table["rows"][2][name], found.to_json()[name], rel_tol=1e-5)
+    assert table["rows"][2]["active_units"] == found.active_units
+
+
+def test_an_interrupted_run_of_a_sweep_says_how_to_go_on(capsys, tmp_path, monkeypatch):
+    fit = commands.Fit(steps=7, loss=1.0, best_step=7, seconds=1.0, ended="interrupted", metrics=[])
+    monkeypatch.setattr(commands.run, "train", lambda recipe, folder, progress: (open_run(trained()), fit))
+    code, out, error = run_sweep(capsys, tmp_path / "a sweep")
+    assert (code, out) == (1, "")
+    assert error.endswith(f"Stopped. The same command goes on, with --out '{tmp_path / 'a sweep'}'\n")
+
+
+def test_without_validation_the_test_set_is_used_and_that_is_said(capsys, tmp_path):
+    words = ("--over", "model.latent_dim=2,3", *SMALL[:2], *SMALL[4:], "--train.validation", "0", "--quiet")
+    code, out, error = said(capsys, "sweep", "digits", *words, "--out", tmp_path / "s")
+    assert (code, error) == (0, "")
+    assert "Measured on the test set, as train.validation = 0" in out
+    assert "which latent_dim to take" in out
+    assert not (tmp_path / "s" / "tradeoff.png").exists()
+
+
+def test_a_sweep_of_nothing_there_is_is_refused(capsys):
+    assert "Expected a known field; got 'objective.bet'" in refused(
+        capsys, "sweep", "digits", "--over", "objective.bet=1,2"
+    )

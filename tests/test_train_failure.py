@@ -1,0 +1,146 @@
+"""When numbers stop being finite: the right step, the right name, and the last good state on disk."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from training import QUIET, before_each_step, data, equal, model, weights, written
+
+import tightbound as tb
+from tightbound.data import Observations
+from tightbound.train import NonFiniteError, fit
+from tightbound.train.batches import Sampler, split
+from tightbound.train.checkpoint import load_state
+
+COUNT, BATCH, POISONED = 100, 10, 8
+ROOM = {**QUIET, "batch_size": BATCH, "validation": 0, "epochs": 1, "learning_rate": 1e-3}
+FIRST_PASS = Sampler(COUNT, BATCH, seed=0, device=torch.device("cpu"))
+BAD_STEP = next(step for step in range(COUNT // BATCH) if POISONED in FIRST_PASS.indices(step)) + 1  # counted from 1
+
+
+class Poison(nn.Module):
+    """A network that does something else, once it is armed, with observations whose last element is 1.
+
+    Args:
+        outputs: how many numbers it gives.
+        kind: what it does.
+    """
+
+    def __init__(self, outputs: int, kind: str) -> None:
+        super().__init__()
+        self.kind, self.armed = kind, True
+        self.inner = nn.Linear(3, outputs)
+        self.size = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out, poisoned = self.inner(x), (x[..., -1:] == 1) & torch.tensor(self.armed)
+        if self.kind == "distortion":  # a log-variance whose exponential is only just finite, and so is the KL
+            return out + torch.where(poisoned, torch.tensor([0.0, 0.0, 86.0, 86.0]), 0.0)
+        if self.kind == "rate":  # a log-variance of minus infinity: infinitely many nats, and a draw as good as any
+            return out + torch.where(poisoned, torch.tensor([0.0, 0.0, -math.inf, -math.inf]), 0.0)
+        # A square root at zero: its value is finite, its slope is not.
+        return out + (self.size * poisoned.logical_not()).square().sqrt()
+
+
+def poisoned(kind: str, *, armed: bool = True) -> tb.VAE:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        posterior = Poison(4, kind)
+        posterior.armed = armed
+        return tb.VAE(
+            prior=tb.priors.StandardNormal(2),
+            posterior=tb.posteriors.DiagonalNormal(posterior),
+            likelihood=tb.likelihoods.Gaussian(nn.Linear(2, 3), scale=0.01),
+        )
+
+
+def observations() -> Tensor:
+    x = 0.1 * data(COUNT)
+    x[:, -1] = 0
+    x[POISONED, -1] = 1
+    return x
+
+
+EXPECTED = {
+    "distortion": r"the distortion became inf\. Try a lower learning_rate, clip=1\.0, .*; look for outliers",
+    "rate": r"the rate became (inf|nan)\. Try a lower learning_rate, .*; a posterior's variance has grown",
+    "gradient": r"the gradient of posterior\.network\.size stopped being finite, while the loss was still \d.*\. Try",
+}
+
+
+@pytest.mark.parametrize("kind", ["distortion", "rate", "gradient"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"log_every": 1},
+        {"log_every": BAD_STEP},  # looked at just then
+        {"log_every": max(BAD_STEP - 1, 1)},
+        {"log_every": 1000},
+        {"log_every": 1000, "checkpoint_seconds": 0},
+        {"log_every": 3, "clip": 1.0},
+        {"log_every": 1000, "ema": 0.9, "warmup_steps": 5},
+        {"log_every": 1000, "epochs": BAD_STEP * BATCH / COUNT},  # it is the last step
+        {"log_every": 1000, "objective": tb.objectives.ELBO(kl="sampled")},
+    ],
+    ids=str,
+)
+def test_step_and_culprit_are_named(tmp_path: Path, kind: str, changes: dict[str, Any]) -> None:
+    with pytest.raises(NonFiniteError, match=rf"^At step {BAD_STEP} {EXPECTED[kind]}"):
+        fit(poisoned(kind), observations(), out=tmp_path, **{**ROOM, **changes})
+    state = load_state(tmp_path)
+    assert state["number"] < BAD_STEP
+    assert all(value.isfinite().all() for value in state["learner"]["model"].values())
+
+
+def test_the_test_can_tell_steps_apart() -> None:
+    assert 2 < BAD_STEP < COUNT // BATCH
+
+
+@pytest.mark.parametrize("kind", ["distortion", "rate", "gradient"])
+@pytest.mark.parametrize("changes", [{"log_every": 2}, {"log_every": 1000}, {"log_every": 2, "checkpoint_seconds": 0}])
+def test_the_last_good_checkpoint_can_be_gone_on_with(tmp_path: Path, kind: str, changes: dict[str, Any]) -> None:
+    settings = {**ROOM, **changes, "ema": 0.9}
+    with pytest.raises(NonFiniteError):
+        fit(poisoned(kind), observations(), out=tmp_path / "run", **settings)
+    for _ in range(2):  # as it stands it fails again, in the same place
+        with pytest.raises(NonFiniteError, match=rf"^At step {BAD_STEP} {EXPECTED[kind]}"):
+            fit(poisoned(kind), observations(), out=tmp_path / "run", resume=True, **settings)
+    fit(poisoned(kind, armed=False), observations(), out=tmp_path / "run", resume=True, **settings)
+    fit(poisoned(kind, armed=False), observations(), out=tmp_path / "never", **settings)
+    assert written(tmp_path / "run") == written(tmp_path / "never")
+
+
+def test_the_model_is_left_in_its_last_good_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    vae = poisoned("gradient")
+    seen: dict[int, Any] = {}
+    before_each_step(monkeypatch, lambda step: seen.setdefault(step, weights(vae)))
+    with pytest.raises(NonFiniteError):
+        fit(vae, observations(), **ROOM)
+    assert equal(weights(vae), seen[BAD_STEP - 1])
+
+
+def test_a_failure_without_a_folder_is_named_as_well() -> None:
+    with pytest.raises(NonFiniteError, match=f"^At step {BAD_STEP} the gradient of posterior.network.size"):
+        fit(poisoned("gradient"), observations(), **{**ROOM, "log_every": 1000})
+
+
+def test_a_learning_rate_beyond_reason() -> None:
+    with pytest.raises(NonFiniteError, match=r"^At step \d+ the .* Try a lower learning_rate"):
+        fit(model(), data(), epochs=50, **{**QUIET, "learning_rate": 1e30})
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_a_validation_loss_that_is_not_finite(tmp_path: Path, ema: float) -> None:
+    x, settings = data(), {**QUIET, "epochs": 2, "ema": ema, "out": tmp_path}
+    held_out = split(Observations(torch.arange(100)[:, None]), 0.2, 0)[1]
+    assert held_out is not None
+    x[int(held_out.take(torch.tensor([0])))] = 1e30
+    for resume in (False, True):
+        with pytest.raises(NonFiniteError, match=r"^At step 4 the validation loss became (inf|nan): some held-out obs"):
+            fit(model(), x, resume=resume, **settings)
+        assert load_state(tmp_path)["number"] == 3
