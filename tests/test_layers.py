@@ -16,7 +16,10 @@ CORE = {
     "objectives", "posteriors", "priors", "schedules",
 }  # fmt: skip
 # Each may know those before it, never one after it.
-EDGES = ["recipe", "build", "run", "plots", "figures", "report", "sweep", "labs", "explore", "commands", "cli"]
+EDGES = [
+    "recipe", "build", "run", "selection", "plots", "figures", "report", "choosing", "sweep", "labs", "explore", "flags",
+    "exits", "commands", "cli",
+]  # fmt: skip
 
 # All that these may know of the package.
 ALLOWED: dict[str, set[str]] = {
@@ -48,7 +51,7 @@ FORBIDDEN: dict[str, set[str]] = {
     "recipe": {*EDGES[1:], *CORE, "data", "train", "evaluate"},
     **{name: set(EDGES[place + 1 :]) for place, name in enumerate(EDGES) if place > 0},
 }
-WITHOUT_TORCH = ("cli", "recipe", "settings")
+WITHOUT_TORCH = ("cli", "flags", "exits", "recipe", "settings")
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 
 

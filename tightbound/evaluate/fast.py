@@ -59,12 +59,10 @@ def faster(model: VAE, x: Tensor, *, rows: int, precision: Precision) -> tuple[V
         rows: draws to be scored in all.
         precision: "auto" takes bfloat16 where the device multiplies it natively and log p(x) comes out the same.
     """
-    if type(model) is not VAE:
+    worth_while = rows * x[0].numel() * SAVED > COST
+    if type(model) is not VAE or not (worth_while or precision == "bfloat16"):
         return model, "float32"
-    dtype = _dtype(model, x, precision)
-    compile = rows * x[0].numel() * SAVED > COST and not obstacle()
-    if dtype == torch.float32 and not compile:
-        return model, "float32"
+    dtype, compile = _dtype(model, x, precision), worth_while and not obstacle()
     fast = VAE(model.prior, model.posterior, Fast(model.likelihood, dtype, compile=compile)).eval()
     return fast, str(dtype).removeprefix("torch.")
 
