@@ -57,6 +57,7 @@ def _one_thread() -> dict[str, str]:
 def serve() -> None:
     """Answer requests until there are none left."""
     import torch
+    import torch._dynamo  # which torch.optim imports when it is first used
 
     from tightbound import run
     from tightbound.data import load

@@ -18,10 +18,7 @@ from tightbound.evaluate import evidence
 from tightbound.run import open_run
 from tightbound.selection import everything, held_out, part
 
-PROMISED = {
-    "elbo", "elbo_se", "distortion", "rate", "iwae", "nll", "bits_per_dim", "active_units", "latent_dim",
-    "observations", "ess_median", "low_ess_share",
-}  # fmt: skip
+PROMISED = "elbo elbo_se distortion rate iwae nll bits_per_dim active_units latent_dim observations ess_median"
 
 
 def is_png(path: Path) -> bool:
@@ -37,12 +34,6 @@ def test_training_ends_with_the_evidence_and_the_path_of_the_report(capsys, tmp_
     assert re.search(r"Trained 23 steps in \d+\.\d s; kept the weights of step 23\.\n", error)
     assert "Likelihood: bernoulli (named in the recipe)." in error
     assert "Note: the objective warms up over 200 steps and training took 23" in error
-
-
-def test_quiet_says_nothing_on_the_way(capsys, tmp_path):
-    code, out, error = said(capsys, "train", "digits", *SMALL, "--quiet", "--out", tmp_path / "run")
-    assert (code, error) == (0, "")
-    assert "Report: " in out
 
 
 def test_a_folder_with_something_in_it_is_never_written_into(capsys):
@@ -86,7 +77,7 @@ def test_evaluate_prints_one_json_object_and_keeps_it(capsys, tmp_path):
     code, out, error = said(capsys, "evaluate", run, "--json", "--samples", "12")
     found = json.loads(out)
     assert code == 0
-    assert found.keys() >= PROMISED
+    assert found.keys() >= {*PROMISED.split(), "low_ess_share"}
     assert [rung["samples"] for rung in found["iwae"]] == [1, 10, 12]
     assert all(rung.keys() == {"samples", "value", "se"} for rung in found["iwae"])
     assert found == open_run(run).evaluation()
@@ -132,9 +123,8 @@ def test_other_data_are_evaluated_whole_unless_they_have_a_test_set(capsys, tmp_
 
 def test_data_of_another_shape_are_refused(capsys, tmp_path):
     np.save(tmp_path / "x.npy", np.zeros((30, 5), np.float32))
-    assert "Expected observations of shape (1, 8, 8)" in refused(
-        capsys, "evaluate", trained(), "--data", tmp_path / "x.npy"
-    )
+    error = refused(capsys, "evaluate", trained(), "--data", tmp_path / "x.npy")
+    assert "Expected observations of shape (1, 8, 8)" in error
 
 
 def test_samples_as_numbers_and_as_a_picture(capsys, tmp_path):
@@ -242,9 +232,8 @@ def test_a_run_without_validation_has_no_validation_split(capsys, tmp_path):
     run = copied(tmp_path)
     text = (run / "recipe.toml").read_text()
     (run / "recipe.toml").write_text(re.sub(r"^validation = .*$", "validation = 0.0", text, flags=re.M))
-    assert "this run held nothing out (train.validation = 0); got validation." in refused(
-        capsys, "evaluate", run, "--split", "validation"
-    )
+    error = refused(capsys, "evaluate", run, "--split", "validation")
+    assert "this run held nothing out (train.validation = 0); got validation." in error
 
 
 def draw(folder: Path, shape: tuple[int, ...], count: int = 20) -> Path:
@@ -259,16 +248,7 @@ def draw(folder: Path, shape: tuple[int, ...], count: int = 20) -> Path:
     return folder
 
 
-QUICK = (
-    "--train.epochs",
-    "1",
-    "--train.batch-size",
-    "16",
-    "--evaluate.samples",
-    "2",
-    "--model.channels",
-    "4",
-)
+QUICK = "--train.epochs=1 --train.batch-size=16 --evaluate.samples=2 --model.channels=4"
 
 
 @pytest.mark.parametrize(
@@ -283,8 +263,9 @@ def test_a_folder_of_your_own_images_trains_without_naming_a_layer(
     shape, recipe, network, likelihood, capsys, tmp_path
 ):
     folder = draw(tmp_path / "mine", shape)
-    code, out, _ = said(capsys, "train", recipe, "--data", folder, *QUICK, "--quiet", "--out", tmp_path / "run")
-    assert code == 0
+    words = (*QUICK.split(), "--quiet", "--out", tmp_path / "run")
+    code, out, error = said(capsys, "train", recipe, "--data", folder, *words)
+    assert (code, error) == (0, "")  # quiet is quiet
     run = open_run(tmp_path / "run")
     assert (run.recipe.model.network, run.recipe.model.likelihood) == (network, likelihood)
     assert "Report: " in out

@@ -82,7 +82,7 @@ def difference(model: VAE, x: Tensor) -> float:
     :math:`\mathbb{E}[\epsilon] + \operatorname{Var}[\epsilon] / 2`, whose size is taken for each observation by itself.
     """
     few, draws = CHECKED
-    with unvalidated():
+    with unvalidated(), torch.no_grad():
         q = model.encode(x[:few])
         z = q.sample(torch.Size([draws]))
         exact = model.likelihood.log_prob(x[:few], z)

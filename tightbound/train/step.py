@@ -95,7 +95,8 @@ class Learner:
             group["lr"] = self.rate(number + 1)
         self.optimizer.step()
         if self.average:
-            torch._foreach_lerp_(self.average, self.weights, 1 - self.settings.ema)
+            decay = min(self.settings.ema, (1 + number) / (10 + number))  # or the first weights would linger in it
+            torch._foreach_lerp_(self.average, self.weights, 1 - decay)
         self._copy()
 
     def loss_of(self, x: Tensor) -> Tensor:
