@@ -55,14 +55,20 @@ def test_a_generous_clip_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     assert equal(one[-1], other[-1])
 
 
-def test_averaged_weights_are_the_average_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen, _ = recorded(monkeypatch, epochs=3)
-    average = {name: value.double() for name, value in seen[0].items()}
-    for number, after in enumerate(seen[1:]):
-        decay = min(0.7, (1 + number) / (10 + number))
-        average = {name: decay * value + (1 - decay) * after[name].double() for name, value in average.items()}
+@pytest.mark.parametrize("validation", [0, 0.2])
+@pytest.mark.parametrize("ema", [0.3, 0.99])
+def test_averaged_weights_are_the_average_by_hand(
+    monkeypatch: pytest.MonkeyPatch, ema: float, validation: float
+) -> None:
+    """At the end without validation, and with it at the step whose validation came out best."""
+    settings = {"validation": validation, "schedule": "constant"}
+    seen, _ = recorded(monkeypatch, epochs=4, **settings)  # one more, for the weights after the third
     vae = model()
-    fit(vae, data(), epochs=3, ema=0.7, **{**QUIET, "validation": 0})
+    ended = fit(vae, data(), epochs=3, ema=ema, **{**QUIET, **settings})
+    average = {name: value.double() for name, value in seen[0].items()}
+    for number, after in enumerate(seen[1 : ended.best_step + 1]):
+        decay = min(ema, (1 + number) / (10 + number))
+        average = {name: decay * value + (1 - decay) * after[name].double() for name, value in average.items()}
     for name, value in weights(vae).items():
         torch.testing.assert_close(value.double(), average[name], rtol=1e-5, atol=1e-6)
 
@@ -80,6 +86,7 @@ def test_validation_sees_the_averaged_weights() -> None:
     ended = fit(vae, data(), epochs=5, ema=0.99, **QUIET)
     [seen] = [line for line in lines(ended, "validation") if line["step"] == ended.best_step]
     held_out = batches.split(Observations(data()), QUIET["validation"], 0)[1]
+    assert held_out is not None
     again = validate(vae, ELBO(), held_out, dtype=torch.float32, device=torch.device("cpu"))
     assert again["loss"] == pytest.approx(seen["loss"], rel=1e-6)
 
