@@ -17,8 +17,8 @@ CORE = {
 }  # fmt: skip
 # Each may know those before it, never one after it.
 EDGES = [
-    "recipe", "build", "run", "selection", "plots", "figures", "report", "choosing", "sweep", "labs", "explore", "flags",
-    "exits", "commands", "cli",
+    "recipe", "flags", "exits", "build", "run", "selection", "choosing", "plots", "figures", "report", "sweep", "labs",
+    "explore", "commands", "cli",
 ]  # fmt: skip
 
 # All that these may know of the package.

@@ -123,7 +123,8 @@ class Evidence:
         }
 
     def __str__(self) -> str:
-        head = f"{_many(self.observations, 'observation')}, {_many(self.samples, 'sample')} each, seed {self.seed}, {self.precision}"
+        counts = f"{_many(self.observations, 'observation')}, {_many(self.samples, 'sample')} each"
+        head = f"{counts}, seed {self.seed}, {self.precision}"
         rows = [_row(name, value, note) for name, value, note in self._rows()]
         return "\n".join([f"Evidence: {head}", *rows, "", textwrap.fill(self.verdict, width=100)])
 
