@@ -20,7 +20,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-$(VENV)/.installed-docs: $(VENV)/.installed
+$(VENV)/.installed-bench: $(VENV)/.installed  ## side-by-side timings, minutes; needs MNIST
+	@for file in startup training_throughput evaluation iwae_cost; do $(BIN)/python benchmarks/$$file.py; done
+
+docs: $(VENV)/.installed
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	@touch $@
 

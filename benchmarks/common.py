@@ -1,0 +1,93 @@
+"""What every benchmark shares: sides run in turn, medians and ratios, a table for people and JSON for programs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def machine() -> str:
+    """The machine in words: what a timing means nothing without."""
+    if torch.cuda.is_available():
+        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
+    name = platform.processor() or platform.machine()
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
+        if line.startswith("model name"):
+            name = line.split(":", 1)[1].strip()
+    return f"{name}, {torch.get_num_threads()} threads of {os.cpu_count()} cores, torch {torch.__version__}"
+
+
+def in_turn(sides: dict[str, Callable[[], float]], *, repeats: int) -> dict[str, list[float]]:
+    """Run the sides in turn, ``repeats`` times each: A B A B …, so that a drift in speed meets all alike."""
+    seen: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(repeats):
+        for name, side in sides.items():
+            seen[name].append(side())
+    return seen
+
+
+def ratios(a: list[float], b: list[float]) -> dict[str, float]:
+    """a / b pair by pair: lowest, median, highest."""
+    pairs = sorted(x / y for x, y in zip(a, b, strict=True))
+    return {"low": pairs[0], "median": statistics.median(pairs), "high": pairs[-1]}
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """How long ``work`` takes, a GPU's queue emptied before and after."""
+    _wait()
+    start = time.perf_counter()
+    work()
+    _wait()
+    return time.perf_counter() - start
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def report(name: str, rows: list[dict[str, Any]], notes: dict[str, Any] | None = None) -> None:
+    """Print a table, and one line of JSON last."""
+    print(f"\n{name} · {machine()} · {time.strftime('%Y-%m-%d')}")
+    keys = list(rows[0])
+    cells = [keys, *[[_cell(row.get(key)) for key in keys] for row in rows]]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(keys))]
+    for row in cells:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
+    for key, value in (notes or {}).items():
+        print(f"{key}: {_cell(value)}")
+    print(json.dumps({"benchmark": name, "machine": machine(), "rows": rows, **(notes or {})}), flush=True)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        return " … ".join(f"{part:.3g}" for part in value.values())
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def arguments(doc: str, **defaults: int) -> argparse.Namespace:
+    """Whole-number options with their defaults."""
+    parser = argparse.ArgumentParser(description=doc.strip().splitlines()[0])
+    for name, value in defaults.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
+    return parser.parse_args()
+
+
+def need(module: str) -> bool:
+    """Whether an optional module is installed; says so where it is not."""
+    import importlib.util
+
+    if importlib.util.find_spec(module) is None:
+        print(f"{module} is not installed: that side is left out (pip install {module})", file=sys.stderr)
+        return False
+    return True

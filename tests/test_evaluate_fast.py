@@ -1,0 +1,102 @@
+"""The fast likelihood: the same numbers, to what 16 bits allow, and nothing where it would not pay."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import tightbound as tb
+from tightbound.evaluate import fast
+from tightbound.evaluate.fast import Fast, difference, faster
+from tightbound.networks import MLP
+from tightbound.runtime import multiplies_bfloat16
+
+
+def model() -> tb.VAE:
+    return tb.VAE(
+        prior=tb.priors.StandardNormal(4),
+        posterior=tb.posteriors.DiagonalNormal(MLP((30,), (8,), hidden=(20,))),
+        likelihood=tb.likelihoods.Bernoulli(MLP((4,), (30,), hidden=(20,))),
+    ).eval()
+
+
+def data(count: int = 16) -> Tensor:
+    return torch.bernoulli(torch.full((count, 30), 0.3))
+
+
+def test_in_single_precision_it_is_the_likelihood_itself() -> None:
+    vae, x, z = model(), data(), torch.randn(5, 16, 4)
+    assert Fast(vae.likelihood, torch.float32, compile=False).log_prob(x, z).equal(vae.likelihood.log_prob(x, z))
+
+
+def test_sixteen_bits_round_and_no_more() -> None:
+    """Rounding to 8 bits of mantissa moves a log-density of about 30 nats by some thousandths, not at random."""
+    vae, x, z = model(), data(), torch.randn(5, 16, 4)
+    rough = Fast(vae.likelihood, torch.bfloat16, compile=False).log_prob(x, z)
+    exact = vae.likelihood.log_prob(x, z)
+    assert rough.dtype == torch.float32
+    assert not rough.equal(exact)
+    torch.testing.assert_close(rough, exact, rtol=2**-8, atol=0)
+
+
+def test_the_difference_is_what_the_check_measures() -> None:
+    vae, x = model(), data()
+    torch.manual_seed(0)
+    measured = difference(vae, x)
+    assert 0 < measured < fast.SAME
+    with torch.no_grad():
+        vae.likelihood.network.last.weight.mul_(300.0)  # logits in the hundreds: rounding then costs whole nats
+    assert difference(vae, x) > fast.SAME
+
+
+def test_a_rough_model_stays_in_single_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast, "COST", 0.0)
+    monkeypatch.setattr(fast, "obstacle", lambda: "none here")
+    monkeypatch.setattr(fast, "multiplies_bfloat16", lambda device: True)
+    vae = model()
+    assert faster(vae, data(), rows=1000, precision="auto")[1] == "bfloat16"
+    with torch.no_grad():
+        vae.likelihood.network.last.weight.mul_(300.0)
+    assert faster(vae, data(), rows=1000, precision="auto")[1] == "float32"
+
+
+def test_what_would_not_pay_is_left_alone() -> None:
+    vae = model()
+    assert faster(vae, data(), rows=1000, precision="auto") == (vae, "float32")
+
+
+def test_a_model_with_its_own_draws_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Own(tb.VAE):
+        pass
+
+    monkeypatch.setattr(fast, "COST", 0.0)
+    vae = model()
+    own = Own(vae.prior, vae.posterior, vae.likelihood)
+    assert faster(own, data(), rows=10**9, precision="bfloat16") == (own, "float32")
+
+
+def test_evidence_says_which_precision_it_used() -> None:
+    vae, x = model(), data()
+    strict = tb.evaluate.evidence(vae, x, samples=50, precision="float32")
+    rough = tb.evaluate.evidence(vae, x, samples=50, precision="bfloat16")
+    assert (strict.precision, rough.precision) == ("float32", "bfloat16")
+    assert rough.nll.value == pytest.approx(strict.nll.value, abs=0.02)
+    assert rough.nll.value != strict.nll.value
+
+
+def test_a_likelihood_needs_latents() -> None:
+    with pytest.raises(TypeError, match="Expected latents; got None"):
+        Fast(model().likelihood, torch.float32, compile=False).log_prob(data())
+
+
+def test_bfloat16_is_a_matter_of_the_processor() -> None:
+    assert multiplies_bfloat16(torch.device("meta")) is False
+    assert isinstance(multiplies_bfloat16(torch.device("cpu")), bool)
+
+
+def test_its_parameters_stay_the_likelihoods() -> None:
+    likelihood = model().likelihood
+    names = {name for name, _ in Fast(likelihood, torch.float32, compile=False).named_parameters()}
+    assert names == {f"likelihood.{name}" for name, _ in likelihood.named_parameters()}
+    assert isinstance(likelihood.network, nn.Module)

@@ -1,0 +1,101 @@
+"""Precision and compilation of a step: decided by rules, and never at the cost of the numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from training import QUIET, data, model
+
+from tightbound import runtime
+from tightbound.objectives import ELBO
+from tightbound.settings import Training
+from tightbound.train import fit, precision, trainer
+from tightbound.train.precision import choose_precision
+from tightbound.train.step import Learner
+from tightbound.train.way import Way, pays
+
+
+def learner(**settings: Any) -> Learner:
+    return Learner(model(), ELBO(), Training(**settings), steps=10, device=torch.device("cpu"))
+
+
+def test_sixteen_bits_where_the_processor_has_them_and_the_loss_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device: True)
+    assert choose_precision(learner(), data()) == Way("bfloat16")
+    monkeypatch.setattr(precision, "SAME", 0.0)
+    assert choose_precision(learner(), data()) == Way("float32")
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device: False)
+    assert choose_precision(learner(), data()) == Way("float32")
+
+
+def test_a_named_precision_is_taken_at_its_word() -> None:
+    assert choose_precision(learner(precision="float32"), data()) == Way("float32")
+    assert choose_precision(learner(precision="bfloat16"), data()) == Way("bfloat16")
+
+
+def test_weights_are_kept_in_full_and_read_in_sixteen_bits() -> None:
+    one = learner()
+    one.use(Way("bfloat16"))
+    assert {w.dtype for w in one.weights} == {torch.float32}
+    assert torch.bfloat16 in {copy.dtype for copy in one.copies}
+    for number in range(3):
+        one.step(data(), number)
+    for copy, w in zip(one.copies, one.weights, strict=True):
+        assert copy.equal(w.to(copy.dtype))
+
+
+def test_the_step_is_torchs_own_adam() -> None:
+    ours, theirs = learner(schedule="constant"), model()
+    theirs.load_state_dict(ours.model.state_dict())
+    optimizer = torch.optim.Adam(theirs.parameters(), lr=Training().learning_rate)
+    torch.manual_seed(3)
+    for number in range(4):
+        ours.step(data(), number)
+    torch.manual_seed(3)
+    for _ in range(4):
+        optimizer.zero_grad()
+        ELBO()(theirs, data()).value.backward()
+        optimizer.step()
+    for one, other in zip(ours.weights, theirs.parameters(), strict=True):
+        torch.testing.assert_close(one, other.detach())
+
+
+def test_compiling_pays_for_long_trainings_only() -> None:
+    sizes = [pays(steps=steps, parameters=10**6, rows=128) for steps in (10, 1000, 10**5)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] is False
+    assert sizes[-1] is True
+
+
+def test_without_a_compiler_training_goes_on_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(trainer, "obstacle", lambda: "no C++ compiler was found")
+    plain = fit(model(), data(), epochs=2, **QUIET)
+    ended = fit(model(), data(), epochs=2, compile="always", **QUIET)
+    assert "The step runs uncompiled, and slower: no C++ compiler was found." in capsys.readouterr().err
+    assert ended.metrics == plain.metrics
+
+
+def test_a_step_that_cannot_be_compiled_runs_plainly(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("this model\nis beyond me")
+
+    monkeypatch.setattr("tightbound.train.step.compiled", lambda function: refuse)
+    monkeypatch.setattr(trainer, "obstacle", lambda: "")
+    plain = fit(model(), data(), epochs=2, **QUIET)
+    ended = fit(model(), data(), epochs=2, compile="always", **QUIET)
+    assert "slower: this model." in capsys.readouterr().err
+    assert ended.metrics == plain.metrics
+
+
+def test_what_stands_in_the_way_of_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime.shutil, "which", lambda name: None)
+    assert runtime.obstacle() == "no C++ compiler was found"
+    monkeypatch.setattr(runtime.shutil, "which", lambda name: "/usr/bin/c++")
+    monkeypatch.setattr(runtime.sysconfig, "get_paths", lambda: {"include": "/nowhere"})
+    assert "Python.h was not found" in runtime.obstacle()
