@@ -10,6 +10,7 @@ import dataclasses
 import json
 import shlex
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -219,7 +220,7 @@ def _evaluated(made: Run, samples: int, *, progress: bool) -> Evidence:
 
 def _evidence(made: Run, observations: Observations, samples: int, *, progress: bool) -> Evidence:
     if not (progress and sys.stderr.isatty()):
-        return evidence(_model(made), observations, samples=samples)
+        return evidence(_model(made), observations, samples=samples, progress=_lines() if progress else None)
     from rich.console import Console
     from rich.progress import Progress
 
@@ -228,6 +229,19 @@ def _evidence(made: Run, observations: Observations, samples: int, *, progress: 
         return evidence(
             _model(made), observations, samples=samples, progress=lambda done, of: bar.update(task, completed=done)
         )
+
+
+def _lines(seconds: float = 20.0) -> Callable[[int, int], None]:
+    """A plain line now and then, for logs and pipes: short evaluations say nothing."""
+    said = time.monotonic()
+
+    def tell(done: int, of: int) -> None:
+        nonlocal said
+        if time.monotonic() - said > seconds:
+            print(f"evaluated {done} of {of} observations", file=sys.stderr, flush=True)
+            said = time.monotonic()
+
+    return tell
 
 
 def _model(made: Run) -> VAE:
