@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= runs/demo
 
-.PHONY: help install install-dev demo test test-slow lint docs bench clean
+.PHONY: help install install-dev demo test test-slow lint bench docs clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -20,10 +20,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-$(VENV)/.installed-bench: $(VENV)/.installed  ## side-by-side timings, minutes; needs MNIST
-	@for file in startup training_throughput evaluation iwae_cost; do $(BIN)/python benchmarks/$$file.py; done
-
-docs: $(VENV)/.installed
+$(VENV)/.installed-docs: $(VENV)/.installed
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	@touch $@
 
@@ -43,6 +40,9 @@ lint: $(VENV)/.installed-dev  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: $(VENV)/.installed  ## side-by-side timings, minutes; needs MNIST
+	@set -e; for file in startup training_throughput evaluation iwae_cost; do $(BIN)/python benchmarks/$$file.py; done
 
 docs: $(VENV)/.installed-docs  ## the documentation, into docs/_build
 	$(BIN)/sphinx-build -q -W -b html docs docs/_build
