@@ -96,6 +96,16 @@ def test_the_splits_are_what_training_made_of_the_data(split, count):
     assert len(part(open_run(trained()), split)) == count
 
 
+def test_a_sampled_rate_is_kept_as_any_other(capsys, tmp_path):
+    """Under a mixture prior there is no closed form: rate and sampled rate are then one and the same tensor."""
+    words = ["--model.prior", "mixture", "--model.components", "3", "--objective.kl", "sampled", *SMALL]
+    code, out, _ = said(capsys, "train", "digits", *words, "--quiet", "--out", tmp_path / "run")
+    assert code == 0
+    assert "sampled" in out
+    kept = open_run(tmp_path / "run").per_observation()
+    assert kept["rate"].equal(kept["rate_sampled"])
+
+
 def test_the_splits_are_disjoint_and_everything():
     run = open_run(trained())
     rows = [part(run, split).rows for split in ("train", "validation", "test")]

@@ -8,8 +8,10 @@ import stat
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
-from tightbound.files import temporary_for, write_atomically, write_json, write_text
+from tightbound.files import temporary_for, write_atomically, write_json, write_tensors, write_text
 
 
 def test_writes_and_replaces_without_leftovers(tmp_path: Path) -> None:
@@ -86,3 +88,18 @@ def test_json_is_strict(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "a.json", float("nan"))
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"β": [1.5, None]}
+
+
+def test_tensors_that_share_memory_are_written_out(tmp_path: Path) -> None:
+    one = torch.arange(3.0)
+    write_tensors(tmp_path / "both.safetensors", {"a": one, "b": one, "part": one[1:]})
+    read = load_file(tmp_path / "both.safetensors")
+    assert read["a"].equal(one)
+    assert read["b"].equal(one)
+    assert read["part"].equal(one[1:])
+
+
+def test_tensors_are_as_readable_as_any_other_file(tmp_path: Path) -> None:
+    write_text(tmp_path / "text", "")
+    write_tensors(tmp_path / "tensors", {"a": torch.zeros(1)})
+    assert (tmp_path / "tensors").stat().st_mode == (tmp_path / "text").stat().st_mode

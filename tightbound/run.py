@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from tightbound import recipe as recipes
@@ -19,7 +19,7 @@ from tightbound._version import __version__
 from tightbound.build import MOST_LEVELS, Built, Config, build, build_model, build_objective, levels_of, prepared
 from tightbound.data import Data, inspect, load
 from tightbound.evaluate import Evidence
-from tightbound.files import temporary_for, write_atomically, write_json, write_text
+from tightbound.files import temporary_for, write_json, write_tensors, write_text
 from tightbound.model import VAE
 from tightbound.recipe import Recipe
 from tightbound.train import Fit, fit
@@ -98,7 +98,7 @@ class Run:
 
     def save_evaluation(self, found: Evidence) -> None:
         """Keep an evaluation: its numbers as JSON, its per-observation values beside them."""
-        write_atomically(self.path / PER_OBSERVATION, lambda path: save_file(found.per_observation, path))
+        write_tensors(self.path / PER_OBSERVATION, found.per_observation)
         write_json(self.path / EVALUATION, found.to_json())
 
     def per_observation(self) -> dict[str, Tensor]:

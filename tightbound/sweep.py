@@ -15,14 +15,14 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from tightbound import plots
 from tightbound.choosing import BETA, Choice, Outcome, choices, comparable
 from tightbound.data import Observations
 from tightbound.evaluate import Estimate, Evidence
-from tightbound.files import write_atomically, write_json, write_text
+from tightbound.files import write_json, write_tensors, write_text
 from tightbound.recipe import Recipe, to_toml
 from tightbound.run import Run
 from tightbound.selection import held_out
@@ -96,7 +96,7 @@ def compared_on(run: Run) -> Observations:
 def keep(path: Path, found: Evidence) -> tuple[dict[str, Any], Tensor, Tensor]:
     """Write a run's measurement into its folder; give what an :class:`Outcome` needs of it."""
     columns = {name: found.per_observation[name] for name in ("log_px", "distortion")}
-    write_atomically(path / PER_OBSERVATION, lambda temporary: save_file(columns, temporary))
+    write_tensors(path / PER_OBSERVATION, columns)
     write_json(path / FOUND, found.to_json())
     return found.to_json(), columns["log_px"], columns["distortion"]
 

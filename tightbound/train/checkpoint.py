@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tightbound.data import Observations
-from tightbound.files import write_atomically
+from tightbound.files import write_atomically, write_tensors
 
 FORMAT = 1
 WEIGHTS = "model.safetensors"
@@ -47,9 +47,7 @@ def load_state(run: Path) -> dict[str, Any]:
 
 def save_weights(run: Path, weights: dict[str, Tensor]) -> None:
     """Write a model's weights as safetensors."""
-    # Copies: safetensors refuses tensors that share memory, as tied weights do.
-    plain = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
-    write_atomically(run / WEIGHTS, lambda path: save_file(plain, path))
+    write_tensors(run / WEIGHTS, weights)
 
 
 def check_weights(run: Path, model: nn.Module) -> None:
