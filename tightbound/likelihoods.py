@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tightbound.conditional import Networked
+from tightbound.distributions import Bernoulli as BernoulliDistribution
 from tightbound.distributions import ContinuousBernoulli as ContinuousBernoulliDistribution
 from tightbound.distributions import DiscretizedLogistic as DiscretizedLogisticDistribution
 from tightbound.distributions import NegativeBinomial as NegativeBinomialDistribution
@@ -68,7 +69,7 @@ class Bernoulli(Likelihood):
         self.grey = grey
 
     def elements(self, out: Tensor, lead: int) -> td.Distribution:
-        return td.Bernoulli(logits=out, validate_args=False if self.grey else None)
+        return BernoulliDistribution(logits=out, validate_args=False if self.grey else None)
 
     def start(self, mean: Tensor) -> Tensor:
         return torch.logit(mean, eps=1e-3)
