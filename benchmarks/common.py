@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,42 @@ def seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
+class Watch:
+    """Seconds of training, standing still while a model is scored.
+
+    Args:
+        budget: seconds of training.
+        shares: of the budget, where a model is scored; twice, four times … of it where a training goes on.
+        score: what is wanted of a model.
+    """
+
+    def __init__(self, budget: float, shares: Sequence[float], score: Callable[[Any], Any]) -> None:
+        self.budget, self.score, self.seconds = budget, score, 0.0
+        self.points: list[tuple[float, Any]] = []
+        self._marks = itertools.chain((share * budget for share in shares), (budget * 2**i for i in itertools.count(1)))
+        self._mark = next(self._marks)
+        self._since = time.perf_counter()
+
+    def due(self) -> bool:
+        """Whether the next mark has been passed."""
+        return self.seconds + time.perf_counter() - self._since >= self._mark
+
+    def look(self, model: Any) -> None:
+        """Score a model, off the clock."""
+        _wait()
+        self.seconds += time.perf_counter() - self._since
+        self._mark = next(mark for mark in self._marks if mark > self.seconds)
+        self.points.append((self.seconds, self.score(model)))
+        print(f"{self.seconds:9.1f} s  {self.points[-1][1]}", flush=True)
+        self._since = time.perf_counter()
+
+    def over(self, model: Any) -> bool:
+        """Score if it is time to; whether the budget is spent."""
+        if self.due():
+            self.look(model)
+        return self.seconds >= self.budget
+
+
 def _wait() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
@@ -75,11 +112,11 @@ def _cell(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def arguments(doc: str, **defaults: int) -> argparse.Namespace:
-    """Whole-number options with their defaults."""
+def arguments(doc: str, **defaults: float | str) -> argparse.Namespace:
+    """Options with their defaults, each of its default's type."""
     parser = argparse.ArgumentParser(description=doc.strip().splitlines()[0])
     for name, value in defaults.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     return parser.parse_args()
 
 

@@ -1,45 +1,89 @@
-"""What K samples cost in training: seconds of a step of the importance-weighted objective, over those of K = 1."""
+"""What K samples cost in training: time and memory of a step of the importance-weighted objective, beside K = 1.
+
+A step with micro_batch decodes so many draws at a time, and again for the gradient. Time is that of the compiled step;
+a good implementation takes at most K times as long as for K = 1. Memory is that of the uncompiled step, since compiling
+has a peak of its own: that of a process of its own, less that of the process for K = 1.
+"""
 
 from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from common import arguments, in_turn, ratios, report, seconds
 
 from tightbound import recipe as recipes
-from tightbound.build import build
+from tightbound.build import Config, build_model
 from tightbound.conditional import unvalidated
+from tightbound.data import Observations
 from tightbound.objectives import IWAE
+from tightbound.runtime import multiplies_bfloat16
 from tightbound.settings import Training
 from tightbound.train.step import Learner
 from tightbound.train.way import Way
 
+CPU, SHAPE = torch.device("cpu"), (1, 28, 28)
 
-def main() -> None:
-    args = arguments(__doc__ or "", samples=50, batch_size=100, steps=10, repeats=5)
-    built = build(recipes.load("mnist-iwae"))
-    x = built.data.train.visit(torch.arange(args.batch_size))
+
+def steps(samples: int, micro_batch: int, batch_size: int, way: Way) -> Callable[[int], float]:
+    """Seconds of so many steps of the recipe's model, on noise: reading the data would be the peak of memory."""
+    x = torch.rand(batch_size, *SHAPE).round()
+    model = build_model(recipes.load("mnist-iwae").model, Config(SHAPE), observations=Observations(x))
+    learner = Learner(model, IWAE(samples), Training(micro_batch=micro_batch), steps=10**6, device=CPU)
+    learner.use(way)
+
+    def run(count: int) -> float:
+        with unvalidated():
+            return seconds(lambda: [learner.step(x, number) for number in range(count)])
+
+    return run
+
+
+def peak_memory(samples: int, micro_batch: int, batch_size: int, precision: str) -> float:
+    """MiB at the peak of a process of its own."""
+    code = (
+        "import resource, sys; sys.path.insert(0, 'benchmarks'); from iwae_cost import *;"
+        f"steps({samples}, {micro_batch}, {batch_size}, Way({precision!r}))(3);"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return float(done.stdout.split()[-1])
+
+
+def timed(args: Any, precision: str) -> list[dict[str, Any]]:
+    """Rows of the table for one precision."""
     sides = {}
-    for samples in (1, args.samples):
-        learner = Learner(built.model, IWAE(samples), Training(), steps=10**6, device=torch.device("cpu"))
-        learner.use(Way("float32", compiled=True))
-
-        def side(learner: Learner = learner) -> float:
-            with unvalidated():
-                return seconds(lambda: [learner.step(x, number) for number in range(args.steps)]) / args.steps
-
-        side()
-        sides[f"K = {samples}"] = side
+    for samples, rows in ((1, 0), (args.samples, 0), (args.samples, args.micro_batch)):
+        run = steps(samples, rows, args.batch_size, Way(precision, compiled=True))
+        run(1)  # compile
+        sides[f"K = {samples}" + f", micro_batch={rows}" * bool(rows)] = lambda run=run: run(args.steps) / args.steps
     seen = in_turn(sides, repeats=args.repeats)
-    first = seen["K = 1"]
-    rows = [
+    return [
         {
             "objective": f"IWAE, {name}",
+            "precision": precision,
             "ms a step": 1e3 * sorted(times)[len(times) // 2],
-            "times K = 1": ratios(times, first),
+            "times K = 1": ratios(times, seen["K = 1"]),
         }
         for name, times in seen.items()
     ]
-    report("cost of samples", rows)
+
+
+def main() -> None:
+    args = arguments(__doc__ or "", samples=50, batch_size=100, micro_batch=1000, steps=10, repeats=5, memory=1)
+    precisions = ["float32", *(["bfloat16"] if multiplies_bfloat16(CPU) else [])]
+    rows = [row for precision in precisions for row in timed(args, precision)]
+    notes = {"target": f"K = {args.samples} at most {args.samples} times K = 1"}
+    if args.memory:
+        first = peak_memory(1, 0, args.batch_size, "float32")
+        for samples in (args.samples, 10 * args.samples):
+            for micro_batch in (0, args.micro_batch):
+                more = peak_memory(samples, micro_batch, args.batch_size, "float32") - first
+                notes[f"peak MiB over K = 1, K = {samples}, micro_batch={micro_batch}"] = more
+    report("cost of samples", rows, notes)
 
 
 if __name__ == "__main__":

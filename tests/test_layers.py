@@ -17,8 +17,8 @@ CORE = {
 }  # fmt: skip
 # Each may know those before it, never one after it.
 EDGES = [
-    "recipe", "flags", "exits", "build", "run", "selection", "choosing", "plots", "figures", "report", "sweep", "labs",
-    "explore", "commands", "cli",
+    "recipe", "flags", "exits", "launch", "build", "run", "selection", "choosing", "plots", "figures", "report",
+    "sweep", "labs", "explore", "commands", "cli", "__main__",
 ]  # fmt: skip
 
 # All that these may know of the package.
@@ -28,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "files": set(),
     "settings": set(),
     "strict": set(),
+    "ranks": set(),
     "runtime": set(),
     "draws": set(),
     "networks": set(),
@@ -51,7 +52,7 @@ FORBIDDEN: dict[str, set[str]] = {
     "recipe": {*EDGES[1:], *CORE, "data", "train", "evaluate"},
     **{name: set(EDGES[place + 1 :]) for place, name in enumerate(EDGES) if place > 0},
 }
-WITHOUT_TORCH = ("cli", "flags", "exits", "recipe", "settings")
+WITHOUT_TORCH = ("cli", "flags", "exits", "launch", "recipe", "settings")
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -78,6 +80,7 @@ def train(
     *,
     out: Path | None = None,
     resume: Path | None = None,
+    procs: int = 1,
     quiet: Switch = False,
     changes: Changes | None = None,
 ) -> int:
@@ -94,6 +97,7 @@ def train(
         recipe: A recipe's name (see `tightbound recipes`) or the path of a .toml file.
         out: The run's new folder; runs/<recipe>-<time> by default. A folder with something in it is refused.
         resume: The folder of a run to go on with, in place of a recipe.
+        procs: Processes that share each batch, one for each GPU; on several machines: `torchrun … -m tightbound train`.
         quiet: Say nothing while it works.
     """
     given = changes or Changes()
@@ -105,12 +109,16 @@ def train(
             "Expected --resume RUN alone; got other settings beside it. A resumed run repeats its own recipe: leave "
             "them out, or train anew."
         )
+    if procs < 1:
+        raise ValueError(f"Expected --procs of at least 1; got {procs}.")
     wanted = None if recipe is None else given.apply(before := recipes.load(recipe))
     from tightbound import commands
+    from tightbound.launch import in_processes
 
-    if wanted is None:
-        return commands.resume(Path(str(resume)), progress=not quiet)
-    return commands.train(wanted, out, before=before, progress=not quiet)
+    work: Callable[[], int] = partial(commands.resume, Path(str(resume)), progress=not quiet)
+    if wanted is not None:
+        work = partial(commands.train, wanted, out, before=before, progress=not quiet)
+    return in_processes(procs, work) if procs > 1 else work()
 
 
 @app.command

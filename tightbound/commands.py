@@ -24,6 +24,7 @@ from tightbound.data import Observations
 from tightbound.evaluate import Evidence, evidence
 from tightbound.files import write_atomically
 from tightbound.model import VAE
+from tightbound.ranks import joined
 from tightbound.recipe import Recipe
 from tightbound.report import write_report
 from tightbound.run import FIGURES, Run, open_run
@@ -37,11 +38,12 @@ MOST = 1024  # pictures in one figure
 def train(recipe: Recipe, out: Path | None, *, before: Recipe | None = None, progress: bool = True) -> int:
     """Train, evaluate, report. ``before``: the recipe as it was before the command line changed it."""
     folder = out or run.default_folder(recipe)
-    if progress:
-        for note in notes(before or recipe, recipe):
-            _tell(note)
-    made, ended = run.train(recipe, folder, progress=progress)
-    return _after(made, ended, progress=progress)
+    with joined() as here:
+        if progress and here.leads:
+            for note in notes(before or recipe, recipe):
+                _tell(note)
+        made, ended = run.train(recipe, folder, progress=progress)
+    return _after(made, ended, progress=progress) if here.leads else int(ended.ended == "interrupted")
 
 
 def notes(before: Recipe, recipe: Recipe) -> list[str]:
@@ -62,8 +64,9 @@ def notes(before: Recipe, recipe: Recipe) -> list[str]:
 
 def resume(path: Path, *, progress: bool = True) -> int:
     """Go on with a run, evaluate, report."""
-    made, ended = run.resume(path, progress=progress)
-    return _after(made, ended, progress=progress)
+    with joined() as here:
+        made, ended = run.resume(path, progress=progress)
+    return _after(made, ended, progress=progress) if here.leads else int(ended.ended == "interrupted")
 
 
 def _after(made: Run, ended: Fit, *, progress: bool) -> int:

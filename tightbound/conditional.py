@@ -37,14 +37,20 @@ class Conditional(nn.Module, ABC):
         """
         if not frozen:
             return self(context).log_prob(value)
-        # The whole of log_prob runs with the constants in place: a flow reads its parameters only there.
-        return functional_call(_LogProb(self), self._constants(), (value, context), tie_weights=False)
+        constants = {name: p.detach() for name, p in self.every_parameter().items()}
+        return self.log_prob_with(constants, value, context)
 
-    def _constants(self) -> dict[str, Tensor]:
-        """Every parameter, detached, by its name under ``_LogProb``: once for each module that holds it."""
+    def log_prob_with(self, parameters: dict[str, Tensor], value: Tensor, context: Tensor | None = None) -> Tensor:
+        """:meth:`log_prob` with other values for parameters, by the names of :meth:`every_parameter`."""
+        # The whole of log_prob runs with them in place: a flow reads its parameters only there.
+        named = {f"conditional.{name}": p for name, p in parameters.items()}
+        return functional_call(_LogProb(self), named, (value, context), tie_weights=False)
+
+    def every_parameter(self) -> dict[str, Tensor]:
+        """Parameters by name, a shared one under each of its names: once for each module that holds it."""
         # Names of whole modules come once each: functional_call leaves a module swapped that it meets under two names.
         return {
-            f"conditional.{prefix}.{name}" if prefix else f"conditional.{name}": p.detach()
+            f"{prefix}.{name}" if prefix else name: p
             for prefix, module in self.named_modules()
             for name, p in module.named_parameters(recurse=False, remove_duplicate=False)
         }
@@ -56,7 +62,7 @@ class _LogProb(nn.Module):
         self.conditional = conditional
 
     def forward(self, value: Tensor, context: Tensor | None) -> Tensor:
-        return self.conditional(context).log_prob(value)
+        return self.conditional.log_prob(value, context)
 
 
 class Networked(Conditional, ABC):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import sys
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,10 +28,15 @@ REQUEST = (ValueError, TypeError, FileNotFoundError, IsADirectoryError, NotADire
 
 def exit_code(app: App, argv: Sequence[str]) -> int:
     """Run a command: 0 good, 1 the run failed, 2 the request was wrong. ``--debug`` anywhere shows tracebacks."""
-    debug = "--debug" in argv
     words = [word for word in argv if word != "--debug"]
+    call = functools.partial(app, words, exit_on_error=False, print_error=False, result_action="return_value")
+    return guarded(call, debug="--debug" in argv)
+
+
+def guarded(call: Callable[[], object], *, debug: bool = False) -> int:
+    """Call something and give the exit code; what goes wrong becomes one line."""
     try:
-        code = app(words, exit_on_error=False, print_error=False, result_action="return_value")
+        code = call()
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except CycloptsError as error:

@@ -21,6 +21,7 @@ from tightbound.data import Data, inspect, load
 from tightbound.evaluate import Evidence
 from tightbound.files import temporary_for, write_json, write_tensors, write_text
 from tightbound.model import VAE
+from tightbound.ranks import ranks
 from tightbound.recipe import Recipe
 from tightbound.train import Fit, fit
 from tightbound.train.checkpoint import STATE, WEIGHTS, check_weights, foreign, load_weights
@@ -129,7 +130,8 @@ def train(recipe: Recipe, out: str | Path, *, progress: bool = True) -> tuple[Ru
         ValueError: for a folder that already holds something, and whatever the recipe gets wrong.
     """
     folder = Path(out)
-    if folder.exists() and not (folder.is_dir() and {item.name for item in folder.iterdir()} <= LEFTOVERS):
+    fresh = not folder.exists() or (folder.is_dir() and {item.name for item in folder.iterdir()} <= LEFTOVERS)
+    if ranks().leads and not fresh:
         raise ValueError(f"Expected a new folder; got {folder}, which already holds something. Choose another --out.")
     return _train(folder, build(recipe), resume=False, progress=progress)
 
@@ -145,7 +147,7 @@ def resume(path: str | Path, *, progress: bool = True) -> tuple[Run, Fit]:
 
 
 def _train(folder: Path, built: Built, *, resume: bool, progress: bool) -> tuple[Run, Fit]:
-    if not resume:
+    if ranks().leads and not resume:
         # The recipe first: with it, what is killed right here can be gone on with.
         write_text(folder / RECIPE, recipes.to_toml(built.recipe))
         write_json(folder / CONFIG, {"format": FORMAT, **dataclasses.asdict(built.config)})
@@ -160,7 +162,7 @@ def _train(folder: Path, built: Built, *, resume: bool, progress: bool) -> tuple
         progress=progress,
         settings=built.recipe.train,
     )
-    return open_run(folder), ended
+    return Run(folder, built.recipe, built.config), ended
 
 
 def default_folder(recipe: Recipe) -> Path:

@@ -25,8 +25,9 @@ def split(observations: Observations, validation: float, seed: int) -> tuple[Obs
         )
     if held_out == 0:
         return observations, None
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    return observations.subset(order[held_out:].sort().values), observations.subset(order[:held_out].sort().values)
+    held = torch.zeros(count, dtype=torch.bool)
+    held[torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:held_out]] = True
+    return observations.subset((~held).nonzero()[:, 0]), observations.subset(held.nonzero()[:, 0])
 
 
 class Sampler:

@@ -9,6 +9,7 @@ from tightbound.data import Data
 from tightbound.data import observations as as_observations
 from tightbound.model import VAE
 from tightbound.objectives import ELBO, Objective
+from tightbound.ranks import joined
 from tightbound.runtime import own_random_state
 from tightbound.settings import Training
 from tightbound.train.progress import progress_for
@@ -29,6 +30,9 @@ def fit(
     **changes: Any,
 ) -> Fit:
     r"""Train a model; afterwards it holds the best weights by validation loss.
+
+    Under ``torchrun`` the processes share each batch between them, draw noise of their own and take the same steps; the
+    first one writes to ``out``. To go on with such a run takes as many, and each must be able to read ``out``.
 
     Args:
         model: what is trained, in place.
@@ -65,16 +69,17 @@ def fit(
     """
     settings = (settings or Training()).updated(changes)
     observations = data.train if isinstance(data, Data) else as_observations(data)
-    trainer = Trainer(model, observations, objective or ELBO(), settings, seed, Path(out) if out else None)
     was_training = model.training
-    with own_random_state(trainer.device), catching_signals() as asked_to_stop:
-        try:
-            trainer.begin(resume=resume)
-            shown = progress_for(trainer.steps, trainer.number, show=progress)
+    with joined() as here:
+        trainer = Trainer(model, observations, objective or ELBO(), settings, seed, Path(out) if out else None)
+        with own_random_state(trainer.device), catching_signals() as asked_to_stop:
             try:
-                return trainer.run(asked_to_stop, shown)
+                trainer.begin(resume=resume)
+                shown = progress_for(trainer.steps, trainer.number, show=progress and here.leads)
+                try:
+                    return trainer.run(asked_to_stop, shown)
+                finally:
+                    shown.close()
             finally:
-                shown.close()
-        finally:
-            trainer.journal.close()
-            model.train(was_training)
+                trainer.journal.close()
+                model.train(was_training)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from tightbound.conditional import unvalidated
+from tightbound.ranks import ranks
 from tightbound.runtime import multiplies_bfloat16, random_state, restore_random_state
 from tightbound.train.step import Learner
 from tightbound.train.way import Way
@@ -25,7 +26,8 @@ def choose_precision(learner: Learner, x: Tensor) -> Way:
         return Way(wanted)
     if not multiplies_bfloat16(learner.device):
         return Way()
-    return Way("bfloat16") if same_loss(learner, x) else Way()
+    (differs,) = ranks().any(not same_loss(learner, x))
+    return Way() if differs else Way("bfloat16")
 
 
 def same_loss(learner: Learner, x: Tensor) -> bool:

@@ -11,16 +11,18 @@ from torch.func import functional_call, grad_and_value
 
 from tightbound.model import VAE
 from tightbound.objectives import Objective
+from tightbound.ranks import ranks
 from tightbound.runtime import compiled, products_in, random_state, restore_random_state
 from tightbound.schedules import WarmupCosine
 from tightbound.settings import Training
+from tightbound.train.micro import micro_batched
 from tightbound.train.way import Way
 
 PRODUCTS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # layers that may read 16-bit copies of their weights
 
 
 class Learner:
-    """Weights, Adam's moments, averaged weights and random state, and the step that moves them together.
+    """Weights, Adam's moments and averaged weights, and the step that moves them together.
 
     Loss and gradient are a plain function of tensors, so that they can be compiled into one graph. With 16-bit products
     it reads 16-bit copies of the weights; Adam keeps the weights themselves in full.
@@ -46,25 +48,35 @@ class Learner:
         self.optimizer = torch.optim.Adam(trained, betas=settings.betas, fused=device.type in ("cpu", "cuda"))
         floor = 0.0 if settings.schedule == "cosine" else 1.0
         self.rate = WarmupCosine(settings.learning_rate, steps, min(settings.warmup_steps, steps), floor)
-        self.loss = _Loss(model, objective)
+        self.objective = objective
         self.names: tuple[str, ...] = ()  # of the loss's terms, known after the first step
         self.use(Way())
 
     def use(self, way: Way) -> None:
         """Choose how the step is computed; 16-bit copies of the weights are made anew."""
         self.way = way
+        self._choose_loss(way)
         layers = {id(p) for m in self.model.modules() if isinstance(m, PRODUCTS) for p in m.parameters(recurse=False)}
         for i, (w, p) in enumerate(zip(self.weights, self.parameters.values(), strict=True)):
             low = way.dtype != torch.float32 and w.dtype == torch.float32 and id(p) in layers
             self.copies[i] = w.to(way.dtype) if low else w
-        self._gradients = compiled(self._gradients_in_one) if way.compiled else self._gradients_plainly
+        in_one = way.compiled and not self.settings.micro_batch  # whose pieces are compiled each by itself
+        self._gradients = compiled(self._gradients_in_one) if in_one else self._gradients_plainly
+
+    def _choose_loss(self, way: Way) -> None:
+        model, rows = self.model, self.settings.micro_batch
+        if rows:
+            model = micro_batched(model, rows, way.dtype, compile=way.compiled)
+        self.loss = _Loss(model, self.objective)
+        names = {id(p): name for name, p in self.loss.named_parameters()}
+        self.places = [names[id(p)] for p in self.parameters.values()]
 
     def try_compiled(self, x: Tensor) -> str:
         """Compile the gradient for batches such as ``x`` and change nothing else; gives the reason where that fails."""
         state = random_state(self.device)
         try:
             self.use(Way(self.way.precision, compiled=True))
-            self.gradient(x, 0)
+            self._own_gradient(x, 0)
         except Exception as error:  # a model may do anything; whatever the compiler says, the plain step remains
             self.use(Way(self.way.precision))
             return (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -79,13 +91,18 @@ class Learner:
         return values
 
     def gradient(self, x: Tensor, number: int) -> Tensor:
-        """The first half of a step: loss, terms and gradients of one batch."""
-        step = torch.tensor(float(number), dtype=self.dtype).to(self.device, non_blocking=True)
-        gradients, values = self._gradients(self.copies, x.to(self.device, non_blocking=True), step)
-        self.names = self.loss.terms
+        """The first half of a step: loss, terms and gradients of one batch, shared between processes."""
+        gradients, values = self._own_gradient(x, number)
+        *gradients, values = ranks().mean([*gradients, values], len(x))
         for p, gradient in zip(self.parameters.values(), gradients, strict=True):
             p.grad = gradient
         return values
+
+    def _own_gradient(self, x: Tensor, number: int) -> tuple[Sequence[Tensor], Tensor]:
+        step = torch.tensor(float(number), dtype=self.dtype).to(self.device, non_blocking=True)
+        gradients, values = self._gradients(self.copies, x.to(self.device, non_blocking=True), step)
+        self.names = self.loss.terms
+        return gradients, values
 
     def update(self, number: int) -> None:
         """The second half: weights, averaged weights and 16-bit copies follow the gradient."""
@@ -119,12 +136,11 @@ class Learner:
             average.copy_(kept)
 
     def state(self) -> dict[str, Any]:
-        """Everything a step depends on besides the data, copied."""
+        """Everything a step depends on besides data and random state, copied."""
         state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average,
-            "random": random_state(self.device),
         }
         return _copied(state)
 
@@ -135,7 +151,6 @@ class Learner:
         for average, saved in zip(self.average, state["average"], strict=True):
             average.copy_(saved)
         self._copy()
-        restore_random_state(state["random"], self.device)
 
     def _copy(self) -> None:
         pairs = [(copy, w) for copy, w in zip(self.copies, self.weights, strict=True) if copy is not w]
@@ -143,7 +158,7 @@ class Learner:
             torch._foreach_copy_([copy for copy, _ in pairs], [w for _, w in pairs])
 
     def _value(self, copies: Sequence[Tensor], x: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
-        named = {f"model.{name}": copy for name, copy in zip(self.parameters, copies, strict=True)}
+        named = dict(zip(self.places, copies, strict=True))
         with products_in(self.way.dtype, self.device):
             return functional_call(self.loss, named, (x, step))
 

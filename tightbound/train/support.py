@@ -36,10 +36,12 @@ def require_support(model: VAE, data: Observations, *, dtype: torch.dtype, devic
     if support is None or data.binarise:
         return
     rows = max(CHUNK // data.shape.numel(), 1)
-    for start, x in zip(range(0, len(data), rows), data.batches(rows, dtype), strict=True):
+    order = torch.arange(len(data)) if data.rows is None else data.rows.cpu().argsort()  # as they lie on the disk
+    for part in order.split(rows):
+        x = data.grey(part, dtype)
         inside = support.check(x.to(device))
         if not inside.all():
-            first = start + int(inside.logical_not().nonzero()[0])
+            first = int(part[int(inside.logical_not().nonzero()[0, 0])])
             raise ValueError(
                 f"Expected values in the support of {type(model.likelihood).__name__} ({support}); got others in "
                 f"{data.name}, first in observation {first}, between {x.min():g} and {x.max():g}. Grey data: binarise "

@@ -17,41 +17,22 @@ from tightbound.conditional import unvalidated
 from tightbound.data import Observations
 from tightbound.model import VAE
 from tightbound.objectives import Objective
-from tightbound.runtime import obstacle, resolve_device
+from tightbound.ranks import ranks
+from tightbound.runtime import obstacle, random_state, resolve_device, restore_random_state
 from tightbound.settings import Training
 from tightbound.train import batches, checkpoint
 from tightbound.train.failure import NonFiniteError, explain
+from tightbound.train.identity import identity
 from tightbound.train.journal import Journal
 from tightbound.train.precision import choose_precision
 from tightbound.train.progress import Progress
+from tightbound.train.result import Fit
 from tightbound.train.step import Learner
 from tightbound.train.support import require_support
 from tightbound.train.validation import validate
 from tightbound.train.way import Way, pays
 
 LARGEST_SEED = 2**63 - 1
-
-
-@dataclasses.dataclass(frozen=True)
-class Fit:
-    """How a training ended.
-
-    Attributes:
-        steps: Optimisation steps made in all.
-        loss: The best validation loss, or the last training loss where nothing was held out, in nats per observation;
-            infinite where training was stopped before there was one.
-        best_step: The step whose weights the model now has.
-        seconds: Time spent training, earlier sessions of a resumed run included.
-        ended: "complete", "early" (no better validation loss for a while) or "interrupted" (resumable).
-        metrics: The lines of ``metrics.jsonl``.
-    """
-
-    steps: int
-    loss: float
-    best_step: int
-    seconds: float
-    ended: str
-    metrics: list[dict[str, Any]] = dataclasses.field(repr=False)
 
 
 class Trainer:
@@ -62,11 +43,18 @@ class Trainer:
     ) -> None:
         if not 0 <= seed <= LARGEST_SEED:
             raise ValueError(f"Expected a seed from 0 to 2⁶³ − 1; got {seed}.")
-        self.settings, self.seed, self.out, self.objective = settings, seed, out, objective
-        self.device = resolve_device(settings.device)
+        self.settings, self.seed, self.objective = settings, seed, objective
+        self.ranks = ranks()
+        self.source, self.out = out, out if self.ranks.leads else None
+        self.device = self.ranks.device(resolve_device(settings.device))
         self.data, self.held_out = batches.split(data, settings.validation, seed)
         self.model = model.to(self.device)
         self.sampler = batches.Sampler(len(self.data), settings.batch_size, seed=seed, device=self.device)
+        if self.sampler.batch_size < self.ranks.count:
+            raise ValueError(
+                f"Expected at least one observation of a batch for each of {self.ranks.count} processes; got batches "
+                f"of {self.sampler.batch_size}. Take a larger batch_size, or fewer processes."
+            )
         self.steps = self.sampler.steps(settings.epochs)
         self.learner = Learner(model, objective, settings, steps=self.steps, device=self.device)
         self.journal = Journal(None)
@@ -79,27 +67,10 @@ class Trainer:
         self.seconds = 0.0
         self._clock = time.perf_counter()
         self.good: dict[str, Any] = {}  # the last state in which every number was finite
-        self.identity = self._identity(data)
+        self.identity = identity(self, data)
         if self.device.type != "cpu":
-            self.data = self.data.replace(stored=self.data.stored.to(self.device))
-
-    def _identity(self, data: Observations) -> dict[str, str]:
-        """What must not change between a run and its continuation, by name."""
-        settings = dataclasses.asdict(self.settings)
-        for name in ("checkpoint_seconds", "device", "precision", "compile"):
-            del settings[name]
-        facts = {
-            "settings": settings,
-            "device": self.device.type,
-            "precision or compile": [self.settings.precision, self.settings.compile],
-            "objective": repr(self.objective),
-            "seed": self.seed,
-            "model": {name: [*value.shape, str(value.dtype)] for name, value in self.model.state_dict().items()},
-        }
-        return {
-            **{k: checkpoint.fingerprint(v) for k, v in facts.items()},
-            "data": checkpoint.fingerprint_of_data(data),
-        }
+            rows = None if self.data.rows is None else self.data.rows.to(self.device)
+            self.data = self.data.replace(stored=self.data.stored.to(self.device), rows=rows)
 
     def begin(self, *, resume: bool) -> None:
         """Start at step 0, or where the checkpoint left off."""
@@ -113,15 +84,20 @@ class Trainer:
         for part in filter(None, (self.data, self.held_out)):
             require_support(self.model, part, dtype=self.learner.dtype, device=self.device)
         self.model.train()
+        self.ranks.follow([*self.model.parameters(), *self.model.buffers()])
         self._choose_way()
-        torch.manual_seed(self.seed)
+        torch.manual_seed(self._noise_seed())
         self.journal = Journal(self.out)
         self.good = self._state()
         self._save()
 
+    def _noise_seed(self) -> int:
+        """Of this process's own noise; batches are of the run's seed, the same everywhere."""
+        return (self.seed + self.ranks.rank) % (LARGEST_SEED + 1)
+
     def _choose_way(self) -> None:
         """Precision and compilation, by rules that give the same answer for the same training."""
-        torch.manual_seed(self.seed)
+        torch.manual_seed(self._noise_seed())
         x = self._batch(0)
         self.learner.use(choose_precision(self.learner, x))
         rows = len(x) * getattr(self.objective, "samples", 1)
@@ -136,18 +112,18 @@ class Trainer:
             print(f"The step runs uncompiled, and slower: {reason}.", file=sys.stderr)
 
     def _go_on(self) -> None:
-        if self.out is None:
+        if self.source is None:
             raise ValueError("Expected out= with resume=True: the folder of the run to go on with.")
-        state = checkpoint.load_state(self.out)
-        with checkpoint.foreign(self.out / checkpoint.STATE, "a checkpoint of this training"):
+        state = checkpoint.load_state(self.source)
+        with checkpoint.foreign(self.source / checkpoint.STATE, "a checkpoint of this training"):
             others = [name for name, value in self.identity.items() if state["identity"].get(name) != value]
             metrics, timing = map(int, state["journal"])
         if others:
             raise ValueError(
-                f"Expected what the run in {self.out} was started with; got another {', '.join(others)}. A resumed run "
-                "repeats the uninterrupted one, so nothing may change."
+                f"Expected what the run in {self.source} was started with; got another {', '.join(others)}. A resumed "
+                "run repeats the uninterrupted one, so nothing may change."
             )
-        with checkpoint.foreign(self.out / checkpoint.STATE, "a checkpoint of this training"):
+        with checkpoint.foreign(self.source / checkpoint.STATE, "a checkpoint of this training"):
             way = Way(**state["way"])
             self._restore(state)
         self.model.train()
@@ -168,8 +144,11 @@ class Trainer:
                 last = self.number == self.steps
                 epoch_ended = math.floor(self.sampler.epoch(self.number)) > epochs or last
                 log = epoch_ended or self.number % self.settings.log_every == 0
-                asked = asked_to_stop.is_set()
-                due = time.monotonic() - saved > self.settings.checkpoint_seconds
+                if self.ranks.count > 1 and not log:
+                    continue  # what one process alone knows of is settled where all of them look up
+                asked, due = self.ranks.any(
+                    asked_to_stop.is_set(), time.monotonic() - saved > self.settings.checkpoint_seconds
+                )
                 if not (log or asked or due):
                     continue
                 self._look(shown, log=log, validation=epoch_ended)
@@ -188,7 +167,7 @@ class Trainer:
         self.number += 1
 
     def _batch(self, number: int) -> Tensor:
-        return self.data.visit(self.sampler.indices(number), self.learner.dtype)
+        return self.data.visit(self.ranks.share(self.sampler.indices(number)), self.learner.dtype)
 
     def _look(self, shown: Progress, *, log: bool, validation: bool) -> None:
         """Read what the steps left unread; where it is good, log it and hold it."""
@@ -229,7 +208,10 @@ class Trainer:
     def _validate(self, held_out: Observations, shown: Progress) -> None:
         """Keep the weights if they are the best so far; give up after too long without better ones."""
         self.learner.swap_average()
-        values = validate(self.model, self.objective, held_out, dtype=self.learner.dtype, device=self.device)
+        learner = self.learner
+        values = validate(
+            self.model, self.objective, held_out, names=learner.names, dtype=learner.dtype, device=self.device
+        )
         if not math.isfinite(values["loss"]):
             step = self.number
             self._restore(self.good)
@@ -253,6 +235,7 @@ class Trainer:
     def _state(self) -> dict[str, Any]:
         return {
             "learner": self.learner.state(),
+            "noise": self._noise(),
             "number": self.number,
             "early": self.early,
             "sums": None if self.sums is None else self.sums.clone(),
@@ -265,8 +248,15 @@ class Trainer:
             "journal": list(self.journal.sizes()),
         }
 
+    def _noise(self) -> list[dict[str, Tensor]]:
+        """The random state of each process."""
+        own = random_state(self.device)
+        found = {name: self.ranks.gather(value.cpu()) for name, value in own.items()}
+        return [{name: values[rank] for name, values in found.items()} for rank in range(self.ranks.count)]
+
     def _restore(self, state: dict[str, Any]) -> None:
         self.learner.restore(state["learner"])
+        restore_random_state(state["noise"][self.ranks.rank], self.device)
         self.learner.names = tuple(state["names"])
         self.number, self.summed, self.since_best = state["number"], state["summed"], state["since_best"]
         self.sums = None if state["sums"] is None else state["sums"].to(self.device)

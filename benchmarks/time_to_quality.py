@@ -1,0 +1,179 @@
+"""Test NLL over seconds of training: a recipe through our Trainer, the textbook's loop, and pythae's trainer.
+
+One network from one start, Bernoulli pixels drawn anew at each visit, one evaluator. The clock runs from before a
+trainer or loader is made, so that our validation counts, and compiling (as the compiler's cache finds it); it stands
+still while a model is scored. Ours is scored by its averaged weights, at its end by those that the Trainer leaves. The
+others see the whole training set in batches of 128, with Adam at 1e-3 and no schedule, until ``--seconds`` are spent.
+
+Sides run one after another: leave the machine alone. ``--epochs 0`` is the recipe's own number; choose one that fills
+``--seconds``. With ``--final 1`` each side's end is scored on all test images with K = 5000 as well.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from common import Watch, arguments, machine, need, report
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator
+from textbook import Pictures
+from torch.utils.data import DataLoader
+
+import tightbound as tb
+from tightbound import recipe as recipes
+from tightbound.build import Built, build
+from tightbound.evaluate.estimate import Estimate
+from tightbound.plots._style import BLUE, GREEN, GREY, INK, VERMILION, haloed, note, panels, styled
+from tightbound.runtime import resolve_device
+from tightbound.train.trainer import Trainer
+
+SHARES = (0.01, 0.03, 0.06, 0.12, 0.25, 0.5, 1.0)  # of the budget, where models are scored
+PAPER = 86.76
+SOURCE = f"{PAPER}: one-layer VAE of the IWAE paper (Burda et al. 2015), 3280 epochs"
+LEVELS = (90.0, 88.0, PAPER)
+BATCH, RATE = 128, 1e-3
+COLOURS = {"tightbound": BLUE, "textbook's loop": VERMILION, "pythae's trainer": GREEN}
+Curve = list[tuple[float, Estimate]]
+
+
+class Scoring:
+    """A display of the Trainer's progress that scores averaged weights, as its validation does."""
+
+    def __init__(self, trainer: Trainer, watch: Watch) -> None:
+        self.trainer, self.watch = trainer, watch
+
+    def advance(self, step: int, line: dict[str, Any]) -> None:
+        if step < self.trainer.steps and self.watch.due():
+            self.trainer.learner.swap_average()
+            self.watch.look(self.trainer.model)
+            self.trainer.learner.swap_average()
+
+    def close(self) -> None: ...
+
+
+def ours(built: Built, model: tb.VAE, watch: Watch) -> None:
+    """The recipe to its end."""
+    trainer = Trainer(model, built.data.train, built.objective, built.recipe.train, built.recipe.seed, None)
+    trainer.begin(resume=False)
+    trainer.run(threading.Event(), Scoring(trainer, watch))
+    watch.look(model)
+
+
+def textbook(built: Built, model: tb.VAE, watch: Watch) -> None:
+    """A picture at a time, eager, the loss written out, `.item()` at each step."""
+    torch.manual_seed(built.recipe.seed)
+    device, total = resolve_device("auto"), 0.0
+    loader = DataLoader(Pictures(built.data.train.stored), BATCH, shuffle=True)
+    optimizer = torch.optim.Adam(model.to(device).parameters(), lr=RATE)
+    encoder, decoder = model.posterior.network, model.likelihood.network
+    while True:
+        for grey in loader:
+            x = torch.bernoulli(grey.to(device))
+            mean, log_variance = encoder(x).chunk(2, -1)
+            z = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
+            rate = -0.5 * torch.sum(1 + log_variance - mean.pow(2) - log_variance.exp())
+            loss = F.binary_cross_entropy_with_logits(decoder(z), x, reduction="sum") + rate
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.item()
+            if watch.over(model):
+                return
+
+
+def pythae() -> Callable[[Built, tb.VAE, Watch], None]:
+    """pythae's trainer around the same networks; its import is not on the clock."""
+    from pythae_trainer import train
+
+    def side(built: Built, model: tb.VAE, watch: Watch) -> None:
+        settings = {"learning_rate": RATE, "per_device_train_batch_size": BATCH, "seed": built.recipe.seed}
+        images, enough = built.data.train.stored, lambda: watch.over(model)
+        train(model.posterior.network, model.likelihood.network, images, enough, **settings)
+
+    return side
+
+
+def build_for_all(name: str, epochs: float) -> Built:
+    """The recipe's model and data, if the textbook's loss is right for them."""
+    recipe = recipes.load(name)
+    built = build(recipe.updated({"train.epochs": epochs}) if epochs else recipe)
+    found = (*(getattr(built.recipe.model, part) for part in ("likelihood", "posterior", "prior")), *built.config.shape)
+    if found != ("bernoulli", "diagonal-normal", "standard-normal", 1, 28, 28):
+        raise SystemExit(f"Expected binary MNIST between normals, as in the recipe mnist; got {found} in {name}.")
+    return built
+
+
+def reached(curve: Curve, level: float) -> float | str:
+    """Seconds at which the figure's line meets a level: straight between checkpoints, over log-seconds."""
+    if curve[0][1].value <= level:
+        return curve[0][0]
+    for (t, a), (u, b) in pairwise(curve):
+        if b.value <= level:
+            return t * (u / t) ** ((a.value - level) / (a.value - b.value))
+    return "not reached"
+
+
+@styled
+def figure(curves: dict[str, Curve], small_print: str) -> Figure:
+    """NLL over log-seconds, a line for each side, and the paper's figure."""
+    whole, (panel,) = panels(1, columns=1, width=6.6, height=4.2)
+    for name, curve in curves.items():
+        seconds, nll = [t for t, _ in curve], [found.value for _, found in curve]
+        panel.plot(seconds, nll, "o-", color=COLOURS[name], mec="white", mew=0.8, zorder=3)
+        panel.lines[-1].set_label(f"{name}: {nll[-1]:.1f} after {seconds[-1]:.0f} s")
+    values = [found.value for curve in curves.values() for _, found in curve]
+    low, worst = min(PAPER, *values), max(curve[-1][1].value for curve in curves.values())
+    top = min(max(values), max(low + 30, worst + 5)) + 1
+    panel.set_ylim(low - 0.08 * (top - low), top)
+    panel.axhline(PAPER, color=INK, lw=1, ls="--")
+    place = {"xycoords": panel.get_yaxis_transform(), "textcoords": "offset points", "va": "top"}
+    haloed(panel.annotate(SOURCE, (0, PAPER), (4, -4), fontsize=8, color=GREY, **place))
+    panel.set_xscale("log", subs=[])
+    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda t, _: f"{t:g}"))
+    panel.set(title="How soon a model is good", xlabel="seconds of training", ylabel="test NLL, nats per image")
+    panel.legend(loc="best")
+    note(whole, small_print)
+    return whole
+
+
+def row(name: str, curve: Curve, final: Estimate | None) -> dict[str, Any]:
+    """A side's line in the table."""
+    seconds, end = curve[-1]
+    times = {f"s to {level:g}": reached(curve, level) for level in LEVELS}
+    found = {"NLL of all, K = 5000": final.value, "all ±": final.se} if final else {}
+    return {"side": name, "s": seconds, "NLL at the end": end.value, "±": end.se, **times, **found}
+
+
+def main() -> None:
+    defaults = {"recipe": "mnist", "seconds": 60.0, "epochs": 0.0, "images": 1000, "samples": 1000}
+    args = arguments(__doc__ or "", **defaults, final=0, out="runs/bench")
+    built = build_for_all(args.recipe, args.epochs)
+    test = built.data.test
+    some = test.subset(torch.randperm(len(test), generator=torch.Generator().manual_seed(0))[: args.images])
+    sides = {"tightbound": ours, "textbook's loop": textbook}
+    sides |= {"pythae's trainer": pythae()} if need("pythae") else {}
+    curves, rows = {}, []
+    for name, side in sides.items():
+        print(name)
+        model = copy.deepcopy(built.model)
+        watch = Watch(args.seconds, SHARES, lambda model: tb.evaluate.evidence(model, some, samples=args.samples).nll)
+        curves[name] = watch.points
+        side(built, model, watch)
+        final = tb.evaluate.evidence(model, test, samples=5000).nll if args.final else None
+        rows.append(row(name, watch.points, final))
+    what = f"recipe {args.recipe}, {built.recipe.train.epochs:g} epochs; K = {args.samples}, {len(some)} test images"
+    path = tb.plots.save(figure(curves, f"{what}\n{machine()}"), Path(args.out) / "time_to_quality.png")
+    points = {side: [[round(t, 2), round(nll.value, 3)] for t, nll in curve] for side, curve in curves.items()}
+    report("time to quality", rows, {"what": what, "figure": str(path), **points})
+
+
+if __name__ == "__main__":
+    main()

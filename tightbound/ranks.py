@@ -1,0 +1,120 @@
+"""Several processes at one training: who each is, and how they agree. One alone agrees with itself, at no cost."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+class LostProcessError(RuntimeError):
+    """Another process of this training has ended."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among ``count`` that train one model.
+
+    Args:
+        rank: which one, from 0. The first leads: it alone writes and speaks.
+        count: how many there are.
+
+    Example:
+        >>> Ranks(1, 2).share(torch.arange(5))
+        tensor([1, 3])
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes and speaks."""
+        return self.rank == 0
+
+    def share(self, indices: Tensor) -> Tensor:
+        """This process's part of a batch; all of them together are the batch."""
+        return indices[self.rank :: self.count]
+
+    def mean(self, tensors: Sequence[Tensor], rows: int) -> Sequence[Tensor]:
+        """Means over the rows of all processes, of means over the ``rows`` of each: in one message."""
+        if self.count == 1:
+            return tensors
+        flat = torch.cat([*(t.reshape(-1) for t in tensors), tensors[0].new_ones(1)]).mul_(rows)
+        with _together():
+            dist.all_reduce(flat)
+        parts = flat.div_(flat[-1].clone()).split([*(t.numel() for t in tensors), 1])
+        return [part.view(t.shape) for part, t in zip(parts, tensors, strict=False)]
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over all processes, the same bits in each."""
+        if self.count > 1:
+            with _together():
+                dist.all_reduce(values)
+        return values
+
+    def any(self, *flags: bool) -> tuple[bool, ...]:
+        """For each flag whether any process has it set."""
+        if self.count == 1:
+            return flags
+        return tuple((self.sum(torch.tensor([float(flag) for flag in flags])) > 0).tolist())
+
+    def gather(self, values: Tensor) -> list[Tensor]:
+        """What each process has, by rank: tensors of one shape, on the CPU."""
+        if self.count == 1:
+            return [values]
+        found = [torch.empty_like(values) for _ in range(self.count)]
+        with _together():
+            dist.all_gather(found, values)
+        return found
+
+    def follow(self, tensors: Sequence[Tensor]) -> None:
+        """Take over what the first process has, in place."""
+        if self.count > 1:
+            with _together():
+                for tensor in tensors:
+                    dist.broadcast(tensor, 0)
+
+    def device(self, device: torch.device) -> torch.device:
+        """The GPU of this process's own, where there are several on its machine."""
+        if self.count == 1 or device.type != "cuda" or device.index is not None:
+            return device
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", self.rank)) % torch.cuda.device_count())
+
+
+def ranks() -> Ranks:
+    """This process's place in the group it has joined; alone where it has joined none."""
+    if dist.is_available() and dist.is_initialized():
+        return Ranks(dist.get_rank(), dist.get_world_size())
+    return Ranks()
+
+
+@contextmanager
+def joined() -> Iterator[Ranks]:
+    """Join the processes that ``torchrun`` started beside this one, unless that is done; leave them at the end."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        yield ranks()
+        return
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield ranks()
+        with _together():
+            dist.barrier()  # who leaves early takes the meeting point away from the others
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise LostProcessError(
+            "Expected the other processes of this training to go on; one has ended. The last "
+            "checkpoint is kept: go on with --resume."
+        ) from error
