@@ -58,7 +58,7 @@ def timed(args: Any, precision: str) -> list[dict[str, Any]]:
     sides = {}
     for samples, rows in ((1, 0), (args.samples, 0), (args.samples, args.micro_batch)):
         run = steps(samples, rows, args.batch_size, Way(precision, compiled=True))
-        run(1)  # compile
+        run(args.steps)  # compile
         sides[f"K = {samples}" + f", micro_batch={rows}" * bool(rows)] = lambda run=run: run(args.steps) / args.steps
     seen = in_turn(sides, repeats=args.repeats)
     return [

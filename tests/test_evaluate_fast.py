@@ -1,16 +1,17 @@
-"""The fast likelihood: the same numbers, to what 16 bits allow, and nothing where it would not pay."""
+"""The fast model: the same numbers, to what 16 bits allow, and nothing where it would not pay."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import tightbound as tb
+from tightbound.conditional import unvalidated
 from tightbound.evaluate import fast
 from tightbound.evaluate.fast import Fast, difference, faster
 from tightbound.networks import MLP
-from tightbound.runtime import multiplies_bfloat16
+from tightbound.runtime import multiplies_bfloat16, obstacle
 
 
 def model() -> tb.VAE:
@@ -27,13 +28,18 @@ def data(count: int = 16) -> Tensor:
 
 def test_in_single_precision_it_is_the_likelihood_itself() -> None:
     vae, x, z = model(), data(), torch.randn(5, 16, 4)
-    assert Fast(vae.likelihood, torch.float32, compile=False).log_prob(x, z).equal(vae.likelihood.log_prob(x, z))
+    q = vae.encode(x)
+    draws, expected = Fast(vae, torch.float32, compile=False).weigh(x, z, q), vae.weigh(x, z, q)
+    for name in ("log_px_z", "log_pz", "log_qz_x"):
+        assert getattr(draws, name).equal(getattr(expected, name))
 
 
 def test_sixteen_bits_round_and_no_more() -> None:
     """Rounding to 8 bits of mantissa moves a log-density of about 30 nats by some thousandths, not at random."""
     vae, x, z = model(), data(), torch.randn(5, 16, 4)
-    rough = Fast(vae.likelihood, torch.bfloat16, compile=False).log_prob(x, z)
+    draws = Fast(vae, torch.bfloat16, compile=False).weigh(x, z, vae.encode(x))
+    rough = draws.log_px_z
+    assert draws.log_pz.equal(vae.prior.log_prob(z))  # in single precision, as all but the decoder
     exact = vae.likelihood.log_prob(x, z)
     assert rough.dtype == torch.float32
     assert not rough.equal(exact)
@@ -85,18 +91,30 @@ def test_evidence_says_which_precision_it_used() -> None:
     assert rough.nll.value != strict.nll.value
 
 
-def test_a_likelihood_needs_latents() -> None:
-    with pytest.raises(TypeError, match="Expected latents; got None"):
-        Fast(model().likelihood, torch.float32, compile=False).log_prob(data())
-
-
 def test_bfloat16_is_a_matter_of_the_processor() -> None:
     assert multiplies_bfloat16(torch.device("meta")) is False
     assert isinstance(multiplies_bfloat16(torch.device("cpu")), bool)
 
 
-def test_its_parameters_stay_the_likelihoods() -> None:
-    likelihood = model().likelihood
-    names = {name for name, _ in Fast(likelihood, torch.float32, compile=False).named_parameters()}
-    assert names == {f"likelihood.{name}" for name, _ in likelihood.named_parameters()}
-    assert isinstance(likelihood.network, nn.Module)
+def test_its_parameters_are_the_models() -> None:
+    vae = model()
+    own = dict(Fast(vae, torch.float32, compile=False).named_parameters())
+    assert own.keys() == dict(vae.named_parameters()).keys()
+    assert all(own[name] is p for name, p in vae.named_parameters())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.skipif(bool(obstacle()), reason="nothing can be compiled here")
+@pytest.mark.parametrize("prior", ["standard-normal", "mixture", "vamp"])
+def test_compiled_it_weighs_the_same(prior: str) -> None:
+    vae, x = model(), data()
+    if prior == "mixture":
+        vae.prior = tb.priors.MixtureOfNormals(4, components=3)
+    if prior == "vamp":
+        vae.prior = tb.priors.VampPrior(vae.posterior, data(3))
+    with torch.no_grad(), unvalidated():
+        q = vae.encode(x)
+        z = q.sample(torch.Size([5]))
+        draws, expected = Fast(vae, torch.float32, compile=True).weigh(x, z, q), vae.weigh(x, z, q)
+    torch.testing.assert_close(draws.log_w, expected.log_w, rtol=1e-5, atol=1e-5)

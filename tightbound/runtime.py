@@ -6,6 +6,7 @@ import shutil
 import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,10 @@ def restore_random_state(state: dict[str, Tensor], device: torch.device) -> None
         torch.mps.set_rng_state(state["mps"].cpu())
 
 
+# Torch counts what was compiled of one function, and gives up after eight: the ninth model of a sweep is compiled too.
+_APART = "isolate_recompiles" in signature(torch.compile).parameters
+
+
 def obstacle() -> str:
     """Why nothing can be compiled here; empty where it can."""
     if not any(map(shutil.which, ("c++", "g++", "clang++"))):
@@ -95,4 +100,5 @@ def obstacle() -> str:
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """``function`` as one compiled graph, which draws the same random numbers as it would uncompiled."""
-    return torch.compile(function, fullgraph=True, dynamic=False, options={"fallback_random": True})
+    apart: dict[str, Any] = {"isolate_recompiles": True} if _APART else {}
+    return torch.compile(function, fullgraph=True, dynamic=False, options={"fallback_random": True}, **apart)
