@@ -22,6 +22,7 @@ from tightbound.schedules import Linear
 OBJECTIVES: dict[str, Objective] = {
     "elbo": ELBO(),
     "elbo-sampled": ELBO(kl="sampled", samples=3),
+    "elbo-stl": ELBO(kl="sampled", gradient="stl", samples=3),
     "beta": ELBO(beta=Linear(0.0, 4.0, steps=10)),
     "iwae": IWAE(samples=4),
     "free-bits": FreeBits(nats=0.2),

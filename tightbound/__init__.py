@@ -24,6 +24,9 @@ if TYPE_CHECKING:
         evaluate as evaluate,
     )
     from tightbound import (
+        gradients as gradients,
+    )
+    from tightbound import (
         likelihoods as likelihoods,
     )
     from tightbound import (
@@ -56,6 +59,7 @@ _MODULES = (
     "data",
     "divergences",
     "evaluate",
+    "gradients",
     "likelihoods",
     "networks",
     "objectives",

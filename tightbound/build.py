@@ -168,7 +168,7 @@ def build_objective(recipe: ObjectiveRecipe) -> objectives.Objective:
         return objectives.FreeBits(recipe.nats, recipe.samples)
     if recipe.name == "capacity":
         return objectives.Capacity(_warmed(recipe.capacity, recipe), recipe.gamma, recipe.samples, recipe.kl)
-    return objectives.ELBO(_warmed(recipe.beta, recipe), recipe.samples, recipe.kl)
+    return objectives.ELBO(_warmed(recipe.beta, recipe), recipe.samples, recipe.kl, recipe.gradient)
 
 
 def _warmed(value: float, recipe: ObjectiveRecipe) -> float | Linear:

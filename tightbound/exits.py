@@ -33,33 +33,34 @@ def exit_code(app: App, argv: Sequence[str]) -> int:
     return guarded(call, debug="--debug" in argv)
 
 
-def guarded(call: Callable[[], object], *, debug: bool = False) -> int:
-    """Call something and give the exit code; what goes wrong becomes one line."""
+def guarded(call: Callable[[], object], *, debug: bool = False, tell: Callable[[str], object] | None = None) -> int:
+    """Call something and give the exit code; what goes wrong becomes one line, for ``tell`` or for standard error."""
+    say = functools.partial(_say, debug=debug, tell=tell or functools.partial(print, file=sys.stderr))
     try:
         code = call()
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except CycloptsError as error:
-        return _say(worded(error), 2, debug=debug)
+        return say(worded(error), 2)
     except REQUEST as error:
-        return _say(str(error), 2, debug=debug)
+        return say(str(error), 2)
     except BrokenPipeError:  # the reader has seen enough; without a reader the interpreter would complain at its exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except SystemExit as left:  # the parser's way out of Ctrl-C, and rich's where the reader has seen enough of --help
-        return _say("Stopped.", 1, debug=debug) if left.code == INTERRUPTED else 0
+        return say("Stopped.", 1) if left.code == INTERRUPTED else 0
     except Exception as error:
         own = type(error) is ArithmeticError or type(error).__module__.startswith("tightbound")
-        return _say(str(error) if own else f"{type(error).__name__}: {error}", 1, debug=debug)
+        return say(str(error) if own else f"{type(error).__name__}: {error}", 1)
 
 
-def _say(message: str, code: int, *, debug: bool) -> int:
+def _say(message: str, code: int, *, debug: bool, tell: Callable[[str], object]) -> int:
     """One line to the person, the traceback only where it was asked for."""
     if debug:
         import traceback
 
         traceback.print_exc()
-    print(f"tightbound: {' '.join(message.split())}", file=sys.stderr)
+    tell(f"tightbound: {' '.join(message.split())}")
     return code
 
 

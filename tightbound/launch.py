@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import logging
 import os
 import sys
+import tempfile
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 
 from tightbound.exits import guarded
 
@@ -19,7 +22,12 @@ QUIET = (f"{ELASTIC}.agent.server.api", f"{ELASTIC}.multiprocessing.api", "torch
 def in_processes(count: int, work: Callable[[], int]) -> int:
     """Do the same in each of some processes, as ``torchrun`` would start them, and give the exit code.
 
-    They share the processor's cores between them. When one fails, the others are stopped.
+    They share the processor's cores between them. When one fails, the others are stopped; what goes wrong in several
+    of them is said once.
+
+    Args:
+        count: how many processes.
+        work: what each does; it can be pickled.
     """
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")  # a shared store loses its clients now and then
@@ -38,23 +46,37 @@ def in_processes(count: int, work: Callable[[], int]) -> int:
         rdzv_endpoint="localhost:0",
         max_restarts=0,
     )
-    try:
-        elastic_launch(config, _work)(work)
-    except ChildFailedError as error:
-        _, first = error.get_first_failure()
-        return first.exitcode if first.exitcode > 0 else 1
-    except SignalException:
-        return 1
-    return 0
+    with tempfile.TemporaryDirectory(prefix="tightbound-") as folder:
+        silent = ""
+        try:
+            elastic_launch(config, _work)(work, folder)
+        except ChildFailedError:
+            silent = "A process was killed; the last checkpoint of a training is kept."
+        except SignalException:
+            silent = "Stopped."
+        return _ended(Path(folder), count, silent)
 
 
-def _work(work: Callable[[], int]) -> None:
+def _work(work: Callable[[], int], folder: str) -> None:
     if hasattr(os, "setsid"):
         os.setsid()  # out of the terminal's reach: Ctrl-C comes through the launcher, once
-    said = io.StringIO()
-    with contextlib.nullcontext() if os.environ["RANK"] == "0" else contextlib.redirect_stderr(said):
-        code = guarded(work)
-    if code != 2:  # a wrong request is wrong for all alike, and the first process says so
-        print(said.getvalue(), end="", file=sys.stderr)
+    said: list[str] = []
+    rank = os.environ["RANK"]
+    with contextlib.nullcontext() if rank == "0" else contextlib.redirect_stderr(io.StringIO()):
+        code = guarded(work, tell=said.append)
+    (Path(folder) / rank).write_text(json.dumps([code, said]), encoding="utf-8")
     if code:
         sys.exit(code)
+
+
+def _ended(folder: Path, count: int, silent: str) -> int:
+    """Give the exit code, and say what the processes left to say, or what is to be said for one that could not."""
+    left = [path for rank in range(count) if (path := folder / str(rank)).exists()]
+    ends = [json.loads(path.read_text(encoding="utf-8")) for path in left]
+    worst = max(int(len(ends) < count), *(code for code, _ in ends), 0)
+    said = [line for code, lines in ends if code == worst for line in lines]
+    if len(ends) < count and not said:
+        said = [f"tightbound: {silent}"]
+    for line in dict.fromkeys(said):
+        print(line, file=sys.stderr)
+    return worst

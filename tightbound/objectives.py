@@ -13,10 +13,12 @@ from tightbound import bounds
 from tightbound.divergences import kl as closed_form_kl
 from tightbound.divergences import kl_per_dimension
 from tightbound.draws import Draws
+from tightbound.gradients import stl
 from tightbound.model import VAE
 from tightbound.schedules import Linear, at
 
 KL = Literal["closed-form", "sampled"]
+Gradient = Literal["pathwise", "stl"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,26 +56,33 @@ class ELBO:
         beta: weight of the rate, a number or a schedule.
         samples: K, how many draws the expectation is averaged over.
         kl: the rate in closed form, or from the draws.
+        gradient: "pathwise", all of it; or :func:`~tightbound.gradients.stl`, with less noise near a fitting posterior,
+            which takes ``kl="sampled"``.
 
     Raises:
-        ValueError: for a negative β, no samples, or another word for ``kl``.
+        ValueError: for a negative β, no samples, another word for ``kl`` or ``gradient``, or "stl" in closed form.
 
     Example:
         >>> ELBO(beta=4.0)
-        ELBO(beta=4.0, samples=1, kl='closed-form')
+        ELBO(beta=4.0, samples=1, kl='closed-form', gradient='pathwise')
     """
 
     beta: float | Linear = 1.0
     samples: int = 1
     kl: KL = "closed-form"
+    gradient: Gradient = "pathwise"
 
     def __post_init__(self) -> None:
         _at_least("beta", self.beta, 0)
         _at_least("samples", self.samples, 1)
         _known(self.kl)
+        if self.gradient not in ("pathwise", "stl"):
+            raise ValueError(f"Expected gradient='pathwise' or gradient='stl'; got {self.gradient!r}.")
+        if self.gradient == "stl" and self.kl != "sampled":
+            raise ValueError(f"Expected kl='sampled' with gradient='stl', which is one of draws; got kl={self.kl!r}.")
 
     def __call__(self, model: VAE, x: Tensor, step: Tensor | None = None) -> Loss:
-        draws, rate = _draws_and_rate(model, x, self.samples, self.kl)
+        draws, rate = _draws_and_rate(model, x, self.samples, self.kl, self.gradient)
         distortion = -draws.log_px_z.mean()
         return Loss(distortion + at(self.beta, step) * rate.mean(), _terms(distortion, rate.mean()))
 
@@ -189,9 +198,11 @@ def _draws(model: VAE, x: Tensor, q: Distribution, samples: int) -> Draws:
     return model.weigh(x, q.rsample(torch.Size([samples])), q)
 
 
-def _draws_and_rate(model: VAE, x: Tensor, samples: int, kl: KL) -> tuple[Draws, Tensor]:
+def _draws_and_rate(
+    model: VAE, x: Tensor, samples: int, kl: KL, gradient: Gradient = "pathwise"
+) -> tuple[Draws, Tensor]:
     if kl == "sampled":
-        draws = model.draw(x, samples=samples)
+        draws = stl(model, x, samples=samples) if gradient == "stl" else model.draw(x, samples=samples)
         return draws, draws.log_qz_x - draws.log_pz
     q = model.encode(x)
     return _draws(model, x, q, samples), closed_form_kl(q, model.prior())

@@ -80,6 +80,10 @@ class Ranks:
                 for tensor in tensors:
                     dist.broadcast(tensor, 0)
 
+    def wait(self) -> None:
+        """Return when all processes have come this far."""
+        self.sum(torch.zeros(1))
+
     def device(self, device: torch.device) -> torch.device:
         """The GPU of this process's own, where there are several on its machine."""
         if self.count == 1 or device.type != "cuda" or device.index is not None:
@@ -103,8 +107,7 @@ def joined() -> Iterator[Ranks]:
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield ranks()
-        with _together():
-            dist.barrier()  # who leaves early takes the meeting point away from the others
+        ranks().wait()  # who leaves early takes the meeting point away from the others
     finally:
         dist.destroy_process_group()
 

@@ -91,6 +91,7 @@ class ObjectiveRecipe:
         beta: Weight of the rate (elbo).
         samples: Draws of z for each observation; K of the importance-weighted bound.
         kl: The rate in "closed-form", or "sampled" from the draws (elbo, capacity).
+        gradient: "pathwise", or "stl" with less noise where the posterior fits, for kl="sampled" (elbo).
         warmup_steps: Steps over which beta (elbo) or the capacity rises from zero.
         nats: Free nats for each latent dimension (free-bits).
         capacity: Nats at which the rate is held (capacity).
@@ -101,6 +102,7 @@ class ObjectiveRecipe:
     beta: float = 1.0
     samples: int = 1
     kl: Literal["closed-form", "sampled"] = "closed-form"
+    gradient: Literal["pathwise", "stl"] = "pathwise"
     warmup_steps: int = 0
     nats: float = 0.25
     capacity: float = 25.0
@@ -108,7 +110,7 @@ class ObjectiveRecipe:
 
     USED = types.MappingProxyType(
         {
-            "elbo": {"beta", "samples", "kl", "warmup_steps"},
+            "elbo": {"beta", "samples", "kl", "gradient", "warmup_steps"},
             "iwae": {"samples"},
             "free-bits": {"nats", "samples"},
             "capacity": {"capacity", "gamma", "samples", "kl", "warmup_steps"},
@@ -185,6 +187,9 @@ class Recipe:
                 f"Expected kl='sampled' with prior={self.model.prior!r}; got kl='closed-form', which there is only for "
                 "'standard-normal'. Set objective.kl."
             )
+
+        if self.objective.gradient == "stl" and self.objective.kl == "closed-form":
+            raise ValueError("Expected kl='sampled' with gradient='stl'; got kl='closed-form'. Set objective.kl.")
 
     def updated(self, changes: dict[str, Any]) -> Recipe:
         """A copy with fields changed by dotted name.

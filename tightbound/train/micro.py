@@ -101,10 +101,8 @@ class _Recomputed(torch.autograd.Function):
         ctx.owner, ctx.names, ctx.state = owner, names, random_state(z.device)
         ctx.buffers = {name: buffer.clone() for name, buffer in owner.likelihood.named_buffers()}
         ctx.save_for_backward(x, z, *parameters)
-        named, z = (
-            dict(zip(names, parameters, strict=True)),
-            z.detach(),
-        )  # the compiler warns of a tensor with a history
+        named = dict(zip(names, parameters, strict=True))
+        z = z.detach()  # the compiler warns of a tensor with a history
         out = z.new_empty(0)
         for k, b in owner.pieces(*z.shape[:2]):
             part = owner.score(named, x[b], z[k, b])

@@ -33,6 +33,7 @@ from tightbound.train.validation import validate
 from tightbound.train.way import Way, pays
 
 LARGEST_SEED = 2**63 - 1
+NEXT_RANK = 15_485_863  # between seeds of two processes' noise: seeds 0, 1, 2 … are other people's runs
 
 
 class Trainer:
@@ -93,7 +94,7 @@ class Trainer:
 
     def _noise_seed(self) -> int:
         """Of this process's own noise; batches are of the run's seed, the same everywhere."""
-        return (self.seed + self.ranks.rank) % (LARGEST_SEED + 1)
+        return (self.seed + NEXT_RANK * self.ranks.rank) % (LARGEST_SEED + 1)
 
     def _choose_way(self) -> None:
         """Precision and compilation, by rules that give the same answer for the same training."""
@@ -108,7 +109,7 @@ class Trainer:
 
     def _compile(self, x: Tensor) -> None:
         reason = obstacle() or self.learner.try_compiled(x)
-        if reason:
+        if reason and self.ranks.leads:
             print(f"The step runs uncompiled, and slower: {reason}.", file=sys.stderr)
 
     def _go_on(self) -> None:
@@ -118,10 +119,17 @@ class Trainer:
         with checkpoint.foreign(self.source / checkpoint.STATE, "a checkpoint of this training"):
             others = [name for name, value in self.identity.items() if state["identity"].get(name) != value]
             metrics, timing = map(int, state["journal"])
+            step = torch.tensor(int(state["number"]))
         if others:
             raise ValueError(
                 f"Expected what the run in {self.source} was started with; got another {', '.join(others)}. A resumed "
                 "run repeats the uninterrupted one, so nothing may change."
+            )
+        steps = {int(each) for each in self.ranks.gather(step)}
+        if len(steps) > 1:
+            raise ValueError(
+                f"Expected one checkpoint for all processes; got those of steps {sorted(steps)} in {self.source}. All "
+                "of them must read the same folder."
             )
         with checkpoint.foreign(self.source / checkpoint.STATE, "a checkpoint of this training"):
             way = Way(**state["way"])
@@ -171,6 +179,7 @@ class Trainer:
 
     def _look(self, shown: Progress, *, log: bool, validation: bool) -> None:
         """Read what the steps left unread; where it is good, log it and hold it."""
+        self.ranks.follow(list(self.model.buffers()))  # running statistics are of each process's own batches
         finite = self.sums is None or bool(self.sums.isfinite().all())
         if not finite or self.learner.bad_weight():
             raise self._failure()
@@ -284,4 +293,5 @@ class Trainer:
             best = {**best, "step": self.number}
         if self.out is not None:
             checkpoint.save_weights(self.out, self.model.state_dict())
+        self.ranks.wait()  # so that whoever goes on from here finds the files
         return Fit(self.number, best["loss"], best["step"], self.seconds, ended, self.journal.metrics)
