@@ -84,8 +84,8 @@ def test_rate_is_information_plus_marginal_divergence() -> None:
 @pytest.mark.parametrize(
     ("q", "p", "names"),
     [
-        (DIAGONAL, MixtureOfNormals(3)(), "Normal and MixtureSameFamily"),
-        (FULL, MixtureOfNormals(3)(), "MultivariateNormal and MixtureSameFamily"),
+        (DIAGONAL, MixtureOfNormals(3)(), "Normal and MixtureOfNormals"),
+        (FULL, MixtureOfNormals(3)(), "MultivariateNormal and MixtureOfNormals"),
         (DIAGONAL, FULL, "Normal and MultivariateNormal"),
         (Independent(Bernoulli(torch.zeros(2, 3)), 1), STANDARD, "Bernoulli and Normal"),
         (Normal(LOC, SCALE), STANDARD, "Normal and Normal"),

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import signal
 import sys
 import tempfile
 import uuid
@@ -46,6 +47,13 @@ def in_processes(count: int, work: Callable[[], int]) -> int:
         rdzv_endpoint="localhost:0",
         max_restarts=0,
     )
+    if hasattr(config, "signals_to_handle"):  # newer torch
+        config.signals_to_handle = "SIGTERM,SIGHUP,SIGQUIT"
+
+    def stop(number: int, frame: object) -> None:
+        raise SignalException("", signal.SIGTERM)  # Python prints a traceback where SIGINT meets it early
+
+    before = signal.signal(signal.SIGINT, stop)
     with tempfile.TemporaryDirectory(prefix="tightbound-") as folder:
         silent = ""
         try:
@@ -54,6 +62,8 @@ def in_processes(count: int, work: Callable[[], int]) -> int:
             silent = "A process was killed; the last checkpoint of a training is kept."
         except SignalException:
             silent = "Stopped."
+        finally:
+            signal.signal(signal.SIGINT, before)
         return _ended(Path(folder), count, silent)
 
 

@@ -9,6 +9,7 @@ import torch.distributions as td
 from torch import Tensor, nn
 
 from tightbound.conditional import Conditional
+from tightbound.mixtures import MixtureOfNormals as MixtureDistribution
 
 
 class Prior(Conditional, ABC):
@@ -74,9 +75,8 @@ class MixtureOfNormals(Prior):
         self.mean = nn.Parameter(torch.randn(components, latent_dim))
         self.log_scale = nn.Parameter(torch.zeros(components, latent_dim))
 
-    def tempered(self, temperature: float) -> td.MixtureSameFamily:
-        normals = td.Normal(self.mean, temperature * self.log_scale.exp())
-        return td.MixtureSameFamily(td.Categorical(logits=self.logits), td.Independent(normals, 1))
+    def tempered(self, temperature: float) -> td.Distribution:
+        return MixtureDistribution(self.logits, self.mean, temperature * self.log_scale.exp())
 
 
 class VampPrior(Prior):
@@ -110,13 +110,12 @@ class VampPrior(Prior):
             p = self()
         return p.log_prob(value)
 
-    def tempered(self, temperature: float) -> td.MixtureSameFamily:
+    def tempered(self, temperature: float) -> td.Distribution:
         q = self._posterior[0](self.pseudo_inputs)
         if not (isinstance(q, td.Independent) and isinstance(q.base_dist, td.Normal)):
             raise TypeError(f"Expected a DiagonalNormal posterior under a VampPrior; got {type(q).__name__}.")
-        normals = td.Normal(q.base_dist.loc, temperature * q.base_dist.scale)
-        uniform = td.Categorical(logits=q.mean.new_zeros(len(self.pseudo_inputs)))
-        return td.MixtureSameFamily(uniform, td.Independent(normals, 1))
+        uniform = q.mean.new_zeros(len(self.pseudo_inputs))
+        return MixtureDistribution(uniform, q.base_dist.loc, temperature * q.base_dist.scale)
 
 
 def _checked(latent_dim: int) -> int:

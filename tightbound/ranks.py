@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+_GROUPS = itertools.count()
 
 
 class LostProcessError(RuntimeError):
@@ -104,12 +108,23 @@ def joined() -> Iterator[Ranks]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield ranks()
         return
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    # Under a name of its own: what an earlier group has left at the meeting point would be taken for this one's.
+    store = dist.PrefixStore(f"tightbound/{next(_GROUPS)}", _meeting_point())
+    rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    dist.init_process_group(backend, store=store, rank=rank, world_size=count)
     try:
         yield ranks()
-        ranks().wait()  # who leaves early takes the meeting point away from the others
+        ranks().wait()  # who leaves early would be taken for lost
     finally:
         dist.destroy_process_group()
+
+
+@cache
+def _meeting_point() -> dist.Store:
+    """Where the processes find each other: one for as long as they live, for one of them holds it open."""
+    store, _, _ = next(dist.rendezvous("env://"))
+    return store
 
 
 @contextmanager
