@@ -41,8 +41,10 @@ lint: $(VENV)/.installed-dev  ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.installed  ## side-by-side timings, minutes; needs MNIST
-	@set -e; for file in startup training_throughput evaluation iwae_cost; do $(BIN)/python benchmarks/$$file.py; done
+BENCHMARKS := startup training_throughput evaluation iwae_cost processes growth mapped time_to_quality
+
+bench: $(VENV)/.installed  ## side-by-side timings, half an hour; needs MNIST, and a machine that does nothing else
+	@set -e; for file in $(BENCHMARKS); do $(BIN)/python benchmarks/$$file.py; done
 
 docs: $(VENV)/.installed-docs  ## the documentation, into docs/_build
 	$(BIN)/sphinx-build -q -W -b html docs docs/_build

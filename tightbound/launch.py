@@ -76,7 +76,9 @@ def _work(work: Callable[[], int], folder: str) -> None:
         code = guarded(work, tell=said.append)
     (Path(folder) / rank).write_text(json.dumps([code, said]), encoding="utf-8")
     if code:
-        sys.exit(code)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)  # all is said; torch's threads, cut short, now and then abort an interpreter that takes its time
 
 
 def _ended(folder: Path, count: int, silent: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import os
 from collections.abc import Iterator, Sequence
@@ -124,6 +125,7 @@ def joined() -> Iterator[Ranks]:
 def _meeting_point() -> dist.Store:
     """Where the processes find each other: one for as long as they live, for one of them holds it open."""
     store, _, _ = next(dist.rendezvous("env://"))
+    atexit.register(_meeting_point.cache_clear)  # its threads must end before the interpreter does
     return store
 
 
