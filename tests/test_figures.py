@@ -103,8 +103,27 @@ def tiny_model(latent: int, features: int) -> tb.VAE:
 
 
 def drawn(model, data) -> dict[str, figures.Picture]:
-    parts = (figures._maps(model, data), figures._decoded(model, data), figures._walks(model, data, {}))
+    found = {
+        "kl_per_dimension": None,
+        "mean_variance": list(range(latent_of(model))),
+        "active": [True] * latent_of(model),
+    }
+    parts = (figures._maps(model, data), figures._decoded(model, data), figures._walks(model, data, found))
     return {picture.name: picture for part in parts for picture in part}
+
+
+def latent_of(model) -> int:
+    return model.sample_prior(1).shape[-1]
+
+
+def test_a_traversal_shows_what_says_most():
+    said = {"kl_per_dimension": [0.1, 3.0, 2.0], "mean_variance": [0.9, 0.1, 0.5], "active": [True, True, False]}
+    by_kl = figures.ranked(said, 2)
+    assert by_kl["dimensions"] == 2
+    assert by_kl["kl"].tolist() == pytest.approx([0.1, 3.0, 2.0])
+    by_spread = figures.ranked({**said, "kl_per_dimension": None}, 2)
+    assert by_spread["dimensions"] == [0, 2]
+    assert by_spread["active"].tolist() == [True, True, False]
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
@@ -113,7 +132,7 @@ def test_few_test_observations_are_enough(count):
     found = drawn(tiny_model(3, 4), data)
     assert ("map" in found) == ("interpolation" in found) == (count > 1)
     assert "binarised" not in found["reconstructions"].caption
-    assert "in order" in found["traversal"].caption
+    assert "by how their posterior means vary" in found["traversal"].caption
 
 
 def test_two_latent_dimensions_have_a_manifold():

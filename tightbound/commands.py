@@ -146,14 +146,8 @@ def traverse(path: Path, *, index: int, dimensions: int, steps: int, out: Path |
     if not 0 <= index < len(test):
         raise ValueError(f"Expected --index between 0 and {len(test) - 1}, a test observation; got {index}.")
     found = made.evaluation() or evidence(_model(made), test, samples=1).to_json()  # which dimensions say most
-    kl = found["kl_per_dimension"]
-    figure = plots.latent_traversal(
-        _model(made),
-        test.fixed(index, index + 1)[0],
-        dimensions=shown,
-        kl=None if kl is None else torch.tensor(kl),
-        steps=steps,
-    )
+    x = test.fixed(index, index + 1)[0]
+    figure = plots.latent_traversal(_model(made), x, steps=steps, **figures.ranked(found, shown))
     return _save(None, out, lambda: figure)
 
 

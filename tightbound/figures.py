@@ -134,12 +134,23 @@ def _decoded(model: VAE, data: Data) -> Iterator[Picture]:
     yield Picture("samples", "Samples", caption, plots.samples(drawn))
 
 
+def ranked(evaluation: dict[str, Any], count: int) -> dict[str, Any]:
+    """Which dimensions a traversal shows, at most ``count``: by their KL, or where there is none by how they vary."""
+    if not evaluation:
+        return {"dimensions": count}
+    active = torch.tensor(evaluation["active"])
+    if kl := evaluation["kl_per_dimension"]:
+        return {"dimensions": count, "kl": torch.tensor(kl), "active": active}
+    spread = torch.tensor(evaluation["mean_variance"])
+    return {"dimensions": spread.argsort(descending=True)[:count].tolist(), "active": active}
+
+
 def _walks(model: VAE, data: Data, evaluation: dict[str, Any]) -> Iterator[Picture]:
-    kl = evaluation.get("kl_per_dimension")
     _, seen = examples(data.test, 2 * PAIRS)
-    figure = plots.latent_traversal(model, seen[0], dimensions=ROWS, kl=None if kl is None else torch.tensor(kl))
-    order = "in order" if kl is None else "the most informative first"
-    caption = f"One latent dimension at a time, {order}; the others stay where the first test observation has them."
+    figure = plots.latent_traversal(model, seen[0], **ranked(evaluation, ROWS))
+    order = "the most informative first" if evaluation.get("kl_per_dimension") else "by how their posterior means vary"
+    caption = f"One latent dimension at a time, {order if evaluation else 'in order'}; the others stay where the first"
+    caption += " test observation has them."
     yield Picture("traversal", "What each dimension does", caption, figure)
     if pairs := len(seen) // 2:
         caption = "Straight lines through the latent space between pairs of test observations, those framed"
