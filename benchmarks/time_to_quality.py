@@ -172,7 +172,8 @@ def main() -> None:
         side(built, model, watch)
         final = tb.evaluate.evidence(model, test, samples=5000).nll if args.final else None
         rows.append(row(name, watch.points, final))
-    what = f"recipe {args.recipe}, {built.recipe.train.epochs:g} epochs; K = {args.samples}, {len(some)} test images"
+    what = f"ours: recipe {args.recipe}, {built.recipe.train.epochs:g} epochs, prior {built.recipe.model.prior}; "
+    what += f"the others: standard normal prior; K = {args.samples}, {len(some)} test images"
     path = tb.plots.save(figure(curves, f"{what}\n{machine()}"), Path(args.out) / "time_to_quality.png")
     points = {side: [[round(t, 2), round(nll.value, 3)] for t, nll in curve] for side, curve in curves.items()}
     report("time to quality", rows, {"what": what, "figure": str(path), **points})
