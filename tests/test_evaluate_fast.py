@@ -96,11 +96,15 @@ def test_bfloat16_is_a_matter_of_the_processor() -> None:
     assert isinstance(multiplies_bfloat16(torch.device("cpu")), bool)
 
 
+def test_data_outside_the_support_are_told_of_the_models_own_likelihood() -> None:
+    with pytest.raises(ValueError, match=r"within the support of the Bernoulli likelihood; got the value 0\.3"):
+        tb.evaluate.evidence(model(), torch.full((4, 30), 0.3), samples=5, precision="bfloat16")
+
+
 def test_its_parameters_are_the_models() -> None:
     vae = model()
-    own = dict(Fast(vae, torch.float32, compile=False).named_parameters())
-    assert own.keys() == dict(vae.named_parameters()).keys()
-    assert all(own[name] is p for name, p in vae.named_parameters())
+    own, theirs = Fast(vae, torch.float32, compile=False).parameters(), vae.parameters()
+    assert all(one is other for one, other in zip(own, theirs, strict=True))
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import torch
 import torch.distributions as td
 from torch import Tensor
 
@@ -35,7 +34,7 @@ def stl(model: VAE, x: Tensor, *, samples: int = 1) -> Draws:
         ValueError: for fewer than one sample.
 
     Example:
-        >>> import tightbound as tb
+        >>> import torch, tightbound as tb
         >>> model = tb.VAE(
         ...     prior=tb.priors.StandardNormal(2),
         ...     posterior=tb.posteriors.DiagonalNormal(torch.nn.Linear(5, 4)),
@@ -44,10 +43,8 @@ def stl(model: VAE, x: Tensor, *, samples: int = 1) -> Draws:
         >>> tb.bounds.elbo(stl(model, torch.zeros(3, 5), samples=7)).shape
         torch.Size([3])
     """
-    if samples < 1:
-        raise ValueError(f"Expected at least 1 sample; got samples={samples}.")
     q = model.encode(x)
-    draws = model.weigh(x, q.rsample(torch.Size([samples])), q)
+    draws = model.draw_from(q, x, samples=samples)
     return dataclasses.replace(draws, log_qz_x=_held(q, model.posterior, draws.z, x))
 
 

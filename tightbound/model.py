@@ -63,9 +63,12 @@ class VAE(nn.Module):
         Raises:
             ValueError: for fewer than one sample, or values outside the likelihood's support.
         """
+        return self.draw_from(self.encode(x), x, samples=samples)
+
+    def draw_from(self, q: Distribution, x: Tensor, *, samples: int = 1) -> Draws:
+        """:meth:`draw` where the posterior at ``x`` is at hand already; raises what it does."""
         if samples < 1:
             raise ValueError(f"Expected at least 1 sample; got samples={samples}.")
-        q = self.encode(x)
         return self.weigh(x, q.rsample(torch.Size([samples])), q)
 
     def weigh(self, x: Tensor, z: Tensor, q: Distribution) -> Draws:

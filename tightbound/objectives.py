@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-import torch
 from torch import Tensor
-from torch.distributions import Distribution
 
 from tightbound import bounds
 from tightbound.divergences import kl as closed_form_kl
@@ -149,7 +147,7 @@ class FreeBits:
 
     def __call__(self, model: VAE, x: Tensor, step: Tensor | None = None) -> Loss:
         q = model.encode(x)
-        draws = _draws(model, x, q, self.samples)
+        draws = model.draw_from(q, x, samples=self.samples)
         per_dimension = kl_per_dimension(q, model.prior()).mean(0)
         distortion = -draws.log_px_z.mean()
         return Loss(distortion + per_dimension.clamp(min=self.nats).sum(), _terms(distortion, per_dimension.sum()))
@@ -194,10 +192,6 @@ class Capacity:
         return Loss(value, _terms(distortion, mean_rate))
 
 
-def _draws(model: VAE, x: Tensor, q: Distribution, samples: int) -> Draws:
-    return model.weigh(x, q.rsample(torch.Size([samples])), q)
-
-
 def _draws_and_rate(
     model: VAE, x: Tensor, samples: int, kl: KL, gradient: Gradient = "pathwise"
 ) -> tuple[Draws, Tensor]:
@@ -205,7 +199,7 @@ def _draws_and_rate(
         draws = stl(model, x, samples=samples) if gradient == "stl" else model.draw(x, samples=samples)
         return draws, draws.log_qz_x - draws.log_pz
     q = model.encode(x)
-    return _draws(model, x, q, samples), closed_form_kl(q, model.prior())
+    return model.draw_from(q, x, samples=samples), closed_form_kl(q, model.prior())
 
 
 def _terms(distortion: Tensor, rate: Tensor) -> dict[str, Tensor]:

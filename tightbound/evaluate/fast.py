@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from tightbound.conditional import unvalidated
+from tightbound.conditional import Conditional, unvalidated
 from tightbound.draws import Draws
 from tightbound.model import VAE
 from tightbound.runtime import compiled, multiplies_bfloat16, obstacle, products_in
@@ -30,8 +30,8 @@ class Fast(VAE):
     """
 
     def __init__(self, model: VAE, dtype: torch.dtype, *, compile: bool) -> None:
-        super().__init__(model.prior, model.posterior, model.likelihood)
-        self.dtype = dtype
+        super().__init__(model.prior, model.posterior, model.likelihood)  # itself: errors are told of it
+        self._weighing = VAE(model.prior, model.posterior, _InPrecision(model.likelihood, dtype))
         self._compiled = compiled(self._weigh_anew) if compile else None
         self._shape: torch.Size | None = None
 
@@ -39,17 +39,27 @@ class Fast(VAE):
         self._shape = self._shape or z.shape
         # A remainder of another shape would be compiled anew for a single use.
         if self._compiled is None or z.shape != self._shape:
-            return Draws(z, *self._densities(x, z, q))
-        return Draws(z, *self._compiled(x, z))
+            return self._weighing.weigh(x, z, q)
+        return self._compiled(x, z)
 
-    def _densities(self, x: Tensor, z: Tensor, q: Distribution) -> tuple[Tensor, Tensor, Tensor]:
-        with products_in(self.dtype, z.device):
-            log_px_z = self.likelihood.log_prob(x, z)
-        return log_px_z, self.prior.log_prob(z), q.log_prob(z)
-
-    def _weigh_anew(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _weigh_anew(self, x: Tensor, z: Tensor) -> Draws:
         # A compiled graph takes tensors only, so it encodes x once more: one row for many draws.
-        return self._densities(x, z, self.posterior(x))
+        return self._weighing.weigh(x, z, self.posterior(x))
+
+
+class _InPrecision(Conditional):
+    """A likelihood whose matrix products are in ``dtype``."""
+
+    def __init__(self, likelihood: Conditional, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.likelihood, self.dtype = likelihood, dtype
+
+    def forward(self, context: Tensor | None = None) -> Distribution:
+        return self.likelihood(context)
+
+    def log_prob(self, value: Tensor, context: Tensor | None = None, *, frozen: bool = False) -> Tensor:
+        with products_in(self.dtype, value.device):
+            return self.likelihood.log_prob(value, context, frozen=frozen)
 
 
 def faster(model: VAE, x: Tensor, *, rows: int, precision: Precision) -> tuple[VAE, str]:
