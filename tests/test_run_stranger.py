@@ -266,7 +266,7 @@ def test_links_within_the_folder_and_to_it_are_fine(folder: Path, tmp_path: Path
             r"Expected at least 1000000000000000 bytes in .*metrics.jsonl",
         ),
         (lambda state: state.update(journal=[-5, 0]), r"Expected at least -5 bytes in .*metrics.jsonl"),
-        (lambda state: state.update(format=2), "Expected a checkpoint of format 1; got another one"),
+        (lambda state: state.update(format=1), "Expected a checkpoint of format 2; got another one"),
     ],
 )
 def test_a_checkpoint_of_something_else_is_refused(

@@ -56,7 +56,7 @@ def test_a_missing_state_is_named(tmp_path: Path) -> None:
 def test_a_state_of_another_form_is_refused(tmp_path: Path, value: Any) -> None:
     (tmp_path / STATE).parent.mkdir()
     torch.save(value, tmp_path / STATE)
-    with pytest.raises(ValueError, match="Expected a checkpoint of format 1; got another one at"):
+    with pytest.raises(ValueError, match="Expected a checkpoint of format 2; got another one at"):
         load_state(tmp_path)
 
 

@@ -90,7 +90,7 @@ def gradients(model: tb.VAE, objective: Objective, rows: int, *, way: Way = FULL
     torch.manual_seed(1)
     with unvalidated():  # as the trainer does
         values = learner.gradient(observations().to(learner.dtype), 3)
-    return {"values": values, **{name: p.grad.clone() for name, p in learner.parameters.items()}}
+    return {"values": values, **dict(zip(learner.parameters, learner.gradients, strict=True))}
 
 
 def near(found: dict[str, Tensor], expected: dict[str, Tensor], **tolerance: float) -> None:

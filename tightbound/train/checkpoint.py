@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tightbound.data import Observations
 from tightbound.files import write_atomically, write_tensors
 
-FORMAT = 1
+FORMAT = 2
 WEIGHTS = "model.safetensors"
 STATE = Path("checkpoint") / "state.pt"
 SAMPLED_ROWS = 64

@@ -16,6 +16,7 @@ from tightbound.ranks import ranks
 from tightbound.runtime import compiled, products_in, random_state, restore_random_state
 from tightbound.schedules import WarmupCosine
 from tightbound.settings import Training
+from tightbound.train.adam import Adam
 from tightbound.train.micro import micro_batched
 from tightbound.train.way import Way
 
@@ -23,15 +24,13 @@ PRODUCTS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # layers that may read 
 
 
 class Learner:
-    """Weights, Adam's moments and averaged weights, and the step that moves them together.
+    """A model's weights and the step that moves them.
 
-    Loss and gradient are a plain function of tensors, so that they can be compiled into one graph. With 16-bit products
-    it reads 16-bit copies of the weights; Adam keeps the weights themselves in full.
+    Loss and gradient are a plain function of tensors, and so is the update: each can be compiled into one graph. With
+    16-bit products the loss reads 16-bit copies of the weights; Adam keeps the weights themselves in full.
 
     References:
-        Kingma, Ba: Adam (2014), https://arxiv.org/abs/1412.6980; Polyak, Juditsky: averaging (1992),
-        https://doi.org/10.1137/0330046; Micikevicius et al.: Mixed precision training (2017),
-        https://arxiv.org/abs/1710.03740.
+        Micikevicius et al.: Mixed precision training (2017), https://arxiv.org/abs/1710.03740.
     """
 
     def __init__(
@@ -41,12 +40,11 @@ class Learner:
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         if not self.parameters:
             raise ValueError("Expected a model with parameters to train; got one where none requires a gradient.")
-        trained = list(self.parameters.values())
-        self.weights = [p.detach() for p in trained]
+        self.weights = [p.detach() for p in self.parameters.values()]
         self.dtype = self.weights[0].dtype
-        self.average = [w.clone() for w in self.weights] if settings.ema else []
+        self.adam = Adam(self.weights, betas=settings.betas, clip=settings.clip, ema=settings.ema)
         self.copies = list(self.weights)
-        self.optimizer = torch.optim.Adam(trained, betas=settings.betas, fused=device.type in ("cpu", "cuda"))
+        self.gradients: Sequence[Tensor] = []
         floor = 0.0 if settings.schedule == "cosine" else 1.0
         self.rate = WarmupCosine(settings.learning_rate, steps, min(settings.warmup_steps, steps), floor)
         self.objective = objective
@@ -63,6 +61,7 @@ class Learner:
             self.copies[i] = w.to(way.dtype) if low else w
         in_one = way.compiled and not self.settings.micro_batch  # whose pieces are compiled each by itself
         self._gradients = compiled(self._gradients_in_one) if in_one else self._gradients_plainly
+        self._move = compiled(self.adam.move) if way.compiled else self.adam.move
 
     def _choose_loss(self, way: Way) -> None:
         model, rows = self.model, self.settings.micro_batch
@@ -73,17 +72,19 @@ class Learner:
         self.places = [names[id(p)] for p in self.parameters.values()]
 
     def try_compiled(self, x: Tensor) -> str:
-        """Compile the gradient for batches such as ``x`` and change nothing else; gives the reason where that fails."""
-        state = random_state(self.device)
+        """Compile a step for batches such as ``x`` and change nothing else; gives the reason where that fails."""
+        noise, before = random_state(self.device), self.state()
         try:
             self.use(Way(self.way.precision, compiled=True))
             with unvalidated():  # and put back: the compiler switches validation off for good
-                self._own_gradient(x, 0)
+                self.gradients, _ = self._own_gradient(x, 0)
+                self.update(0)
         except Exception as error:  # a model may do anything; whatever the compiler says, the plain step remains
             self.use(Way(self.way.precision))
             return (str(error).strip().splitlines() or [type(error).__name__])[0]
         finally:
-            restore_random_state(state, self.device)
+            restore_random_state(noise, self.device)
+            self.restore(before)
         return ""
 
     def step(self, x: Tensor, number: int) -> Tensor:
@@ -95,28 +96,20 @@ class Learner:
     def gradient(self, x: Tensor, number: int) -> Tensor:
         """The first half of a step: loss, terms and gradients of one batch, shared between processes."""
         gradients, values = self._own_gradient(x, number)
-        *gradients, values = ranks().mean([*gradients, values], len(x))
-        for p, gradient in zip(self.parameters.values(), gradients, strict=True):
-            p.grad = gradient
+        *self.gradients, values = ranks().mean([*gradients, values], len(x))
         return values
 
     def _own_gradient(self, x: Tensor, number: int) -> tuple[Sequence[Tensor], Tensor]:
         step = torch.tensor(float(number), dtype=self.dtype).to(self.device, non_blocking=True)
         gradients, values = self._gradients(self.copies, x.to(self.device, non_blocking=True), step)
         self.names = self.loss.terms
+        if ranks().count > 1:  # messages are in full precision
+            gradients = [g.to(self.dtype) for g in gradients]
         return gradients, values
 
     def update(self, number: int) -> None:
         """The second half: weights, averaged weights and 16-bit copies follow the gradient."""
-        if self.settings.clip:
-            nn.utils.clip_grad_norm_(list(self.parameters.values()), self.settings.clip)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate(number + 1)
-        self.optimizer.step()
-        if self.average:
-            decay = min(self.settings.ema, (1 + number) / (10 + number))  # or the first weights would linger in it
-            torch._foreach_lerp_(self.average, self.weights, 1 - decay)
-        self._copy()
+        self._move(self.gradients, self.copies, self.adam.constants(number, self.rate(number + 1)))
 
     def loss_of(self, x: Tensor) -> Tensor:
         """The loss of one batch at the first step."""
@@ -124,7 +117,7 @@ class Learner:
 
     def bad_gradient(self) -> str | None:
         """The first parameter whose gradient is not finite."""
-        return _first_bad({name: p.grad for name, p in self.parameters.items() if p.grad is not None})
+        return _first_bad(dict(zip(self.parameters, self.gradients, strict=True)))
 
     def bad_weight(self) -> str | None:
         """The first parameter that is not finite."""
@@ -132,32 +125,31 @@ class Learner:
 
     def swap_average(self) -> None:
         """Exchange weights and averaged weights; twice is nothing. A no-op without averaging."""
-        for w, average in zip(self.weights, self.average, strict=bool(self.average)):
+        for w, average in zip(self.weights, self.adam.average, strict=bool(self.adam.average)):
             kept = w.clone()
             w.copy_(average)
             average.copy_(kept)
 
     def state(self) -> dict[str, Any]:
         """Everything a step depends on besides data and random state, copied."""
-        state = {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "average": self.average,
-        }
-        return _copied(state)
+        adam = self.adam
+        return _copied(
+            {
+                "model": self.model.state_dict(),
+                "first": adam.first,
+                "second": adam.second,
+                "average": adam.average,
+            }
+        )
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to what :meth:`state` gave."""
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(_copied(state["optimizer"]))
-        for average, saved in zip(self.average, state["average"], strict=True):
-            average.copy_(saved)
-        self._copy()
-
-    def _copy(self) -> None:
-        pairs = [(copy, w) for copy, w in zip(self.copies, self.weights, strict=True) if copy is not w]
-        if pairs:
-            torch._foreach_copy_([copy for copy, _ in pairs], [w for _, w in pairs])
+        for name in ("first", "second", "average"):
+            for tensor, saved in zip(getattr(self.adam, name), state[name], strict=True):
+                tensor.copy_(saved)
+        for copy, w in zip(self.copies, self.weights, strict=True):
+            copy.copy_(w)
 
     def _value(self, copies: Sequence[Tensor], x: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
         named = dict(zip(self.places, copies, strict=True))
@@ -168,11 +160,11 @@ class Learner:
         leaves = [copy.detach().requires_grad_() for copy in copies]
         value, values = self._value(leaves, x, step)
         gradients = torch.autograd.grad(value, leaves, materialize_grads=True)
-        return [g.to(self.dtype) for g in gradients], values
+        return gradients, values
 
     def _gradients_in_one(self, copies: list[Tensor], x: Tensor, step: Tensor) -> tuple[Sequence[Tensor], Tensor]:
         gradients, (_, values) = grad_and_value(self._value, has_aux=True)(copies, x, step)
-        return [g.to(self.dtype) for g in gradients], values
+        return gradients, values
 
 
 class _Loss(nn.Module):
