@@ -120,5 +120,32 @@ def test_compiled_it_weighs_the_same(prior: str) -> None:
     with torch.no_grad(), unvalidated():
         q = vae.encode(x)
         z = q.sample(torch.Size([5]))
-        draws, expected = Fast(vae, torch.float32, compile=True).weigh(x, z, q), vae.weigh(x, z, q)
+        quick = Fast(vae, torch.float32, compile=True)
+        draws, expected = quick.weigh(x, z, q), vae.weigh(x, z, q)
+    assert quick._compiled is not None
     torch.testing.assert_close(draws.log_w, expected.log_w, rtol=1e-5, atol=1e-5)
+
+
+class Awkward(torch.nn.Module):
+    """A network that nothing can compile once and for all."""
+
+    def __init__(self, inner: torch.nn.Module, *, counts: bool) -> None:
+        super().__init__()
+        self.inner, self.counts, self.calls = inner, counts, 0
+
+    def forward(self, z: Tensor) -> Tensor:
+        self.calls += 1
+        return self.inner(z) * (1 + 1e-9 * self.calls if self.counts else float(z.isfinite().all()))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # the compiler's own
+@pytest.mark.skipif(bool(obstacle()), reason="nothing can be compiled here")
+@pytest.mark.parametrize("counts", [True, False])
+def test_a_model_that_cannot_be_compiled_is_evaluated_plainly(monkeypatch: pytest.MonkeyPatch, counts: bool) -> None:
+    vae, x = model(), data()
+    settings = {"samples": 64, "budget": 128, "precision": "float32"}
+    expected = tb.evaluate.evidence(vae, x, **settings)
+    monkeypatch.setattr(fast, "COST", 0.0)
+    vae.likelihood.network = Awkward(vae.likelihood.network, counts=counts)
+    found = tb.evaluate.evidence(vae, x, **settings)
+    assert found.nll.value == pytest.approx(expected.nll.value, rel=1e-5)

@@ -12,8 +12,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "tightbound"
 FILES = sorted(PACKAGE.rglob("*.py"))
 CORE = {
-    "bounds", "conditional", "distributions", "divergences", "draws", "gradients", "likelihoods", "mixtures", "model",
-    "networks", "objectives", "posteriors", "priors", "schedules",
+    "bernoulli", "bounds", "conditional", "distributions", "divergences", "draws", "gradients", "likelihoods",
+    "mixtures", "model", "networks", "objectives", "posteriors", "priors", "schedules",
 }  # fmt: skip
 # Each may know those before it, never one after it.
 EDGES = [
@@ -33,13 +33,14 @@ ALLOWED: dict[str, set[str]] = {
     "draws": set(),
     "networks": set(),
     "schedules": set(),
+    "bernoulli": set(),
     "conditional": set(),
     "distributions": set(),
     "divergences": set(),
     "mixtures": set(),
     "bounds": {"draws"},
     "gradients": {"draws", "bounds", "conditional", "model"},
-    "likelihoods": {"conditional", "distributions"},
+    "likelihoods": {"bernoulli", "conditional", "distributions"},
     "posteriors": {"conditional", "distributions"},
     "priors": {"conditional", "distributions", "mixtures", "posteriors"},
     "model": {"conditional", "draws", "likelihoods", "posteriors", "priors"},

@@ -9,9 +9,11 @@ import torch
 from training import QUIET, data, model
 
 from tightbound import runtime
+from tightbound.conditional import unvalidated
 from tightbound.objectives import ELBO
 from tightbound.settings import Training
 from tightbound.train import fit, precision, trainer
+from tightbound.train.adam import Adam
 from tightbound.train.precision import choose_precision
 from tightbound.train.step import Learner
 from tightbound.train.way import Way, pays
@@ -62,6 +64,38 @@ def test_the_step_is_torchs_own_adam() -> None:
         torch.testing.assert_close(one, other.detach())
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # the compiler's own
+@pytest.mark.skipif(bool(runtime.obstacle()), reason="nothing can be compiled here")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_compiled_step_is_the_plain_one(precision: str) -> None:
+    settings = {"schedule": "constant", "clip": 0.5, "ema": 0.9}
+    plain, quick = learner(**settings), learner(**settings)
+    quick.model.load_state_dict(plain.model.state_dict())
+    plain.use(Way(precision))
+    quick.use(Way(precision))
+    before = quick.state()
+    assert quick.try_compiled(data()) == ""
+    torch.testing.assert_close(quick.state(), before, rtol=0, atol=0)
+    for one in (plain, quick):
+        torch.manual_seed(3)
+        with unvalidated():  # as the trainer does
+            for number in range(5):
+                one.step(data(), number)
+    near = {"rtol": 1e-4, "atol": 1e-5} if precision == "float32" else {"rtol": 1e-2, "atol": 1e-3}
+    torch.testing.assert_close(quick.state(), plain.state(), **near)
+
+
+def test_a_moment_that_fades_ends_at_nothing() -> None:
+    """Left to fade, it would end in denormals, which cost a step a third more time."""
+    w = torch.ones(3)
+    adam = Adam([w])
+    for number, gradient in enumerate([1e-3, *[0.0] * 1000]):
+        adam.move([torch.full_like(w, gradient)], [w], adam.constants(number, rate=0.1))
+    assert adam.first[0].eq(0).all()
+    assert adam.second[0].gt(0).all()
+
+
 def test_compiling_pays_for_long_trainings_only() -> None:
     sizes = [pays(steps=steps, parameters=10**6, rows=128) for steps in (10, 1000, 10**5)]
     assert sizes == sorted(sizes)
@@ -91,6 +125,31 @@ def test_a_step_that_cannot_be_compiled_runs_plainly(
     ended = fit(model(), data(), epochs=2, compile="always", **QUIET)
     assert "slower: this model." in capsys.readouterr().err
     assert ended.metrics == plain.metrics
+
+
+class Counting(torch.nn.Module):
+    """A decoder that changes with each call, by a plain number of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.calls = torch.nn.Linear(2, 3), 0
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return self.linear(z) * 0.9**self.calls
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # the compiler's own
+@pytest.mark.skipif(bool(runtime.obstacle()), reason="nothing can be compiled here")
+def test_a_model_that_would_be_compiled_at_every_step_runs_plainly(capsys: pytest.CaptureFixture[str]) -> None:
+    ended = []
+    for compile in ("never", "always"):
+        torch.manual_seed(0)
+        vae = model()
+        vae.likelihood.network = Counting()
+        ended.append(fit(vae, data(), epochs=5, compile=compile, **QUIET))
+    assert "The step runs uncompiled, and slower: Detected recompile" in capsys.readouterr().err
+    assert ended[1].steps == ended[0].steps == 20
 
 
 def test_what_stands_in_the_way_of_compiling(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,36 +6,10 @@ import math
 from typing import Any, ClassVar
 
 import torch
-import torch.distributions as td
 import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.distributions.utils import broadcast_all
-
-
-class Bernoulli(td.Bernoulli):
-    r"""torch's Bernoulli by its logit, with one exponential and one logarithm an element.
-
-    .. math:: \log P(x) = \left(x - \tfrac12\right) \ell - \tfrac12 |\ell| - \log\left(1 + e^{-|\ell|}\right)
-
-    Nothing overflows, and at :math:`\ell = 0` the gradient is x − ½.
-
-    Args:
-        logits: :math:`\ell`, any shape.
-
-    Example:
-        >>> Bernoulli(logits=torch.zeros(())).log_prob(torch.tensor(1.0))
-        tensor(-0.6931)
-    """
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Bernoulli:
-        return Bernoulli(logits=self.logits.expand(batch_shape), validate_args=self._validate_args)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
-        size = self.logits.abs()
-        return (value - 0.5) * self.logits - 0.5 * size - torch.log(1 + torch.exp(-size))
 
 
 class ContinuousBernoulli(Distribution):

@@ -15,8 +15,9 @@ import torch.distributions as td
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tightbound.bernoulli import Bernoulli as BernoulliDistribution
+from tightbound.bernoulli import IndependentBernoulli
 from tightbound.conditional import Networked
-from tightbound.distributions import Bernoulli as BernoulliDistribution
 from tightbound.distributions import ContinuousBernoulli as ContinuousBernoulliDistribution
 from tightbound.distributions import DiscretizedLogistic as DiscretizedLogisticDistribution
 from tightbound.distributions import NegativeBinomial as NegativeBinomialDistribution
@@ -29,12 +30,13 @@ class Likelihood(Networked, ABC):
     """p(x | z), elements of x independent given z."""
 
     parameters_per_element: int = 1
+    joint: type[td.Independent] = td.Independent  # what makes one observation's distribution of its elements'
 
     def forward(self, context: Tensor | None = None) -> td.Independent:
         if context is None:
             raise TypeError("Expected latents z of shape (..., latent); got None. A likelihood is conditional on z.")
         elements = self.elements(self.outputs(context), context.ndim - 1)
-        return td.Independent(elements, len(elements.batch_shape) - context.ndim + 1)
+        return self.joint(elements, len(elements.batch_shape) - context.ndim + 1)
 
     @abstractmethod
     def elements(self, out: Tensor, lead: int) -> td.Distribution:
@@ -63,6 +65,8 @@ class Bernoulli(Likelihood):
         >>> Bernoulli(nn.Linear(2, 5)).log_prob(torch.ones(3, 5), torch.zeros(3, 2)).shape
         torch.Size([3])
     """
+
+    joint = IndependentBernoulli
 
     def __init__(self, network: nn.Module, *, grey: bool = False) -> None:
         super().__init__(network)

@@ -102,3 +102,13 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """``function`` as one compiled graph, which draws the same random numbers as it would uncompiled."""
     apart: dict[str, Any] = {"isolate_recompiles": True} if _APART else {}
     return torch.compile(function, fullgraph=True, dynamic=False, options={"fallback_random": True}, **apart)
+
+
+def called_again(function: Callable[..., Any], *args: Any) -> Any:
+    """What a compiled function gives that has been called once: it must not need compiling anew at each call.
+
+    Raises:
+        RuntimeError: where it would, as with a network that counts its own calls.
+    """
+    with torch.compiler.set_stance("fail_on_recompile"):
+        return function(*args)

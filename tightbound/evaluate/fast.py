@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -11,7 +12,7 @@ from torch.distributions import Distribution
 from tightbound.conditional import Conditional, unvalidated
 from tightbound.draws import Draws
 from tightbound.model import VAE
-from tightbound.runtime import compiled, multiplies_bfloat16, obstacle, products_in
+from tightbound.runtime import called_again, compiled, multiplies_bfloat16, obstacle, products_in
 
 Precision = Literal["auto", "float32", "bfloat16"]
 SAME = 0.02  # nats: what 16-bit products may change in log p(x), far below its standard error on any test set
@@ -32,15 +33,26 @@ class Fast(VAE):
     def __init__(self, model: VAE, dtype: torch.dtype, *, compile: bool) -> None:
         super().__init__(model.prior, model.posterior, model.likelihood)  # itself: errors are told of it
         self._weighing = VAE(model.prior, model.posterior, _InPrecision(model.likelihood, dtype))
-        self._compiled = compiled(self._weigh_anew) if compile else None
-        self._shape: torch.Size | None = None
+        self._compile, self._shape = compile, torch.Size()
+        self._compiled: Callable[..., Draws] | None = None
 
     def weigh(self, x: Tensor, z: Tensor, q: Distribution) -> Draws:
-        self._shape = self._shape or z.shape
+        if self._compile:
+            self._compile, self._shape = False, z.shape
+            self._compiled = self._tried(x, z)
         # A remainder of another shape would be compiled anew for a single use.
         if self._compiled is None or z.shape != self._shape:
             return self._weighing.weigh(x, z, q)
         return self._compiled(x, z)
+
+    def _tried(self, x: Tensor, z: Tensor) -> Callable[..., Draws] | None:
+        fast = compiled(self._weigh_anew)
+        try:
+            fast(x, z)
+            called_again(fast, x, z)
+        except Exception:  # a model may do anything; whatever the compiler says, the plain way remains
+            return None
+        return fast
 
     def _weigh_anew(self, x: Tensor, z: Tensor) -> Draws:
         # A compiled graph takes tensors only, so it encodes x once more: one row for many draws.

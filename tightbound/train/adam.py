@@ -59,12 +59,10 @@ class Adam:
     def move(self, gradients: Sequence[Tensor], copies: Sequence[Tensor], constants: Tensor) -> None:
         """One step down ``gradients``; each of ``copies`` follows its weight, unless it is that weight itself."""
         size, scale, share = constants
+        gradients = [g.to(w.dtype) for g, w in zip(gradients, self.weights, strict=True)]
         if self.clip:
             gradients = clipped(gradients, self.clip)
-        for i, (w, first, second, gradient) in enumerate(
-            zip(self.weights, self.first, self.second, gradients, strict=True)
-        ):
-            g = gradient.to(w.dtype)
+        for i, (w, first, second, g) in enumerate(zip(self.weights, self.first, self.second, gradients, strict=True)):
             first.lerp_(g, 1 - self.betas[0])
             first.copy_(torch.hardshrink(first, STILL))
             second.mul_(self.betas[1]).addcmul_(g, g, value=1 - self.betas[1])
@@ -76,7 +74,11 @@ class Adam:
 
 
 def clipped(gradients: Sequence[Tensor], most: float) -> list[Tensor]:
-    """Gradients with a norm of at most ``most``, all of them taken together (Pascanu et al. 2012, arXiv:1211.5063)."""
-    norm = torch.stack([g.to(torch.promote_types(g.dtype, torch.float32)).square().sum() for g in gradients]).sum().sqrt()
+    """Gradients whose norm, all of them taken together, is at most ``most``.
+
+    References:
+        Pascanu, Mikolov, Bengio (2012), https://arxiv.org/abs/1211.5063.
+    """
+    norm = torch.stack([g.square().sum() for g in gradients]).sum().sqrt()
     shrink = (most / (norm + 1e-6)).clamp(max=1)
     return [g * shrink for g in gradients]

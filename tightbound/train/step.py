@@ -13,7 +13,7 @@ from tightbound.conditional import unvalidated
 from tightbound.model import VAE
 from tightbound.objectives import Objective
 from tightbound.ranks import ranks
-from tightbound.runtime import compiled, products_in, random_state, restore_random_state
+from tightbound.runtime import called_again, compiled, products_in, random_state, restore_random_state
 from tightbound.schedules import WarmupCosine
 from tightbound.settings import Training
 from tightbound.train.adam import Adam
@@ -77,8 +77,8 @@ class Learner:
         try:
             self.use(Way(self.way.precision, compiled=True))
             with unvalidated():  # and put back: the compiler switches validation off for good
-                self.gradients, _ = self._own_gradient(x, 0)
-                self.update(0)
+                self.step_alone(x)
+                called_again(self.step_alone, x)
         except Exception as error:  # a model may do anything; whatever the compiler says, the plain step remains
             self.use(Way(self.way.precision))
             return (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -86,6 +86,11 @@ class Learner:
             restore_random_state(noise, self.device)
             self.restore(before)
         return ""
+
+    def step_alone(self, x: Tensor) -> None:
+        """A first step that no other process has a part in."""
+        self.gradients, _ = self._own_gradient(x, 0)
+        self.update(0)
 
     def step(self, x: Tensor, number: int) -> Tensor:
         """Learn from one batch; its loss and terms as one tensor, unread, so that nothing waits for it."""
