@@ -4,7 +4,9 @@ What is bounded: a process of its own may allocate ``--limit`` MiB (RLIMIT_DATA)
 of a mapped file do not count, for the system drops them when memory runs short. So the limit proves that nothing copies
 the file; *anonymous* memory (RssAnon), which cannot be dropped, is measured against the size of the file; but the
 system's cache may hold all of it here. Three conditions say what the cache is worth: *warm*, all pages in memory at the
-start of a turn; *cold*, none at the start; *lost*, none at the start of any step, as if there were no cache at all.
+start of a turn; *cold*, none at the start; *lost*, none at the start of any step, as if there were no cache at all;
+*asked*, none at the start, and the file treated as one that memory cannot hold: nothing is read but the rows asked for,
+so that nearly each batch comes from the disk.
 For a real shortage run it with less memory than the file: ``systemd-run --scope -p MemoryMax=1G python …``.
 
 The files are made in a temporary folder, which must be on a disk (no tmpfs) for cold to mean anything.
@@ -29,6 +31,7 @@ from growth import SHAPE, Side, images
 from memory import MIB, Stage, anonymous, fetch, forget, limit, pages_of_files
 
 import tightbound as tb
+from tightbound.data import mapped as asking
 from tightbound.train import batches, checkpoint
 from tightbound.train.support import require_support
 
@@ -71,6 +74,10 @@ def child(args: argparse.Namespace) -> Row:
     before, mapped = stages(args.child, changes)
     found["before step 1"] = anonymous()
     resident = Side(tb.data.load(images(args.in_memory)).train, **changes).begin()
+    asking.SHARE = 0.0  # as if the file were larger than memory
+    sides = dict.fromkeys(("warm", "cold", "lost"), mapped) | {
+        "asked": Side(tb.data.load(args.child).train, **changes).begin()
+    }
     stored = mapped.trainer.data.stored
     most, pages = anonymous(), 0.0
 
@@ -79,14 +86,18 @@ def child(args: argparse.Namespace) -> Row:
         parts = max(args.steps // 20, 1) if state == "lost" else 1
         times = []
         for _ in range(parts):
-            fetch(stored) if state == "warm" else forget(stored, args.child)
-            times.append(mapped.turn(1 if state == "lost" else args.steps))
+            if state == "warm":
+                fetch(stored)
+            else:
+                for each in (stored, sides["asked"].trainer.data.stored):  # the system keeps what either has mapped
+                    forget(each, args.child)
+            times.append(sides[state].turn(1 if state == "lost" else args.steps))
         most, pages = max(most, anonymous()), max(pages, pages_of_files())
         return statistics.mean(times)
 
-    for side in (mapped, resident):
+    for side in (mapped, resident, sides["asked"]):
         side.turn(args.steps // 10 + 1)
-    for state in ("warm", "cold", "lost"):
+    for state in sides:
         seen = in_turn(
             {"memory": lambda: resident.turn(args.steps), "mapped": lambda state=state: turn(state)},
             repeats=args.repeats,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -46,8 +47,8 @@ class TextbookVAE(nn.Module):
         return F.binary_cross_entropy(y, x, reduction="sum") + rate
 
 
-def epochs(images: Tensor, held_out: Tensor, *, batch_size: int = 128) -> Iterator[float]:
-    """Train for ever; after each epoch comes the test loss, in nats per image."""
+def epochs(images: Tensor, held_out: Tensor, *, batch_size: int = 128) -> Iterator[Callable[[], float]]:
+    """Train for ever; after each epoch comes a function for the test loss, in nats per image."""
     train, test = (
         DataLoader(Pictures(x), batch_size, shuffle=shuffle) for x, shuffle in ((images, True), (held_out, False))
     )
@@ -61,7 +62,7 @@ def epochs(images: Tensor, held_out: Tensor, *, batch_size: int = 128) -> Iterat
             loss.backward()
             optimizer.step()
             total += loss.item()
-        yield test_loss(model, test)
+        yield partial(test_loss, model, test)
 
 
 @torch.no_grad()

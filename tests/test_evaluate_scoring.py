@@ -163,6 +163,13 @@ def test_grey_values_under_bernoulli():
         evidence(binary_model(), x, samples=2**12)
 
 
+def test_grey_values_beyond_the_grey():
+    model = binary_model()
+    model.likelihood.grey = True
+    with pytest.raises(ValueError, match=r"support of the Bernoulli likelihood; got values between 0 and 7. Rescale"):
+        evidence(model, torch.tensor([[0.5, 0.0, 7.0]]), samples=5)
+
+
 def test_values_outside_any_other_support():
     model = binary_model()
     model.likelihood = tb.likelihoods.Poisson(nn.Linear(2, 3))

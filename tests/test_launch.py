@@ -98,6 +98,9 @@ def test_a_wrong_request_is_answered_once(tmp_path: Path) -> None:
     assert error == [
         f"tightbound: Expected a new folder; got {tmp_path}, which already holds something. Choose another --out."
     ]
+    code, out, shown = ended(start(*TWO, "--out", tmp_path, "--debug"))
+    assert (code, out, shown[-1]) == (2, [], error[0])
+    assert "Traceback (most recent call last):" in shown
 
 
 @pytest.mark.slow

@@ -46,6 +46,19 @@ def test_grey_data_under_bernoulli_wants_a_word() -> None:
     fit(binary_model(grey=True), grey, epochs=1, **QUIET)
 
 
+def test_grey_data_lie_between_0_and_1() -> None:
+    message = r"Expected values in the support of Bernoulli \(.*Interval.* between 0 and 255\. Divide by the largest value"
+    with pytest.raises(ValueError, match=message):
+        fit(binary_model(grey=True), torch.tensor([[0.0, 255.0, 3.0]] * 50), **QUIET)
+
+
+def test_what_to_do_outside_any_other_support() -> None:
+    model = binary_model()
+    model.likelihood = tb.likelihoods.Poisson(nn.Linear(2, 3))
+    with pytest.raises(ValueError, match=r"support of Poisson .* between -1 and 2\. Rescale the data"):
+        fit(model, torch.tensor([[0.0, -1.0, 2.0]] * 50), **QUIET)
+
+
 @pytest.mark.parametrize(
     ("x", "changes", "error", "message"),
     [

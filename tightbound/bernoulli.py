@@ -9,6 +9,7 @@ import torch
 import torch.distributions as td
 import torch.nn.functional as F
 from torch import Tensor
+from torch.distributions import constraints
 
 
 class Bernoulli(td.Bernoulli):
@@ -20,14 +21,23 @@ class Bernoulli(td.Bernoulli):
 
     Args:
         logits: :math:`\ell`, any shape.
+        grey: whether x may lie between 0 and 1 as well; it is then no probability that comes out.
 
     Example:
         >>> Bernoulli(logits=torch.zeros(())).log_prob(torch.tensor(1.0))
         tensor(-0.6931)
     """
 
+    def __init__(self, logits: Tensor, *, grey: bool = False, validate_args: bool | None = None) -> None:
+        self.grey = grey
+        super().__init__(logits=logits, validate_args=validate_args)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        return constraints.unit_interval if self.grey else constraints.boolean
+
     def expand(self, batch_shape: Any, _instance: Any = None) -> Bernoulli:
-        return Bernoulli(logits=self.logits.expand(batch_shape), validate_args=self._validate_args)
+        return Bernoulli(self.logits.expand(batch_shape), grey=self.grey, validate_args=self._validate_args)
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:

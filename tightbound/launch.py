@@ -57,7 +57,7 @@ def in_processes(count: int, work: Callable[[], int]) -> int:
     with tempfile.TemporaryDirectory(prefix="tightbound-") as folder:
         silent = ""
         try:
-            elastic_launch(config, _work)(work, folder)
+            elastic_launch(config, _work)(work, folder, sys.argv)
         except ChildFailedError:
             silent = "A process was killed; the last checkpoint of a training is kept."
         except SignalException:
@@ -67,13 +67,14 @@ def in_processes(count: int, work: Callable[[], int]) -> int:
         return _ended(Path(folder), count, silent)
 
 
-def _work(work: Callable[[], int], folder: str) -> None:
+def _work(work: Callable[[], int], folder: str, words: list[str]) -> None:
     if hasattr(os, "setsid"):
         os.setsid()  # out of the terminal's reach: Ctrl-C comes through the launcher, once
     said: list[str] = []
     rank = os.environ["RANK"]
-    with contextlib.nullcontext() if rank == "0" else contextlib.redirect_stderr(io.StringIO()):
-        code = guarded(work, tell=said.append)
+    debug = "--debug" in words
+    with contextlib.nullcontext() if debug or rank == "0" else contextlib.redirect_stderr(io.StringIO()):
+        code = guarded(work, debug=debug, tell=said.append)
     (Path(folder) / rank).write_text(json.dumps([code, said]), encoding="utf-8")
     if code:
         sys.stdout.flush()

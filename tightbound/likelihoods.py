@@ -73,7 +73,7 @@ class Bernoulli(Likelihood):
         self.grey = grey
 
     def elements(self, out: Tensor, lead: int) -> td.Distribution:
-        return BernoulliDistribution(logits=out, validate_args=False if self.grey else None)
+        return BernoulliDistribution(out, grey=self.grey)
 
     def start(self, mean: Tensor) -> Tensor:
         return torch.logit(mean, eps=1e-3)

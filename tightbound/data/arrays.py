@@ -23,6 +23,7 @@ from torch import Tensor
 
 from tightbound.data.inspection import all_below
 from tightbound.data.labels import encode
+from tightbound.data.mapped import ahead
 from tightbound.data.observations import Observations
 from tightbound.data.splits import Data
 
@@ -41,7 +42,7 @@ def read_npy(path: Path) -> Observations:
         mapped = np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # a damaged header can break the parser in any way
         raise _unreadable(path, error) from error
-    return from_array(mapped, name=str(path))
+    return from_array(mapped, name=str(path)).replace(ask=ahead(mapped))
 
 
 def read_npz(path: Path) -> Observations | Data:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -35,6 +35,7 @@ class Observations:
         scale: the stored value that means 1 (255 for 8-bit pixels).
         binarise: whether a model sees Bernoulli draws in place of grey values.
         rows: which rows of ``stored`` these observations are, in order; all of them by default.
+        ask: called with the rows of ``stored`` that are about to be read, for a file that is read as it is needed.
 
     Raises:
         TypeError: for complex, quantised or sparse tensors.
@@ -53,6 +54,7 @@ class Observations:
     scale: float = 1.0
     binarise: bool = False
     rows: Tensor | None = None
+    ask: Callable[[Tensor], None] | None = None
 
     def __post_init__(self) -> None:
         if self.stored.dtype not in _REAL or self.stored.layout != torch.strided:
@@ -107,7 +109,13 @@ class Observations:
 
     def take(self, indices: Tensor) -> Tensor:
         """Stored values at ``indices``, shape (len(indices), \\*shape), untouched."""
+        self.expect(indices)
         return self.stored.index_select(0, self._rows(indices))
+
+    def expect(self, indices: Tensor) -> None:
+        """Have the observations at ``indices`` read in while something else goes on, where they are not in memory."""
+        if self.ask is not None:
+            self.ask(self._rows(indices))
 
     def visit(self, indices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """What a model sees of the observations at ``indices`` this time; torch's global state draws what is drawn."""

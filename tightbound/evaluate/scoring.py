@@ -67,15 +67,19 @@ def _require_support(model: VAE, x: Tensor, z: Tensor) -> None:
 
 
 def _outside(model: VAE, x: Tensor) -> str:
-    if isinstance(model.likelihood, Bernoulli):
+    if _is_binary(model):
         return f"the value {x[(x != 0) & (x != 1)][0].item():.4g}, neither 0 nor 1"
     return f"values between {x.min().item():.4g} and {x.max().item():.4g}"
 
 
 def _remedy(model: VAE) -> str:
-    if isinstance(model.likelihood, Bernoulli):
+    if _is_binary(model):
         return (
             "For grey values in [0, 1]: binarise them (binarise=True), take a density such as ContinuousBernoulli, or "
             "say Bernoulli(grey=True), whose numbers are no likelihood. Others: bring them to [0, 1] first."
         )
     return "Rescale the data as in training, or take a likelihood made for such values."
+
+
+def _is_binary(model: VAE) -> bool:
+    return isinstance(model.likelihood, Bernoulli) and not model.likelihood.grey

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch.distributions import Distribution, Independent
+from torch.distributions import Distribution, Independent, constraints
 from torch.distributions.constraints import Constraint
 
 from tightbound.data import Observations
@@ -44,10 +44,20 @@ def require_support(model: VAE, data: Observations, *, dtype: torch.dtype, devic
             first = int(part[int(inside.logical_not().nonzero()[0, 0])])
             raise ValueError(
                 f"Expected values in the support of {type(model.likelihood).__name__} ({support}); got others in "
-                f"{data.name}, first in observation {first}, between {x.min():g} and {x.max():g}. Grey data: binarise "
-                "it (tb.data.load(...).binarised()), take a density for [0, 1] such as ContinuousBernoulli, or say "
-                "Bernoulli(network, grey=True) and give up the likelihood."
+                f"{data.name}, first in observation {first}, between {x.min():g} and {x.max():g}. {_remedy(support)}"
             )
+
+
+def _remedy(support: Constraint) -> str:
+    element = getattr(support, "base_constraint", support)  # of one number of an observation
+    if element is constraints.boolean:
+        return (
+            "Grey data: binarise it (tb.data.load(...).binarised()), take a density for [0, 1] such as "
+            "ContinuousBernoulli, or say Bernoulli(network, grey=True) and give up the likelihood."
+        )
+    if element is constraints.unit_interval:
+        return "Divide by the largest value there can be (8-bit pixels: 255), or take Gaussian for data without bounds."
+    return "Rescale the data, or take a likelihood made for such values."
 
 
 def _support(p: Distribution) -> Constraint | None:

@@ -71,7 +71,7 @@ class Trainer:
         self.identity = identity(self, data)
         if self.device.type != "cpu":
             rows = None if self.data.rows is None else self.data.rows.to(self.device)
-            self.data = self.data.replace(stored=self.data.stored.to(self.device), rows=rows)
+            self.data = self.data.replace(stored=self.data.stored.to(self.device), rows=rows, ask=None)
 
     def begin(self, *, resume: bool) -> None:
         """Start at step 0, or where the checkpoint left off."""
@@ -175,7 +175,10 @@ class Trainer:
         self.number += 1
 
     def _batch(self, number: int) -> Tensor:
-        return self.data.visit(self.ranks.share(self.sampler.indices(number)), self.learner.dtype)
+        x = self.data.visit(self.ranks.share(self.sampler.indices(number)), self.learner.dtype)
+        if self.data.ask is not None:
+            self.data.expect(self.ranks.share(self.sampler.indices(number + 1)))
+        return x
 
     def _look(self, shown: Progress, *, log: bool, validation: bool) -> None:
         """Read what the steps left unread; where it is good, log it and hold it."""
