@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import mmap
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def test_every_byte_of_every_row_is_asked_for_once_and_little_else(rows: list[in
     asked = [page for start, stop in found for page in range(start // PAGE, stop // PAGE)]
     wanted = {page for s in starts.tolist() for page in range(s // PAGE, (s + size - 1) // PAGE + 1)}
     assert sorted(asked) == sorted(wanted)
-    assert all(one[1] < other[0] for one, other in zip(found, found[1:], strict=False))
+    assert all(one[1] < other[0] for one, other in itertools.pairwise(found))
 
 
 @pytest.mark.usefixtures("scarce")
