@@ -33,7 +33,7 @@ class Bernoulli(td.Bernoulli):
         super().__init__(logits=logits, validate_args=validate_args)
 
     @property
-    def support(self) -> constraints.Constraint:
+    def support(self) -> constraints.Constraint:  # type: ignore[override]
         return constraints.unit_interval if self.grey else constraints.boolean
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Bernoulli:
