@@ -76,9 +76,11 @@ def test_memory_is_what_the_control_group_allows(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(mapped, "CGROUPS", tmp_path)
     inner = tmp_path / "outer" / "inner"
     inner.mkdir(parents=True)
-    monkeypatch.setattr(mapped, "_groups", lambda: [inner, tmp_path / "outer", tmp_path])
+    monkeypatch.setattr(mapped, "OWN", tmp_path / "own")
     whole = memory()
     assert whole > 2**20
+    (tmp_path / "own").write_text("12:memory:/elsewhere\n0::/outer/inner\n")
+    assert memory() == whole
     (inner / "memory.max").write_text("max\n")
     assert memory() == whole
     (tmp_path / "outer" / "memory.max").write_text("1048576\n")

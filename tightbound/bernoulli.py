@@ -40,10 +40,15 @@ class Bernoulli(td.Bernoulli):
         return Bernoulli(self.logits.expand(batch_shape), grey=self.grey, validate_args=self._validate_args)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        linear, factor = self.parts(value)
+        return linear - torch.log(factor)
+
+    def parts(self, value: Tensor) -> tuple[Tensor, Tensor]:
+        """What the log-probability is made of: its linear part, less the logarithm of a factor from 1 to 2."""
         if self._validate_args:
             self._validate_sample(value)
         size = self.logits.abs()
-        return (value - 0.5) * self.logits - 0.5 * size - torch.log(1 + torch.exp(-size))
+        return (value - 0.5) * self.logits - 0.5 * size, 1 + torch.exp(-size)
 
 
 class IndependentBernoulli(td.Independent):
@@ -64,12 +69,8 @@ class IndependentBernoulli(td.Independent):
     def log_prob(self, value: Tensor) -> Tensor:
         if torch.is_grad_enabled():
             return super().log_prob(value)
-        if self.base_dist._validate_args:
-            self.base_dist._validate_sample(value)
-        logits, first = self.base_dist.logits, len(self.batch_shape)
-        size = logits.abs()
-        linear = (value - 0.5) * logits - 0.5 * size
-        return linear.flatten(first).sum(-1) - _sum_of_logs((1 + torch.exp(-size)).flatten(first))
+        linear, factors = (part.flatten(len(self.batch_shape)) for part in self.base_dist.parts(value))
+        return linear.sum(-1) - _sum_of_logs(factors)
 
 
 def _sum_of_logs(factors: Tensor) -> Tensor:

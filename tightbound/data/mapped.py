@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 SHARE = 0.5  # of memory: what is larger will not stay in the system's cache
-CGROUPS = Path("/sys/fs/cgroup")
+CGROUPS, OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def ahead(array: np.ndarray) -> Ahead | None:
@@ -48,7 +48,7 @@ class Ahead:
         if rows.equal(self.asked):
             return
         self.asked = rows
-        for start, stop in runs(self.first + np.sort(rows.numpy()) * self.size, self.size):
+        for start, stop in runs(self.first + np.sort(rows.numpy().astype(np.int64)) * self.size, self.size):
             self.pages.madvise(mmap.MADV_WILLNEED, start, stop - start)
 
 
@@ -80,9 +80,6 @@ def memory() -> int:
 
 
 def _groups() -> list[Path]:
-    own = Path("/proc/self/cgroup")
-    if not own.is_file():
-        return []
-    name = own.read_text().rsplit("0::/", 1)[-1].strip()
-    folder = CGROUPS / name
-    return [folder, *(parent for parent in folder.parents if parent.is_relative_to(CGROUPS))]
+    lines = OWN.read_text().splitlines() if OWN.is_file() else []
+    found = [CGROUPS / line.removeprefix("0::/") for line in lines if line.startswith("0::/")]
+    return [group for folder in found for group in (folder, *folder.parents) if group.is_relative_to(CGROUPS)]

@@ -49,6 +49,10 @@ class Adam:
         self.second = [torch.zeros_like(w) for w in self.weights]
         self.average = [w.clone() for w in self.weights] if ema else []
 
+    def state(self) -> dict[str, list[Tensor]]:
+        """What a step leaves to the next, besides the weights."""
+        return {"first": self.first, "second": self.second, "average": self.average}
+
     def constants(self, number: int, rate: float) -> Tensor:
         """What the step after ``number`` others multiplies by: a tensor, so that a compiled step reads it anew."""
         first, second = (1 - beta ** (number + 1) for beta in self.betas)

@@ -137,21 +137,13 @@ class Learner:
 
     def state(self) -> dict[str, Any]:
         """Everything a step depends on besides data and random state, copied."""
-        adam = self.adam
-        return _copied(
-            {
-                "model": self.model.state_dict(),
-                "first": adam.first,
-                "second": adam.second,
-                "average": adam.average,
-            }
-        )
+        return _copied({"model": self.model.state_dict(), **self.adam.state()})
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to what :meth:`state` gave."""
         self.model.load_state_dict(state["model"])
-        for name in ("first", "second", "average"):
-            for tensor, saved in zip(getattr(self.adam, name), state[name], strict=True):
+        for name, tensors in self.adam.state().items():
+            for tensor, saved in zip(tensors, state[name], strict=True):
                 tensor.copy_(saved)
         for copy, w in zip(self.copies, self.weights, strict=True):
             copy.copy_(w)
