@@ -16,9 +16,9 @@ import torch
 from common import arguments, in_turn, need, ratios, report, seconds
 
 import tightbound as tb
-from tightbound import recipe as recipes
-from tightbound.build import build
 from tightbound.evaluate import fast
+from tightbound.runs import recipe as recipes
+from tightbound.runs.build import build
 
 
 def model_and_test() -> tuple[tb.VAE, tb.data.Observations]:
@@ -64,7 +64,7 @@ def main() -> None:
         side()  # what the compiler makes once and keeps; each evaluation still asks for it, as users' do
     if need("pythae"):
         few = max(args.images // 40, 1)
-        theirs = pythae(some.fixed(0, few), args.samples)
+        theirs = pythae(some.eval_batch(0, few), args.samples)
         sides["pythae"] = lambda: theirs() * args.images / few
     seen = in_turn(sides, repeats=args.repeats)
     rows = []

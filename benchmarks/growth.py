@@ -17,12 +17,12 @@ from common import in_turn, ratios, report, seconds
 from torch import Tensor
 
 import tightbound as tb
-from tightbound import recipe as recipes
-from tightbound.build import Config, build_model, build_objective
+from tightbound.checks import require_support
 from tightbound.conditional import unvalidated
-from tightbound.train.batches import Sampler
-from tightbound.train.support import require_support
-from tightbound.train.trainer import Trainer
+from tightbound.runs import recipe as recipes
+from tightbound.runs.build import Config, build_model, build_objective
+from tightbound.training.batches import Sampler
+from tightbound.training.trainer import Trainer
 
 TOLERATED = 0.15  # how far the cost of an image may move
 SHAPE = (1, 28, 28)

@@ -15,24 +15,24 @@ from typing import Any
 import torch
 from common import arguments, in_turn, ratios, report, seconds
 
-from tightbound import recipe as recipes
-from tightbound.build import Config, build_model
 from tightbound.conditional import unvalidated
 from tightbound.data import Observations
+from tightbound.execution import Execution
 from tightbound.objectives import IWAE
+from tightbound.runs import recipe as recipes
+from tightbound.runs.build import Config, build_model
 from tightbound.runtime import multiplies_bfloat16
 from tightbound.settings import Training
-from tightbound.train.step import Learner
-from tightbound.train.way import Way
+from tightbound.training.step import TrainStep
 
 CPU, SHAPE = torch.device("cpu"), (1, 28, 28)
 
 
-def steps(samples: int, micro_batch: int, batch_size: int, way: Way) -> Callable[[int], float]:
+def steps(samples: int, micro_batch: int, batch_size: int, way: Execution) -> Callable[[int], float]:
     """Seconds of so many steps of the recipe's model, on noise: reading the data would be the peak of memory."""
     x = torch.rand(batch_size, *SHAPE).round()
     model = build_model(recipes.load("mnist-iwae").model, Config(SHAPE), observations=Observations(x))
-    learner = Learner(model, IWAE(samples), Training(micro_batch=micro_batch), steps=10**6, device=CPU)
+    learner = TrainStep(model, IWAE(samples), Training(micro_batch=micro_batch), steps=10**6, device=CPU)
     learner.use(way)
 
     def run(count: int) -> float:
@@ -46,7 +46,7 @@ def peak_memory(samples: int, micro_batch: int, batch_size: int, precision: str)
     """MiB at the peak of a process of its own."""
     code = (
         "import resource, sys; sys.path.insert(0, 'benchmarks'); from iwae_cost import *;"
-        f"steps({samples}, {micro_batch}, {batch_size}, Way({precision!r}))(3);"
+        f"steps({samples}, {micro_batch}, {batch_size}, Execution({precision!r}))(3);"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
@@ -57,7 +57,7 @@ def timed(args: Any, precision: str) -> list[dict[str, Any]]:
     """Rows of the table for one precision."""
     sides = {}
     for samples, rows in ((1, 0), (args.samples, 0), (args.samples, args.micro_batch)):
-        run = steps(samples, rows, args.batch_size, Way(precision, compiled=True))
+        run = steps(samples, rows, args.batch_size, Execution(precision, compiled=True))
         run(args.steps)  # compile
         sides[f"K = {samples}" + f", micro_batch={rows}" * bool(rows)] = lambda run=run: run(args.steps) / args.steps
     seen = in_turn(sides, repeats=args.repeats)

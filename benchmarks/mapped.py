@@ -31,9 +31,9 @@ from growth import SHAPE, Side, images
 from memory import MIB, Stage, anonymous, fetch, forget, limit, pages_of_files
 
 import tightbound as tb
+from tightbound.checks import require_support
 from tightbound.data import mapped as asking
-from tightbound.train import batches, checkpoint
-from tightbound.train.support import require_support
+from tightbound.training import batches, checkpoint
 
 IN_MEMORY = 60_000
 Row = dict[str, Any]
@@ -53,7 +53,7 @@ def stages(path: Path, changes: Row) -> tuple[list[Row], Side]:
     works = {
         "fingerprint": lambda: checkpoint.fingerprint_of_data(train),
         "support": lambda: require_support(few, part, dtype=torch.float32, device=cpu),
-        "inspect": lambda: tb.data.inspect(train),
+        "summarise": lambda: tb.data.summarise(train),
         "moments": lambda: tb.data.moments(train),
     }
     for name, work in works.items():

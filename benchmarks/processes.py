@@ -19,7 +19,7 @@ from common import in_turn, ratios, report, seconds
 from growth import Side, grey, images
 from torch import Tensor
 
-from tightbound.ranks import joined
+from tightbound.distributed import joined
 
 KEPT = ("OMP_NUM_THREADS", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 

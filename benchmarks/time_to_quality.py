@@ -28,12 +28,12 @@ from textbook import Pictures
 from torch.utils.data import DataLoader
 
 import tightbound as tb
-from tightbound import recipe as recipes
-from tightbound.build import Built, build
-from tightbound.evaluate.estimate import Estimate
+from tightbound.evaluate.results import Estimate
 from tightbound.plots._style import BLUE, GREEN, GREY, INK, VERMILION, haloed, note, panels, styled
+from tightbound.runs import recipe as recipes
+from tightbound.runs.build import Built, build
 from tightbound.runtime import resolve_device
-from tightbound.train.trainer import Trainer
+from tightbound.training.trainer import Trainer
 
 SHARES = (0.01, 0.03, 0.06, 0.12, 0.25, 0.5, 1.0)  # of the budget, where models are scored
 PAPER = 86.76

@@ -17,10 +17,10 @@ from common import arguments, in_turn, ratios, report
 from textbook import epochs as textbook_epochs
 
 import tightbound as tb
-from tightbound import recipe as recipes
-from tightbound.build import build
 from tightbound.conditional import unvalidated
-from tightbound.train.trainer import Trainer
+from tightbound.runs import recipe as recipes
+from tightbound.runs.build import build
+from tightbound.training.trainer import Trainer
 
 BATCH, PIXELS, HIDDEN, LATENT = 128, 784, 400, 20
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from tightbound.build import Built
-from tightbound.recipe import Recipe
-from tightbound.train import fit
+from tightbound.runs.build import Built
+from tightbound.runs.recipe import Recipe
+from tightbound.training import fit
 
 COUNT = 30
 IMAGE = (1, 9, 7)
@@ -49,7 +49,7 @@ def trains(built: Built) -> None:
     """It draws, it takes two steps, and every one of its networks moves."""
     model, data = built.model, built.data
     with torch.no_grad():
-        assert model.draw(data.train.fixed(0, 5), samples=2).log_w.isfinite().all()
+        assert model.draw(data.train.eval_batch(0, 5), samples=2).log_w.isfinite().all()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     ended = fit(
         model, data, objective=built.objective, seed=built.recipe.seed, progress=False, settings=built.recipe.train
@@ -59,7 +59,7 @@ def trains(built: Built) -> None:
     moved = {name.split(".")[0] for name, p in model.named_parameters() if not p.equal(before[name])}
     assert {"posterior", "likelihood"} <= moved
     with torch.no_grad():
-        assert model.reconstruct(data.test.fixed(0, 2)).shape == (2, *data.test.shape)
+        assert model.reconstruct(data.test.eval_batch(0, 2)).shape == (2, *data.test.shape)
         assert model.sample(2).shape == (2, *data.test.shape)
 
 

@@ -59,8 +59,8 @@ def serve() -> None:
     import torch
     import torch._dynamo  # which torch.optim imports when it is first used
 
-    from tightbound import run
     from tightbound.data import load
+    from tightbound.runs import run
 
     torch.set_num_threads(1)
     load("digits")
@@ -88,7 +88,7 @@ def _wait_for(lines: int, metrics: Path, child: int) -> None:
 
 
 def _run(run: Any, request: dict[str, Any]) -> int:
-    from tightbound.recipe import from_table
+    from tightbound.runs.recipe import from_table
 
     try:
         if "hook" in request:

@@ -7,15 +7,15 @@ import signal
 import sys
 import time
 
-from tightbound.launch import in_processes
+from tightbound.cli.launch import in_processes
 
 
 def wrong_for_the_first() -> int:
     """The others lose it."""
-    from tightbound.ranks import joined
+    from tightbound.distributed import joined
 
     with joined() as here:
-        if here.leads:
+        if here.is_main:
             raise ValueError("Expected sense; got none.")
         here.wait()
     return 0

@@ -25,18 +25,18 @@ from test_train_failure import ROOM, observations, poisoned
 from torch import Tensor, nn
 from training import QUIET, data, model, weights
 
-from tightbound import ranks as meeting
+from tightbound import world as meeting
 from tightbound.conditional import unvalidated
 from tightbound.data import Observations
+from tightbound.distributed import World, joined
 from tightbound.divergences import kl
 from tightbound.model import VAE
 from tightbound.objectives import ELBO, Loss
-from tightbound.ranks import Ranks, joined
 from tightbound.runtime import resolve_device
 from tightbound.settings import Training
-from tightbound.train import fit, precision, trainer, validation
-from tightbound.train.batches import Sampler
-from tightbound.train.step import Learner
+from tightbound.training import fit, precision, trainer, validation
+from tightbound.training.batches import Sampler
+from tightbound.training.step import TrainStep
 
 CPU = torch.device("cpu")
 LONG: dict[str, Any] = {**QUIET, "epochs": 3, "ema": 0.9, "clip": 1.0, "checkpoint_seconds": 0, "log_every": 4}
@@ -62,26 +62,26 @@ def told(work: Callable[[], Any]) -> str:
     return ""
 
 
-def exact(folder: Path, here: Ranks) -> dict[str, Any]:
+def exact(folder: Path, here: World) -> dict[str, Any]:
     """A training without noise in double precision, until it stops early."""
     vae = model().double()
     ended = fit(
-        vae, data(3000).double(), objective=AtTheMean(), out=folder / "run" if here.leads else folder / "never",
+        vae, data(3000).double(), objective=AtTheMean(), out=folder / "run" if here.is_main else folder / "never",
         **{**QUIET, "epochs": 60, "learning_rate": 0.05, "schedule": "constant", "clip": 0.5, "ema": 0.9,
            "validation": 2500.0, "patience": 1, "log_every": 10},
     )  # fmt: skip
     return {"weights": weights(vae), "ended": ended.ended, "loss": ended.loss, "steps": ended.steps}
 
 
-def mean(folder: Path, here: Ranks) -> dict[str, Any]:
+def mean(folder: Path, here: World) -> dict[str, Any]:
     """Means of rows of which each process has another number."""
     x = torch.arange(18.0, dtype=torch.float64).reshape(6, 3)
-    own = x[[0], :] if here.leads else x[1:, :][here.rank - 1 :: here.count - 1]
+    own = x[[0], :] if here.is_main else x[1:, :][here.rank - 1 :: here.count - 1]
     found = here.mean([own.mean(0), own.mean()], len(own))
     return {"by column": found[0], "of all": found[1], "sum": here.sum(own.sum(0)), "expected": x}
 
 
-def validated(folder: Path, here: Ranks) -> dict[str, Any]:
+def validated(folder: Path, here: World) -> dict[str, Any]:
     """The validation loss of an objective with noise, over several batches."""
     vae, held_out = model().double(), Observations(data(2500))
     with unvalidated():
@@ -90,7 +90,7 @@ def validated(folder: Path, here: Ranks) -> dict[str, Any]:
         )
 
 
-def noisy(folder: Path, here: Ranks) -> dict[str, Any]:
+def noisy(folder: Path, here: World) -> dict[str, Any]:
     """What each process sees and draws, and where it ends."""
     seen: dict[str, list[Tensor]] = {"indices": [], "x": [], "noise": []}
     visit = Observations.visit
@@ -117,7 +117,7 @@ def noisy(folder: Path, here: Ranks) -> dict[str, Any]:
     return {"weights": weights(vae), "steps": ended.steps, **seen}
 
 
-def followed(folder: Path, here: Ranks) -> dict[str, Any]:
+def followed(folder: Path, here: World) -> dict[str, Any]:
     """A model that each process builds with other weights, and hardly trains."""
     vae = normalised(seed=here.rank)
     before = weights(vae)
@@ -131,7 +131,7 @@ def normalised(*, seed: int = 0) -> VAE:
     return vae
 
 
-def long(run: Path, here: Ranks, *, stop: int | None = None, **changes: Any) -> dict[str, Any]:
+def long(run: Path, here: World, *, stop: int | None = None, **changes: Any) -> dict[str, Any]:
     """A training with running statistics and dropout; the last process is asked to stop in a step."""
     vae, indices = normalised(), Sampler.indices
 
@@ -148,17 +148,17 @@ def long(run: Path, here: Ranks, *, stop: int | None = None, **changes: Any) -> 
     return {"weights": weights(vae), "ended": ended.ended, "steps": ended.steps}
 
 
-def interrupted(folder: Path, here: Ranks) -> dict[str, Any]:
+def interrupted(folder: Path, here: World) -> dict[str, Any]:
     """The same training never stopped, and stopped by a signal to one process and gone on with."""
     found = {"never": long(folder / "never", here), "stopped": long(folder / "run", here, stop=STOPPED_IN)}
-    if here.leads:
+    if here.is_main:
         shutil.copytree(folder / "run", folder / "old")
     found["resumed"] = long(folder / "run", here, resume=True)
-    found["apart"] = told(lambda: long(folder / ("run" if here.leads else "old"), here, resume=True))
+    found["apart"] = told(lambda: long(folder / ("run" if here.is_main else "old"), here, resume=True))
     return found
 
 
-def bad(folder: Path, here: Ranks) -> dict[str, Any]:
+def bad(folder: Path, here: World) -> dict[str, Any]:
     """A number that is not finite, of one observation, so in the share of one process."""
     return {
         kind: told(lambda kind=kind, every=every: fit(poisoned(kind), observations(), **{**ROOM, "log_every": every}))
@@ -166,16 +166,16 @@ def bad(folder: Path, here: Ranks) -> dict[str, Any]:
     }
 
 
-def refused(folder: Path, here: Ranks) -> dict[str, Any]:
+def refused(folder: Path, here: World) -> dict[str, Any]:
     """Fewer observations in a batch than processes."""
     return {"small": told(lambda: fit(model(), data(), **{**QUIET, "batch_size": here.count - 1}))}
 
 
-def chosen(folder: Path, here: Ranks) -> dict[str, Any]:
+def chosen(folder: Path, here: World) -> dict[str, Any]:
     """Precision where processes see different things, and what is said of a step that cannot be compiled."""
-    learner = Learner(model(), ELBO(), Training(), steps=1, device=resolve_device("cpu"))
+    learner = TrainStep(model(), ELBO(), Training(), steps=1, device=resolve_device("cpu"))
     precision.multiplies_bfloat16, found = lambda device: True, []
-    for same in (lambda learner, x: here.leads, lambda learner, x: True):
+    for same in (lambda learner, x: here.is_main, lambda learner, x: True):
         precision.same_loss = same
         found.append(precision.choose_precision(learner, data(4)).precision)
     trainer.obstacle = lambda: "out of luck"
@@ -184,25 +184,25 @@ def chosen(folder: Path, here: Ranks) -> dict[str, Any]:
     return {"precisions": found, "said": said.getvalue()}
 
 
-def killed(folder: Path, here: Ranks) -> dict[str, Any]:
+def killed(folder: Path, here: World) -> dict[str, Any]:
     """One process is killed; the others find out."""
     started = time.monotonic()
     error = told(lambda: long(folder / "run", here, stop=9, signal=signal.SIGKILL))
     return {"error": error, "seconds": time.monotonic() - started}
 
 
-def resumed(folder: Path, here: Ranks) -> dict[str, Any]:
+def resumed(folder: Path, here: World) -> dict[str, Any]:
     """Others go on where those before were killed."""
     return long(folder.parents[1] / "killed" / "killed" / "run", here, resume=True)
 
 
-def alone_each(folder: Path, here: Ranks) -> dict[str, Any]:
+def alone_each(folder: Path, here: World) -> dict[str, Any]:
     """One ``fit`` after another, each of which joins and leaves by itself, with one in between that fails."""
     vaes = [model() for _ in range(5)]
     for vae in vaes:
         told(lambda: fit(model(), data(), **{**QUIET, "batch_size": 1}))
         fit(vae, data(), **{**QUIET, "epochs": 1})
-    return {"weights": [weights(vae) for vae in vaes], "left": meeting.ranks() == Ranks()}
+    return {"weights": [weights(vae) for vae in vaes], "left": meeting.world() == World()}
 
 
 CASES = {case.__name__: case for case in (
@@ -210,7 +210,7 @@ CASES = {case.__name__: case for case in (
 )}  # fmt: skip
 
 
-def run_case(name: str, folder: Path, here: Ranks) -> None:
+def run_case(name: str, folder: Path, here: World) -> None:
     (folder / name).mkdir(parents=True, exist_ok=True)
     torch.manual_seed(here.rank)
     torch.save(CASES[name](folder / name, here), folder / name / f"{here.rank}.pt")
@@ -224,7 +224,7 @@ def one_of(count: int, rank: int, port: int, folder: Path, names: Sequence[str])
     try:
         outside = [name for name in names if name in ("killed", "alone_each")]
         for name in outside:
-            run_case(name, folder, Ranks(rank, count))
+            run_case(name, folder, World(rank, count))
         if len(outside) < len(names):
             with joined() as here:
                 for name in [name for name in names if name not in outside]:

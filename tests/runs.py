@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tightbound.recipe import Recipe
-from tightbound.run import open_run, resume
+from tightbound.runs.recipe import Recipe
+from tightbound.runs.run import open_run, resume
 
 TINY = Recipe(name="tiny").updated(
     {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tightbound.bernoulli import Bernoulli, IndependentBernoulli
+from tightbound.distributions.bernoulli import Bernoulli, IndependentBernoulli
 
 
 @pytest.mark.parametrize("x", [0.0, 0.3, 1.0])

@@ -11,13 +11,13 @@ import torch
 from building import DESCRIBED, IMAGE, recipe, source, trains, values
 
 from tightbound import objectives
-from tightbound import recipe as recipes
-from tightbound.build import build, build_model, build_objective, resolve
-from tightbound.data import inspect, load
-from tightbound.recipe import ObjectiveRecipe
-from tightbound.run import open_run, train
+from tightbound.data import load, summarise
+from tightbound.runs import recipe as recipes
+from tightbound.runs.build import build, build_model, build_objective, resolve
+from tightbound.runs.recipe import ObjectiveRecipe
+from tightbound.runs.run import open_run, train
 from tightbound.schedules import Linear
-from tightbound.train import fit
+from tightbound.training import fit
 
 
 @pytest.mark.parametrize("network", ["mlp", "conv", "resnet"])
@@ -119,7 +119,7 @@ def test_what_is_named_is_not_chosen(tmp_path: Path) -> None:
 def test_a_resolved_recipe_is_complete_and_stays_as_it_is(tmp_path: Path) -> None:
     built = build(recipe(source(tmp_path, "grey")))
     assert "auto" not in (built.recipe.model.network, built.recipe.model.likelihood)
-    assert resolve(built.recipe, inspect(built.data.train)) == built.recipe
+    assert resolve(built.recipe, summarise(built.data.train)) == built.recipe
     assert recipes.from_toml(recipes.to_toml(built.recipe)) == built.recipe
 
 
@@ -151,7 +151,7 @@ def test_a_run_brings_its_model_back(tmp_path: Path, likelihood: str, kind: str,
         objective__kl="sampled" if kind == "real" else "closed-form",
     )
     run, _ = train(made, tmp_path / "run", progress=False)
-    again, x = open_run(tmp_path / "run"), run.data().test.fixed()
+    again, x = open_run(tmp_path / "run"), run.data().test.eval_batch()
     before = torch.get_rng_state()
     model = again.model()
     assert torch.get_rng_state().equal(before)
@@ -183,7 +183,7 @@ def test_the_last_bias_starts_at_the_mean_of_the_data(tmp_path: Path) -> None:
     built = build(recipe(source(tmp_path, "counts"), model__likelihood="poisson", model__network="mlp"))
     with torch.no_grad():
         start = built.model.decode(torch.zeros(1, 3)).mean[0]
-    torch.testing.assert_close(start, built.data.train.fixed().mean(0))
+    torch.testing.assert_close(start, built.data.train.eval_batch().mean(0))
 
 
 def test_constant_elements_do_no_harm(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from building import recipe, source, values
 
-from tightbound.build import MOST_LEVELS, Config, build, build_model
-from tightbound.recipe import ModelRecipe
+from tightbound.runs.build import MOST_LEVELS, Config, build, build_model
+from tightbound.runs.recipe import ModelRecipe
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ import pytest
 from cyclopts import App
 from tiny import refused, said, trained
 
-from tightbound import recipe as recipes
-from tightbound.cli import app, main
-from tightbound.exits import exit_code
-from tightbound.flags import SECTIONS, Changes
+from tightbound.cli.errors import exit_code
+from tightbound.cli.flags import SECTIONS, Changes
+from tightbound.cli.verbs import app, main
+from tightbound.runs import recipe as recipes
 
 ROOT = Path(__file__).parents[1]
 VERBS = [verb for verb in app if not verb.startswith("-")]
@@ -31,7 +31,7 @@ def alone(code: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["recipes"], ["--version"], ["train", "nonsense"]])
 def test_nothing_heavy_is_loaded_before_there_is_something_to_do(words):
     done = alone(
-        f"import sys; from tightbound.cli import main; main({words!r})\n"
+        f"import sys; from tightbound.cli.verbs import main; main({words!r})\n"
         "print(*sorted({'torch', 'numpy', 'matplotlib', 'sklearn', 'PIL'} & set(sys.modules)), file=sys.stderr)"
     )
     assert done.returncode == 0
@@ -191,7 +191,7 @@ def test_no_word_at_all_is_a_call_for_help(capsys):
 @pytest.mark.parametrize("words", [["recipes"], ["--help"], ["evaluate", "RUN", "--json", "--split", "validation"]])
 def test_a_reader_who_leaves_early_is_no_error(words):
     words = [str(trained()) if word == "RUN" else word for word in words]
-    code = f"import sys; from tightbound.cli import main; sys.exit(main({words!r}))"
+    code = f"import sys; from tightbound.cli.verbs import main; sys.exit(main({words!r}))"
     process = subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

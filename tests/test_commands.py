@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 from tiny import SMALL, copied, refused, said, trained
 
-from tightbound import commands
-from tightbound import recipe as recipes
+from tightbound.cli import commands
 from tightbound.evaluate import evidence
-from tightbound.run import open_run
-from tightbound.selection import everything, held_out, part
+from tightbound.runs import recipe as recipes
+from tightbound.runs.run import open_run
+from tightbound.runs.selection import everything, held_out, part
 
 PROMISED = "elbo elbo_se distortion rate iwae nll bits_per_dim active_units latent_dim observations ess_median"
 
@@ -55,7 +55,7 @@ def test_a_complete_run_resumes_to_itself(capsys, tmp_path):
 
 def test_an_interrupted_training_says_how_to_go_on(capsys, tmp_path, monkeypatch):
     run = copied(tmp_path)
-    fit = commands.Fit(steps=7, loss=1.0, best_step=7, seconds=1.0, ended="interrupted", metrics=[])
+    fit = commands.TrainResult(steps=7, loss=1.0, best_step=7, seconds=1.0, ended="interrupted", metrics=[])
     monkeypatch.setattr(commands.run, "resume", lambda path, progress: (open_run(path), fit))
     code, out, error = said(capsys, "train", "--resume", run)
     assert (code, out) == (1, "")
@@ -193,7 +193,7 @@ def test_embeddings_are_posterior_means_row_by_row(capsys, tmp_path):
         assert np.load(tmp_path / f"{split}.npy").shape == (count, 3)
     whole = everything(run.data())[0]
     with torch.no_grad():
-        expected = run.model().embed(whole.fixed(0, 50))
+        expected = run.model().embed(whole.eval_batch(0, 50))
     np.testing.assert_allclose(np.load(tmp_path / "all.npy")[:50], expected.numpy(), atol=1e-6)
 
 

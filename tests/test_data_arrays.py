@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
 
-from tightbound.data import inspect, load, observations
+from tightbound.data import load, observations, summarise
 from tightbound.data.labels import encode
 
 
@@ -84,7 +84,7 @@ def test_channels_are_moved_and_not_reinterpreted():
 def test_bytes_are_pixels_unless_they_are_binary_or_small_numbers_in_a_table(high, dtype, shape, scale):
     data = observations(np.array([0, high], dtype).reshape(shape))
     assert data.scale == scale
-    assert data.grey(torch.tensor([0])).flatten().tolist() == pytest.approx([0, high / scale])
+    assert data.unbinarised(torch.tensor([0])).flatten().tolist() == pytest.approx([0, high / scale])
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_every_real_dtype_is_taken_in_either_byte_order(dtype):
     array = np.array([[0, 1], [1, 3]]).astype(dtype)
     data = observations(array)
     np.testing.assert_array_equal(everything(data).numpy(), array)
-    assert inspect(data).count == 2
+    assert summarise(data).count == 2
 
 
 def test_odd_strides_and_read_only_arrays_are_taken_in_silence():

@@ -39,7 +39,7 @@ def test_a_file_larger_than_memory_can_be_loaded(tmp_path):
     data = load(tmp_path / "big.npy")
     (tmp_path / "big.npy").unlink()  # what is mapped stays until it is let go
     assert len(data.train) + len(data.test) == 2**16
-    assert data.train.visit(torch.tensor([5, 50_000])).count_nonzero() == 0
+    assert data.train.batch(torch.tensor([5, 50_000])).count_nonzero() == 0
 
 
 @pytest.mark.parametrize(

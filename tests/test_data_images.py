@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tightbound.data import inspect, load
+from tightbound.data import load, summarise
 from tightbound.data.images import read_images
 
 
@@ -49,7 +49,7 @@ def test_pixels_are_those_of_the_files_in_the_order_of_their_paths(folder):
     for stored, name in zip(data.stored, sorted(images), strict=True):
         np.testing.assert_array_equal(stored[0], images[name])
     assert data.labels is None
-    assert inspect(data).kind == "grey"
+    assert summarise(data).kind == "grey"
 
 
 def test_colour_has_three_channels_in_their_order(folder):

@@ -1,4 +1,4 @@
-"""inspect says what kind of numbers a data set holds; moments agrees with the textbook."""
+"""summarise says what kind of numbers a data set holds; moments agrees with the textbook."""
 
 import math
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tightbound.data import Observations, inspect, inspection, load, moments
+from tightbound.data import Observations, load, moments, summarise
 
 
 def column(*values, dtype=torch.float32, **more) -> Observations:
@@ -104,13 +104,13 @@ SPREAD = (0, 0, 0, 12)  # mean 3, variance 27
     ],
 )
 def test_the_likelihood_follows_from_the_values(observations, kind, levels, likelihood, because):
-    facts = inspect(observations)
+    facts = summarise(observations)
     assert (facts.kind, facts.levels, facts.likelihood, facts.because) == (kind, levels, likelihood, because)
 
 
 def test_facts_are_those_of_the_rows_that_are_looked_at():
     data = Observations(torch.tensor([[0.5], [7.25], [0.25]]), rows=torch.tensor([2, 0]))
-    facts = inspect(data)
+    facts = summarise(data)
     assert (facts.count, facts.shape, facts.dtype, facts.low, facts.high) == (2, (1,), "float32", 0.25, 0.5)
     assert (facts.scale, facts.binarised, facts.overdispersion) == (1.0, False, None)
     assert facts.describe() == "2 observations of 1, float32 0.25…0.5: grey"
@@ -118,18 +118,19 @@ def test_facts_are_those_of_the_rows_that_are_looked_at():
 
 def test_digits_are_described_in_a_line():
     digits = load("digits").train
-    assert inspect(digits).describe() == "1617 observations of 1×8×8, uint8 0…16: grey"
+    assert summarise(digits).describe() == "1617 observations of 1×8×8, uint8 0…16: grey"
     assert (
-        inspect(digits.replace(binarise=True)).describe() == "1617 observations of 1×8×8, uint8 0…16, binarised: binary"
+        summarise(digits.replace(binarise=True)).describe()
+        == "1617 observations of 1×8×8, uint8 0…16, binarised: binary"
     )
 
 
 def test_overdispersion_is_pooled_over_elements():
     counts = torch.tensor([[0, 10], [2, 10], [4, 40]])
-    facts = inspect(Observations(counts))
+    facts = summarise(Observations(counts))
     assert facts.overdispersion == pytest.approx((8 / 3 + 200) / (2 + 20))
     poisson = torch.poisson(torch.full((5000, 4), 3.0), generator=torch.Generator().manual_seed(0))
-    assert inspect(Observations(poisson)).likelihood == "poisson"
+    assert summarise(Observations(poisson)).likelihood == "poisson"
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -140,22 +141,22 @@ def test_numbers_that_are_not_finite_are_found(bad, dtype, monkeypatch):
     stored[[41, 17, 99], [0, 2, 1]] = bad
     message = "NaN or infinity in 3 of 100 observations of faces.npy, the first at index 17"
     with pytest.raises(ValueError, match=f"Expected finite numbers; got {message}"):
-        inspect(Observations(stored, name="faces.npy"))
+        summarise(Observations(stored, name="faces.npy"))
     view = Observations(stored, name="faces.npy").subset(torch.tensor([5, 99, 41]))
     with pytest.raises(ValueError, match=r"2 of 3 observations of faces\.npy, the first at index 41"):
-        inspect(view)
+        summarise(view)
 
 
 def test_what_is_to_be_binarised_must_be_a_probability():
     with pytest.raises(ValueError, match="Expected values between 0 and 16 to binarise; got 3 to 17 in data"):
-        inspect(column(3, 17, dtype=torch.uint8, scale=16, binarise=True))
+        summarise(column(3, 17, dtype=torch.uint8, scale=16, binarise=True))
 
 
 def test_chunks_of_any_size_give_the_same_facts(monkeypatch):
     data = Observations(torch.randint(0, 9, (101, 7), generator=torch.Generator().manual_seed(0)))
-    whole = inspect(data)
+    whole = summarise(data)
     monkeypatch.setattr(inspection, "CHUNK", 8)
-    pieces = inspect(data)
+    pieces = summarise(data)
     assert pieces.overdispersion == pytest.approx(whole.overdispersion, rel=1e-12)
     assert (pieces.low, pieces.high, pieces.kind) == (whole.low, whole.high, whole.kind)
 

@@ -15,7 +15,7 @@ from training import QUIET, data, model
 
 from tightbound.data import load, mapped
 from tightbound.data.mapped import Ahead, memory, runs
-from tightbound.train import fit
+from tightbound.training import fit
 
 PAGE = mmap.PAGESIZE
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tightbound.data import inspect, load, mnist
+from tightbound.data import load, mnist, summarise
 
 CLOSED = "http://127.0.0.1:9/"  # the port of the discard service, which nobody runs
 REAL = os.environ.get("TIGHTBOUND_DATA")
@@ -177,4 +177,4 @@ def test_the_real_files_are_the_published_ones():
     assert data.train.labels.bincount().tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     assert data.train.stored.sum().item() / data.train.stored.numel() == pytest.approx(255 * 0.1306604762738429)
     assert data.test.labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
-    assert inspect(data.train).describe() == "60000 observations of 1×28×28, uint8 0…255: grey"
+    assert summarise(data.train).describe() == "60000 observations of 1×28×28, uint8 0…255: grey"

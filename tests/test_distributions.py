@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from oracle import assert_mean
 from torch import Tensor
 
-from tightbound.distributions import (
+from tightbound.distributions.elements import (
     ContinuousBernoulli,
     DiscretizedLogistic,
     NegativeBinomial,

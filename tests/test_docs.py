@@ -14,11 +14,11 @@ from PIL import Image
 from test_layers import ALLOWED, MODULES, PACKAGE
 
 import tightbound as tb
-from tightbound import recipe as recipes
-from tightbound import run as runs
-from tightbound.cli import app
-from tightbound.train.checkpoint import STATE, WEIGHTS
-from tightbound.train.journal import METRICS, TIMING
+from tightbound.cli.verbs import app
+from tightbound.runs import recipe as recipes
+from tightbound.runs import run as runs
+from tightbound.training.checkpoint import STATE, WEIGHTS
+from tightbound.training.journal import METRICS, TIMING
 
 ROOT = PACKAGE.parent
 DOCS = ROOT / "docs"
@@ -203,7 +203,7 @@ def test_the_architecture_names_every_file_of_a_run() -> None:
 
 
 def test_choosing_lists_every_choice_of_a_recipe() -> None:
-    text = (DOCS / "choosing.md").read_text(encoding="utf-8")
+    text = (DOCS / "advice.md").read_text(encoding="utf-8")
     hints = {**recipes.ModelRecipe.__annotations__, "objective": recipes.ObjectiveRecipe.__annotations__["name"]}
     for field in ("network", "posterior", "prior", "objective"):
         for choice in re.findall(r"'([^']+)'|\"([^\"]+)\"", str(hints[field])):
@@ -213,7 +213,7 @@ def test_choosing_lists_every_choice_of_a_recipe() -> None:
 
 
 def test_choosing_quotes_the_verdict() -> None:
-    [verdicts] = [table for table in tables(DOCS / "choosing.md") if table[0][0] == "verdict"]
+    [verdicts] = [table for table in tables(DOCS / "advice.md") if table[0][0] == "verdict"]
     source = (PACKAGE / "evaluate" / "verdict.py").read_text(encoding="utf-8")
     said = re.sub(r'"\s*f?"', "", source)  # adjacent strings are one
     for quoted, *_ in verdicts[1:]:

@@ -9,7 +9,7 @@ from torch import Tensor
 import tightbound as tb
 from tightbound.conditional import unvalidated
 from tightbound.evaluate import fast
-from tightbound.evaluate.fast import Fast, difference, faster
+from tightbound.evaluate.accelerate import Fast, difference
 from tightbound.networks import MLP
 from tightbound.runtime import multiplies_bfloat16, obstacle
 
@@ -61,15 +61,15 @@ def test_a_rough_model_stays_in_single_precision(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(fast, "obstacle", lambda: "none here")
     monkeypatch.setattr(fast, "multiplies_bfloat16", lambda device: True)
     vae = model()
-    assert faster(vae, data(), rows=1000, precision="auto")[1] == "bfloat16"
+    assert accelerate(vae, data(), rows=1000, precision="auto")[1] == "bfloat16"
     with torch.no_grad():
         vae.likelihood.network.last.weight.mul_(300.0)
-    assert faster(vae, data(), rows=1000, precision="auto")[1] == "float32"
+    assert accelerate(vae, data(), rows=1000, precision="auto")[1] == "float32"
 
 
 def test_what_would_not_pay_is_left_alone() -> None:
     vae = model()
-    assert faster(vae, data(), rows=1000, precision="auto") == (vae, "float32")
+    assert accelerate(vae, data(), rows=1000, precision="auto") == (vae, "float32")
 
 
 def test_a_model_with_its_own_draws_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +79,7 @@ def test_a_model_with_its_own_draws_is_left_alone(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(fast, "COST", 0.0)
     vae = model()
     own = Own(vae.prior, vae.posterior, vae.likelihood)
-    assert faster(own, data(), rows=10**9, precision="bfloat16") == (own, "float32")
+    assert accelerate(own, data(), rows=10**9, precision="bfloat16") == (own, "float32")
 
 
 def test_evidence_says_which_precision_it_used() -> None:

@@ -11,8 +11,8 @@ import torch
 from oracle import draws_with, linear_gaussian
 
 from tightbound.evaluate import Estimate, Evidence, evidence, verdict
-from tightbound.evaluate.codes import Codes
-from tightbound.evaluate.weights import bound_at, effective_samples, ladder
+from tightbound.evaluate.importance import bound_at, effective_samples, sample_counts
+from tightbound.evaluate.latents import Codes
 from tightbound.posteriors import DiagonalNormal
 from tightbound.priors import StandardNormal
 
@@ -64,7 +64,7 @@ def test_standard_error_is_the_spread_over_the_root_of_n():
     ("samples", "rungs"), [(1, (1,)), (2, (1, 2)), (10, (1, 10)), (64, (1, 10, 64)), (1000, (1, 10, 100, 1000))]
 )
 def test_ladder(samples, rungs):
-    assert ladder(samples) == rungs
+    assert sample_counts(samples) == rungs
 
 
 def test_bound_at_averages_over_all_full_groups():

@@ -9,11 +9,12 @@ import torch
 from tiny import copied, trained
 
 import tightbound as tb
-from tightbound import figures, plots
-from tightbound import recipe as recipes
-from tightbound.build import build
+from tightbound import plots
 from tightbound.data import Data, Observations, load
-from tightbound.run import open_run
+from tightbound.report import figures
+from tightbound.runs import recipe as recipes
+from tightbound.runs.build import build
+from tightbound.runs.run import open_run
 
 ALL = {
     "training", "bounds", "ess", "kl", "map", "reconstructions", "samples", "traversal", "interpolation", "data",

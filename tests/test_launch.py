@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tiny import SMALL, refused
 
-from tightbound.run import open_run
+from tightbound.runs.run import open_run
 
 ROOT = Path(__file__).parents[1]
 TWO = ("train", "digits", *SMALL, "--procs", "2")

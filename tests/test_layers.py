@@ -130,7 +130,7 @@ def test_there_is_no_circle_of_imports() -> None:
     graph = {name: package_imports(file, lazy=False) - {name} for name, file in MODULES.items() if name}
     done: set[str] = set()
 
-    def visit(name: str, path: tuple[str, ...]) -> None:
+    def batch(name: str, path: tuple[str, ...]) -> None:
         # A package's __init__ gathers its own modules, which never import it back by name.
         assert name not in path, f"circle: {' -> '.join([*path, name])}"
         if name in done:

@@ -20,7 +20,7 @@ from tightbound.likelihoods import (
     Likelihood,
     NegativeBinomial,
     Poisson,
-    centre_of,
+    point_estimate,
 )
 
 
@@ -102,7 +102,7 @@ def test_centre_is_the_mean(name: str) -> None:
     likelihood, z, x, p = tabulated(name)
     expected = x[p.argmax(0)] if name == "categorical" else (p * x[:, None]).sum(0)
     expected = torch.where(z[:, 0] == 0, 0.0, expected) if name == "categorical" else expected
-    torch.testing.assert_close(centre_of(likelihood(z)).squeeze(-1), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(point_estimate(likelihood(z)).squeeze(-1), expected, rtol=1e-5, atol=1e-5)
 
 
 @every_likelihood
@@ -160,8 +160,8 @@ def test_agrees_with_scipy(name: str) -> None:
 )
 def test_start_gives_that_mean(likelihood: Likelihood, means: list[float]) -> None:
     for mean in means:
-        out = likelihood.start(torch.tensor([mean], dtype=torch.float64))
-        start = centre_of(likelihood(out.reshape(1, -1)))
+        out = likelihood.initial_output(torch.tensor([mean], dtype=torch.float64))
+        start = point_estimate(likelihood(out.reshape(1, -1)))
         torch.testing.assert_close(start.item(), mean, rtol=0.01, atol=0.01)
 
 
@@ -220,7 +220,7 @@ def test_leading_axes_are_batch_and_the_rest_one_observation(lead: tuple[int, ..
         assert distribution.batch_shape == lead
         assert distribution.event_shape == shape
         assert likelihood.log_prob(x, z).shape == lead
-        assert centre_of(distribution).shape == (*lead, *shape)
+        assert point_estimate(distribution).shape == (*lead, *shape)
         per_draw = torch.stack([likelihood.log_prob(x, row) for row in z.reshape(-1, 3, 2)])
         torch.testing.assert_close(likelihood.log_prob(x, z), per_draw.reshape(lead))
 

@@ -8,7 +8,7 @@ import torch.distributions as td
 from oracle import assert_mean
 from torch import Tensor
 
-from tightbound.mixtures import MixtureOfNormals
+from tightbound.distributions.mixtures import MixtureOfNormals
 
 
 def parameters(smallest: float = 0.3, *, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:

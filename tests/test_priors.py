@@ -9,8 +9,8 @@ from oracle import assert_mean
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
+from tightbound.distributions.mixtures import MixtureOfNormals as MixtureOfNormalsDistribution
 from tightbound.likelihoods import Gaussian
-from tightbound.mixtures import MixtureOfNormals as MixtureOfNormalsDistribution
 from tightbound.model import VAE
 from tightbound.posteriors import DiagonalNormal, FullNormal
 from tightbound.priors import MixtureOfNormals, Prior, StandardNormal, VampPrior

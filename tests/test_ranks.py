@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 import torch
-from ranked import LONG, STOPPED_IN, Ranks, normalised, run_groups
+from ranked import LONG, STOPPED_IN, World, normalised, run_groups
 from test_train_failure import BAD_STEP, EXPECTED
 from torch import Tensor
 from training import data, equal, model, weights, written
 
-from tightbound.ranks import joined, ranks
-from tightbound.train import fit
-from tightbound.train.batches import Sampler
+from tightbound.distributed import joined
+from tightbound.training import fit
+from tightbound.training.batches import Sampler
 
 ROUNDING = {"rtol": 1e-7, "atol": 1e-8}  # float64's, which hundreds of Adam's steps have multiplied
 CHOICES = "noisy,followed,interrupted,bad,refused,chosen"
@@ -57,28 +57,28 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_one_alone_agrees_with_itself() -> None:
-    alone, tensors = Ranks(), [torch.tensor([1.0, 2.0]), torch.tensor(3.0)]
-    assert alone.leads
+    alone, tensors = World(), [torch.tensor([1.0, 2.0]), torch.tensor(3.0)]
+    assert alone.is_main
     assert alone.mean(tensors, 7) is tensors
     assert alone.sum(tensors[0]) is tensors[0]
     assert alone.any(True, False) == (True, False)
     assert alone.gather(tensors[0]) == [tensors[0]]
-    assert alone.share(torch.arange(5)).equal(torch.arange(5))
+    assert alone.shard(torch.arange(5)).equal(torch.arange(5))
     assert alone.device(torch.device("cuda")) == torch.device("cuda")
-    alone.follow(tensors)
+    alone.broadcast(tensors)
     assert tensors[0].tolist() == [1, 2]
 
 
 def test_who_has_joined_nobody_is_alone() -> None:
-    assert ranks() == Ranks(0, 1)
+    assert world() == World(0, 1)
     with joined() as here:
-        assert here == Ranks()
+        assert here == World()
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 def test_shares_make_up_the_batch_and_differ_by_one_at_most(count: int) -> None:
     batch = torch.randperm(20)
-    shares = [Ranks(rank, count).share(batch) for rank in range(count)]
+    shares = [World(rank, count).shard(batch) for rank in range(count)]
     assert torch.cat(shares).sort().values.equal(torch.arange(20))
     sizes = [len(share) for share in shares]
     assert max(sizes) - min(sizes) <= 1

@@ -9,10 +9,10 @@ import pytest
 from test_docs import ROOT, blocks, commands, execute, tables
 
 import tightbound as tb
-from tightbound.cli import app
+from tightbound.cli.verbs import app
 from tightbound.data import inspection
 from tightbound.evaluate import Evidence
-from tightbound.recipe import LikelihoodName
+from tightbound.runs.recipe import LikelihoodName
 
 README = ROOT / "README.md"
 
@@ -53,7 +53,7 @@ def test_its_table_leaves_no_piece_out() -> None:
         own = {name: item for name, item in vars(module).items() if getattr(item, "__module__", "") == module.__name__}
         short = module.__name__.rpartition(".")[2]
         for name, item in own.items():
-            abstract = getattr(item, "__abstractmethods__", None) or name in ("Loss", "Objective", "centre_of")
+            abstract = getattr(item, "__abstractmethods__", None) or name in ("Loss", "Objective", "point_estimate")
             assert name.startswith("_") or abstract or f"`{short}.{name}`" in text, f"{short}.{name}"
 
 

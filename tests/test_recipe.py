@@ -12,8 +12,8 @@ import tomli_w
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tightbound import recipe as recipes
-from tightbound.recipe import DataRecipe, EvaluateRecipe, LikelihoodName, ModelRecipe, ObjectiveRecipe, Recipe
+from tightbound.runs import recipe as recipes
+from tightbound.runs.recipe import DataRecipe, EvaluateRecipe, LikelihoodName, ModelRecipe, ObjectiveRecipe, Recipe
 from tightbound.settings import Training
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from tiny import SMALL, copied, said, trained
 
-from tightbound.cli import main
-from tightbound.report import _estimate, _table, _verdict, write_report
-from tightbound.run import open_run
+from tightbound.cli.verbs import main
+from tightbound.report.page import _estimate, _table, _verdict, write_report
+from tightbound.runs.run import open_run
 
 EVIL = '<script>alert("&amp;")</script>'
 

@@ -13,10 +13,10 @@ import torch
 from runs import TINY
 from safetensors.torch import load_file
 
-from tightbound import recipe as recipes
 from tightbound.evaluate import evidence
-from tightbound.recipe import Recipe
-from tightbound.run import Run, default_folder, environment, open_run, resume, train
+from tightbound.runs import recipe as recipes
+from tightbound.runs.recipe import Recipe
+from tightbound.runs.run import Run, default_folder, environment, open_run, resume, train
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_the_environment_is_written_down(folder: Path) -> None:
 
 def test_the_model_is_the_one_trained(tmp_path: Path) -> None:
     run, _ = train(TINY, tmp_path / "run", progress=False)
-    x = run.data().test.fixed()
+    x = run.data().test.eval_batch()
     with torch.no_grad():
         assert run.model().embed(x).equal(open_run(run.path).model().embed(x))
     assert not run.model().training

@@ -14,8 +14,8 @@ from runs import TINY, edited, use
 from safetensors.torch import load_file, save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tightbound.run import open_run, resume, train
-from tightbound.train.checkpoint import load_state
+from tightbound.runs.run import open_run, resume, train
+from tightbound.training.checkpoint import load_state
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,13 @@ import pytest
 import torch
 from tiny import SMALL, refused, said, trained
 
-from tightbound import choosing, commands, sweep
-from tightbound import recipe as recipes
-from tightbound.choosing import Outcome, choices
+from tightbound.cli import commands
 from tightbound.evaluate import evidence
-from tightbound.run import open_run
-from tightbound.selection import part
+from tightbound.runs import advice, sweep
+from tightbound.runs import recipe as recipes
+from tightbound.runs.advice import Outcome, choices
+from tightbound.runs.run import open_run
+from tightbound.runs.selection import part
 
 NOISE = torch.linspace(-1.0, 1.0, 50)
 
@@ -98,7 +99,7 @@ def test_another_field_has_one_choice():
 
 @pytest.mark.parametrize("field", ["data.size", "model.likelihood", "seed", "train.validation", "evaluate.samples"])
 def test_runs_on_different_observations_are_not_ranked(field):
-    assert not choosing.comparable(field)
+    assert not advice.comparable(field)
     assert choices(field, four()) == []
 
 
@@ -107,7 +108,7 @@ def test_one_value_leaves_nothing_to_choose():
 
 
 def test_an_observation_alone_tells_nothing_apart():
-    assert not choosing.surely_above(torch.tensor([3.0]), torch.tensor([1.0]))
+    assert not advice.surely_above(torch.tensor([3.0]), torch.tensor([1.0]))
 
 
 @pytest.mark.parametrize(
@@ -208,7 +209,7 @@ def check_what_it_writes(folder: Path) -> None:
 
 
 def test_an_interrupted_run_of_a_sweep_says_how_to_go_on(capsys, tmp_path, monkeypatch):
-    fit = commands.Fit(steps=7, loss=1.0, best_step=7, seconds=1.0, ended="interrupted", metrics=[])
+    fit = commands.TrainResult(steps=7, loss=1.0, best_step=7, seconds=1.0, ended="interrupted", metrics=[])
     monkeypatch.setattr(commands.run, "train", lambda recipe, folder, progress: (open_run(trained()), fit))
     code, out, error = run_sweep(capsys, tmp_path / "a sweep")
     assert (code, out) == (1, "")

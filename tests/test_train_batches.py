@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tightbound.data import Observations, load
-from tightbound.train.batches import Sampler, split
+from tightbound.training.batches import Sampler, split
 
 CPU = torch.device("cpu")
 counts, sizes, seeds = st.integers(1, 60), st.integers(1, 80), st.integers(0, 2**63 - 1)

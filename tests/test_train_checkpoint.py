@@ -17,9 +17,9 @@ from training import QUIET, data, model, weights, written
 
 from tightbound.data import Observations
 from tightbound.objectives import ELBO
-from tightbound.train import Training, fit
-from tightbound.train import checkpoint as checkpoints
-from tightbound.train.checkpoint import (
+from tightbound.training import Training, fit
+from tightbound.training import checkpoint as checkpoints
+from tightbound.training.checkpoint import (
     STATE,
     WEIGHTS,
     check_weights,
@@ -31,7 +31,7 @@ from tightbound.train.checkpoint import (
     save_state,
     save_weights,
 )
-from tightbound.train.journal import METRICS, TIMING, Journal, read_metrics
+from tightbound.training.journal import METRICS, TIMING, Journal, read_metrics
 
 # State and weights
 

@@ -13,9 +13,9 @@ from training import QUIET, before_each_step, data, equal, model, weights, writt
 
 import tightbound as tb
 from tightbound.data import Observations
-from tightbound.train import NonFiniteError, fit
-from tightbound.train.batches import Sampler, split
-from tightbound.train.checkpoint import load_state
+from tightbound.training import NonFiniteError, fit
+from tightbound.training.batches import Sampler, split
+from tightbound.training.checkpoint import load_state
 
 COUNT, BATCH, POISONED = 100, 10, 8
 ROOM = {**QUIET, "batch_size": BATCH, "validation": 0, "epochs": 1, "learning_rate": 1e-3}

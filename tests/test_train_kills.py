@@ -11,9 +11,9 @@ import pytest
 from killable import Server
 from training import written
 
-from tightbound.recipe import Recipe, to_table
-from tightbound.run import open_run
-from tightbound.train.checkpoint import load_state
+from tightbound.runs.recipe import Recipe, to_table
+from tightbound.runs.run import open_run
+from tightbound.training.checkpoint import load_state
 
 RECIPE = to_table(
     Recipe(name="killed").updated(

@@ -19,8 +19,8 @@ from training import QUIET, before_each_step, data, equal, lines, model, weights
 import tightbound as tb
 from tightbound.data import Data, Observations
 from tightbound.objectives import ELBO, IWAE, Capacity, FreeBits, Loss
-from tightbound.train import Training, fit
-from tightbound.train.batches import Sampler
+from tightbound.training import Training, fit
+from tightbound.training.batches import Sampler
 
 # What it takes
 

@@ -19,16 +19,16 @@ from training import QUIET, before_each_step, data, equal, weights, written
 import tightbound as tb
 from tightbound.conditional import unvalidated
 from tightbound.draws import Draws
+from tightbound.execution import Execution
 from tightbound.networks import MLP
 from tightbound.objectives import ELBO, IWAE, Capacity, FreeBits, Objective
 from tightbound.runtime import obstacle
 from tightbound.settings import Training
-from tightbound.train import fit
-from tightbound.train.micro import MicroBatched, micro_batched
-from tightbound.train.step import Learner
-from tightbound.train.way import Way
+from tightbound.training import fit
+from tightbound.training.micro import MicroBatched, micro_batched
+from tightbound.training.step import TrainStep
 
-BATCH, SAMPLES, FULL = 6, 5, Way("float32")
+BATCH, SAMPLES, FULL = 6, 5, Execution("float32")
 SAME = {"rtol": 1e-12, "atol": 1e-14}  # rounding, in float64
 OBJECTIVES = [ELBO(samples=4), ELBO(samples=3, kl="sampled"), IWAE(SAMPLES), FreeBits(0.1, 2), Capacity(1.0, samples=3)]
 
@@ -83,9 +83,9 @@ def observations(count: int = BATCH) -> Tensor:
     return data(count).double()
 
 
-def gradients(model: tb.VAE, objective: Objective, rows: int, *, way: Way = FULL) -> dict[str, Tensor]:
+def gradients(model: tb.VAE, objective: Objective, rows: int, *, way: Execution = FULL) -> dict[str, Tensor]:
     """A step's loss, terms and gradients by name; in one piece where ``rows`` is 0."""
-    learner = Learner(model, objective, Training(micro_batch=rows), steps=10, device=torch.device("cpu"))
+    learner = TrainStep(model, objective, Training(micro_batch=rows), steps=10, device=torch.device("cpu"))
     learner.use(way)
     torch.manual_seed(1)
     with unvalidated():  # as the trainer does
@@ -214,7 +214,7 @@ def test_nothing_of_a_decoders_insides_is_kept() -> None:
 def test_sixteen_bit_products_give_nearly_the_gradient_of_single_precision() -> None:
     exact = gradients(vae().float(), IWAE(SAMPLES), 0)
     for rows in (0, 4):
-        rough = gradients(vae().float(), IWAE(SAMPLES), rows, way=Way("bfloat16"))
+        rough = gradients(vae().float(), IWAE(SAMPLES), rows, way=Execution("bfloat16"))
         for name, value in exact.items():
             assert (rough[name] - value).norm() < 8 * torch.finfo(torch.bfloat16).eps * value.norm()
 
@@ -235,9 +235,9 @@ def test_score_and_gradient_are_each_one_graph(monkeypatch: pytest.MonkeyPatch, 
     def traced(function: Callable[..., Any]) -> Callable[..., Any]:
         return torch.compile(function, fullgraph=True, dynamic=False, backend="eager")
 
-    monkeypatch.setattr("tightbound.train.micro.compiled", traced)
-    expected = gradients(vae().float(), IWAE(SAMPLES), 4, way=Way(precision))
-    found = gradients(vae().float(), IWAE(SAMPLES), 4, way=Way(precision, compiled=True))
+    monkeypatch.setattr("tightbound.training.micro.compiled", traced)
+    expected = gradients(vae().float(), IWAE(SAMPLES), 4, way=Execution(precision))
+    found = gradients(vae().float(), IWAE(SAMPLES), 4, way=Execution(precision, compiled=True))
     near(found, expected, rtol=1e-6, atol=1e-6)
 
 
@@ -247,7 +247,7 @@ def test_score_and_gradient_are_each_one_graph(monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.parametrize("rows", [4, 13])
 def test_the_compiled_way_agrees_with_the_plain_one(rows: int) -> None:
     plain, quick = vae(unsteady), vae(unsteady)
-    found = gradients(quick, IWAE(SAMPLES), rows, way=Way(compiled=True))
+    found = gradients(quick, IWAE(SAMPLES), rows, way=Execution(compiled=True))
     torch.testing.assert_close(found, gradients(plain, IWAE(SAMPLES), rows), rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(dict(quick.named_buffers()), dict(plain.named_buffers()), rtol=1e-9, atol=1e-12)
 

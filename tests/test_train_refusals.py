@@ -14,7 +14,7 @@ from training import QUIET, data, model, weights, written
 import tightbound as tb
 from tightbound.data import load
 from tightbound.networks import MLP
-from tightbound.train import fit
+from tightbound.training import fit
 
 
 def binary_model(*, grey: bool = False) -> tb.VAE:

@@ -17,13 +17,13 @@ from training import QUIET, before_each_step, data, equal, model, weights, writt
 from tightbound.divergences import kl
 from tightbound.model import VAE
 from tightbound.objectives import Loss
-from tightbound.train import Fit, fit
-from tightbound.train.checkpoint import load_state
+from tightbound.training import TrainResult, fit
+from tightbound.training.checkpoint import load_state
 
 # Asked to stop
 
 
-def train(folder: Path, *, resume: bool = False, seed: int = 0, **changes: Any) -> tuple[dict[str, Any], Fit]:
+def train(folder: Path, *, resume: bool = False, seed: int = 0, **changes: Any) -> tuple[dict[str, Any], TrainResult]:
     vae = model(seed=int(resume))  # whatever the weights were before, a checkpoint's take their place
     settings = {**QUIET, "epochs": 4, "ema": 0.9, "warmup_steps": 3, **changes}
     ended = fit(vae, data(), out=folder, resume=resume, seed=seed, **settings)
@@ -40,7 +40,7 @@ def interrupt_at(step: int, number: int = signal.SIGINT) -> Callable[[int], None
 
 def stopped_at(
     monkeypatch: pytest.MonkeyPatch, step: int, folder: Path, number: int = signal.SIGINT, **changes: Any
-) -> tuple[dict[str, Any], Fit]:
+) -> tuple[dict[str, Any], TrainResult]:
     with monkeypatch.context() as patch:
         before_each_step(patch, interrupt_at(step, number))
         return train(folder, **changes)
@@ -107,7 +107,7 @@ def test_an_interrupted_run_has_its_best_weights_so_far(monkeypatch: pytest.Monk
 
 
 def test_training_works_outside_the_main_thread() -> None:
-    ended: list[Fit] = []
+    ended: list[TrainResult] = []
     thread = threading.Thread(target=lambda: ended.append(fit(model(), data(), epochs=1, **QUIET)))
     thread.start()
     thread.join()
@@ -115,7 +115,7 @@ def test_training_works_outside_the_main_thread() -> None:
 
 
 def test_running_statistics_and_dropout_are_part_of_the_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def run(folder: Path, *, resume: bool = False) -> Fit:
+    def run(folder: Path, *, resume: bool = False) -> TrainResult:
         vae = model()
         vae.posterior.network = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(0.3), vae.posterior.network)
         vae.likelihood.network = nn.Sequential(nn.BatchNorm1d(2), vae.likelihood.network)

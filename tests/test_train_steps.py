@@ -12,8 +12,8 @@ from training import QUIET, data, equal, lines, model, recorded, weights
 from tightbound.data import Observations
 from tightbound.objectives import ELBO
 from tightbound.schedules import Linear, WarmupCosine
-from tightbound.train import batches, fit
-from tightbound.train.validation import validate
+from tightbound.training import batches, fit
+from tightbound.training.validation import validate
 
 
 def largest_change(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:

@@ -12,9 +12,9 @@ from training import QUIET, before_each_step, data, equal, lines, model, recorde
 
 from tightbound.data import Observations
 from tightbound.objectives import ELBO
-from tightbound.train import fit
-from tightbound.train.batches import split
-from tightbound.train.checkpoint import load_weights
+from tightbound.training import fit
+from tightbound.training.batches import split
+from tightbound.training.checkpoint import load_weights
 
 
 def held_out(x: Tensor, seed: int = 0) -> Observations:
@@ -42,7 +42,7 @@ def test_validation_is_the_objective_on_what_was_held_out() -> None:
     vae, x = model(), data()
     ended = fit(vae, x, epochs=4, **QUIET)
     with torch.no_grad():
-        losses = torch.stack([ELBO()(vae, held_out(x).fixed()).value for _ in range(2000)])
+        losses = torch.stack([ELBO()(vae, held_out(x).eval_batch()).value for _ in range(2000)])
     error = losses.std() * math.sqrt(1 + 1 / len(losses))
     assert abs(ended.loss - losses.mean()) < 4 * error
 
@@ -59,7 +59,7 @@ def test_what_is_held_out_is_never_trained_on(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(Observations, "visit", watch)
     fit(model(), x, epochs=3, **QUIET)
-    kept = set(map(tuple, held_out(x).fixed().tolist()))
+    kept = set(map(tuple, held_out(x).eval_batch().tolist()))
     assert len(kept) == 20
     assert seen == set(map(tuple, x.tolist())) - kept
 
@@ -84,7 +84,7 @@ def test_validation_leaves_the_noise_of_the_steps_alone(monkeypatch: pytest.Monk
 def scripted(monkeypatch: pytest.MonkeyPatch, losses: list[float]) -> None:
     """Validation losses as they are wanted."""
     script = iter(losses)
-    monkeypatch.setattr("tightbound.train.trainer.validate", lambda *args, **kwargs: {"loss": next(script)})
+    monkeypatch.setattr("tightbound.training.trainer.validate", lambda *args, **kwargs: {"loss": next(script)})
 
 
 @pytest.mark.parametrize(

@@ -10,36 +10,36 @@ from training import QUIET, data, model
 
 from tightbound import runtime
 from tightbound.conditional import unvalidated
+from tightbound.execution import Execution, pays
 from tightbound.objectives import ELBO
 from tightbound.settings import Training
-from tightbound.train import fit, precision, trainer
-from tightbound.train.adam import Adam
-from tightbound.train.precision import choose_precision
-from tightbound.train.step import Learner
-from tightbound.train.way import Way, pays
+from tightbound.training import fit, precision, trainer
+from tightbound.training.adam import Adam
+from tightbound.training.precision import choose_precision
+from tightbound.training.step import TrainStep
 
 
-def learner(**settings: Any) -> Learner:
-    return Learner(model(), ELBO(), Training(**settings), steps=10, device=torch.device("cpu"))
+def learner(**settings: Any) -> TrainStep:
+    return TrainStep(model(), ELBO(), Training(**settings), steps=10, device=torch.device("cpu"))
 
 
 def test_sixteen_bits_where_the_processor_has_them_and_the_loss_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device: True)
-    assert choose_precision(learner(), data()) == Way("bfloat16")
+    assert choose_precision(learner(), data()) == Execution("bfloat16")
     monkeypatch.setattr(precision, "SAME", 0.0)
-    assert choose_precision(learner(), data()) == Way("float32")
+    assert choose_precision(learner(), data()) == Execution("float32")
     monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device: False)
-    assert choose_precision(learner(), data()) == Way("float32")
+    assert choose_precision(learner(), data()) == Execution("float32")
 
 
 def test_a_named_precision_is_taken_at_its_word() -> None:
-    assert choose_precision(learner(precision="float32"), data()) == Way("float32")
-    assert choose_precision(learner(precision="bfloat16"), data()) == Way("bfloat16")
+    assert choose_precision(learner(precision="float32"), data()) == Execution("float32")
+    assert choose_precision(learner(precision="bfloat16"), data()) == Execution("bfloat16")
 
 
 def test_weights_are_kept_in_full_and_read_in_sixteen_bits() -> None:
     one = learner()
-    one.use(Way("bfloat16"))
+    one.use(Execution("bfloat16"))
     assert {w.dtype for w in one.weights} == {torch.float32}
     assert torch.bfloat16 in {copy.dtype for copy in one.copies}
     for number in range(3):
@@ -72,8 +72,8 @@ def test_the_compiled_step_is_the_plain_one(precision: str) -> None:
     settings = {"schedule": "constant", "clip": 0.5, "ema": 0.9}
     plain, quick = learner(**settings), learner(**settings)
     quick.model.load_state_dict(plain.model.state_dict())
-    plain.use(Way(precision))
-    quick.use(Way(precision))
+    plain.use(Execution(precision))
+    quick.use(Execution(precision))
     before = quick.state()
     assert quick.try_compiled(data()) == ""
     torch.testing.assert_close(quick.state(), before, rtol=0, atol=0)
@@ -119,7 +119,7 @@ def test_a_step_that_cannot_be_compiled_runs_plainly(
     def refuse(*_: Any, **__: Any) -> Any:
         raise RuntimeError("this model\nis beyond me")
 
-    monkeypatch.setattr("tightbound.train.step.compiled", lambda function: refuse)
+    monkeypatch.setattr("tightbound.training.step.compiled", lambda function: refuse)
     monkeypatch.setattr(trainer, "obstacle", lambda: "")
     plain = fit(model(), data(), epochs=2, **QUIET)
     ended = fit(model(), data(), epochs=2, compile="always", **QUIET)

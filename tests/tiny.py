@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tightbound.cli import main
+from tightbound.cli.verbs import main
 
 SMALL = ("--model.hidden", "16", "--model.latent-dim", "3", "--evaluate.samples", "20", "--train.epochs", "1")
 

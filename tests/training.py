@@ -12,8 +12,8 @@ from torch import Tensor
 
 import tightbound as tb
 from tightbound.networks import MLP
-from tightbound.train import Fit, fit
-from tightbound.train.batches import Sampler
+from tightbound.training import TrainResult, fit
+from tightbound.training.batches import Sampler
 
 QUIET: dict[str, Any] = {
     "progress": False, "batch_size": 20, "validation": 0.2, "log_every": 1, "learning_rate": 0.01,
@@ -65,11 +65,11 @@ def written(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in ("metrics.jsonl", "model.safetensors")}
 
 
-def lines(ended: Fit, split: str) -> list[dict[str, Any]]:
+def lines(ended: TrainResult, split: str) -> list[dict[str, Any]]:
     return [line for line in ended.metrics if line["split"] == split]
 
 
-def recorded(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> tuple[list[dict[str, Tensor]], Fit]:
+def recorded(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> tuple[list[dict[str, Tensor]], TrainResult]:
     """The weights before each step and after the last, of a training without averaging or validation."""
     vae, seen = model(), {}
     with monkeypatch.context() as patch:

@@ -49,10 +49,10 @@ if TYPE_CHECKING:
     )
     from tightbound.draws import Draws as Draws
     from tightbound.model import VAE as VAE
-    from tightbound.run import Run as Run
-    from tightbound.run import open_run as open_run
+    from tightbound.runs.run import Run as Run
+    from tightbound.runs.run import open_run as open_run
     from tightbound.settings import Training as Training
-    from tightbound.train import fit as fit
+    from tightbound.training import fit as fit
 
 _MODULES = (
     "bounds",
@@ -71,10 +71,10 @@ _MODULES = (
 _NAMES = {
     "VAE": "tightbound.model",
     "Draws": "tightbound.draws",
-    "Run": "tightbound.run",
+    "Run": "tightbound.runs.run",
     "Training": "tightbound.settings",
-    "fit": "tightbound.train",
-    "open_run": "tightbound.run",
+    "fit": "tightbound.training",
+    "open_run": "tightbound.runs.run",
 }
 
 __all__ = ["__version__", *_MODULES, *_NAMES]

@@ -15,12 +15,12 @@ import torch.distributions as td
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tightbound.bernoulli import Bernoulli as BernoulliDistribution
-from tightbound.bernoulli import IndependentBernoulli
 from tightbound.conditional import Networked
-from tightbound.distributions import ContinuousBernoulli as ContinuousBernoulliDistribution
-from tightbound.distributions import DiscretizedLogistic as DiscretizedLogisticDistribution
-from tightbound.distributions import NegativeBinomial as NegativeBinomialDistribution
+from tightbound.distributions.bernoulli import Bernoulli as BernoulliDistribution
+from tightbound.distributions.bernoulli import IndependentBernoulli
+from tightbound.distributions.elements import ContinuousBernoulli as ContinuousBernoulliDistribution
+from tightbound.distributions.elements import DiscretizedLogistic as DiscretizedLogisticDistribution
+from tightbound.distributions.elements import NegativeBinomial as NegativeBinomialDistribution
 
 Scale = float | Literal["learned", "per-element"]
 SMALLEST_SCALE = 1e-3  # in the likelihood's unit: without a floor a density has no maximum to climb to
@@ -42,7 +42,7 @@ class Likelihood(Networked, ABC):
     def elements(self, out: Tensor, lead: int) -> td.Distribution:
         """The distribution of each element, given the network's output: ``lead`` axes of draws and batch come first."""
 
-    def start(self, mean: Tensor) -> Tensor:
+    def initial_output(self, mean: Tensor) -> Tensor:
         """The network output at which x has this mean: where training best begins. Shape as the network's output."""
         return mean
 
@@ -75,7 +75,7 @@ class Bernoulli(Likelihood):
     def elements(self, out: Tensor, lead: int) -> td.Distribution:
         return BernoulliDistribution(out, grey=self.grey)
 
-    def start(self, mean: Tensor) -> Tensor:
+    def initial_output(self, mean: Tensor) -> Tensor:
         return torch.logit(mean, eps=1e-3)
 
 
@@ -92,7 +92,7 @@ class ContinuousBernoulli(Likelihood):
     def elements(self, out: Tensor, lead: int) -> td.Distribution:
         return ContinuousBernoulliDistribution(out)
 
-    def start(self, mean: Tensor) -> Tensor:
+    def initial_output(self, mean: Tensor) -> Tensor:
         # The mean is (1 + coth(l/2) - 2/l) / 2; Cohen's approximation to the inverse of Langevin's function.
         y = 2 * mean.clamp(0.03, 0.97) - 1
         return 2 * y * (3 - y.square()) / (1 - y.square())
@@ -140,7 +140,7 @@ class _LocationScale(Likelihood, ABC):
             scale = _positive(self.raw_scale) if self.scale == "learned" else torch.full_like(self.unit, self.scale)
         return self.centre + self.unit * location, self.unit * scale
 
-    def start(self, mean: Tensor) -> Tensor:
+    def initial_output(self, mean: Tensor) -> Tensor:
         location = (mean - self.centre) / self.unit
         if self.scale != "per-element":
             return location
@@ -225,12 +225,12 @@ class DiscretizedLogistic(_LocationScale):
     def elements(self, out: Tensor, lead: int) -> td.Distribution:
         return DiscretizedLogisticDistribution(*self.location_and_scale(out, lead), levels=self.levels)
 
-    def start(self, mean: Tensor) -> Tensor:
+    def initial_output(self, mean: Tensor) -> Tensor:
         # The bins at the ends hold the tails, so the mean is s (softplus(μ/s) - softplus((μ - 1)/s)); solved for μ.
         s = self.scale if isinstance(self.scale, (int, float)) else self.first_scale
         m = mean.clamp(1e-3, 1 - 1e-3)
         location = m + s * (torch.log(-torch.expm1(-m / s)) - torch.log(-torch.expm1((m - 1) / s)))
-        return super().start(location)
+        return super().initial_output(location)
 
 
 class Categorical(Likelihood):
@@ -253,7 +253,7 @@ class Categorical(Likelihood):
     def elements(self, out: Tensor, lead: int) -> td.Distribution:
         return td.Categorical(logits=out.movedim(lead, -1))
 
-    def start(self, mean: Tensor) -> Tensor:
+    def initial_output(self, mean: Tensor) -> Tensor:
         return torch.zeros(self.parameters_per_element, *mean.shape)
 
 
@@ -267,7 +267,7 @@ class Poisson(Likelihood):
     def elements(self, out: Tensor, lead: int) -> td.Distribution:
         return td.Poisson(out.exp())
 
-    def start(self, mean: Tensor) -> Tensor:
+    def initial_output(self, mean: Tensor) -> Tensor:
         return mean.clamp(min=1e-3).log()
 
 
@@ -284,11 +284,11 @@ class NegativeBinomial(Likelihood):
         log_mean, log_dispersion = out.unbind(lead)
         return NegativeBinomialDistribution(log_mean, log_dispersion)
 
-    def start(self, mean: Tensor) -> Tensor:
+    def initial_output(self, mean: Tensor) -> Tensor:
         return torch.stack([mean.clamp(min=1e-3).log(), torch.zeros_like(mean)])
 
 
-def centre_of(distribution: td.Distribution) -> Tensor:
+def point_estimate(distribution: td.Distribution) -> Tensor:
     """The mean, or for categories, which have none, the most probable one."""
     base = distribution.base_dist if isinstance(distribution, td.Independent) else distribution
     return base.mode.to(base.logits.dtype) if isinstance(base, td.Categorical) else base.mean

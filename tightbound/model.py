@@ -8,7 +8,7 @@ from torch.distributions import Distribution
 
 from tightbound.conditional import Conditional, unvalidated
 from tightbound.draws import Draws
-from tightbound.likelihoods import centre_of
+from tightbound.likelihoods import point_estimate
 from tightbound.priors import Prior
 
 
@@ -89,7 +89,7 @@ class VAE(nn.Module):
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """The mean of p(x | z) at the posterior's mean, shape as ``x``: the same in every call."""
-        return centre_of(self.decode(self.embed(x)))
+        return point_estimate(self.decode(self.embed(x)))
 
     @torch.no_grad()
     def sample(self, count: int, *, temperature: float = 1.0) -> Tensor:
@@ -105,7 +105,7 @@ class VAE(nn.Module):
         Raises:
             ValueError: for a count below 1 or a negative temperature.
         """
-        return centre_of(self.decode(self.sample_prior(count, temperature=temperature)))
+        return point_estimate(self.decode(self.sample_prior(count, temperature=temperature)))
 
     @torch.no_grad()
     def sample_prior(self, count: int, *, temperature: float = 1.0) -> Tensor:

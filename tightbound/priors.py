@@ -9,7 +9,7 @@ import torch.distributions as td
 from torch import Tensor, nn
 
 from tightbound.conditional import Conditional
-from tightbound.mixtures import MixtureOfNormals as MixtureDistribution
+from tightbound.distributions.mixtures import MixtureOfNormals as MixtureDistribution
 
 
 class Prior(Conditional, ABC):

@@ -7,11 +7,12 @@ import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from inspect import signature
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def resolve_device(name: str) -> torch.device:
@@ -83,6 +84,37 @@ def restore_random_state(state: dict[str, Tensor], device: torch.device) -> None
         torch.cuda.set_rng_state(state["cuda"].cpu(), device)
     if device.type == "mps":
         torch.mps.set_rng_state(state["mps"].cpu())
+
+
+def home(model: nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Device and floating-point type of a model: those of its first parameter or buffer that has one."""
+    for tensor in chain(model.parameters(), model.buffers()):
+        if tensor.is_floating_point():
+            return tensor.device, tensor.dtype
+    return torch.device("cpu"), torch.get_default_dtype()
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module, *, seed: int) -> Iterator[None]:
+    """Evaluation mode, no gradients and a seed of its own, on the CPU and the model's GPU; all undone after."""
+    device, _ = home(model)
+    # Generators one by one: torch.manual_seed would reseed GPUs that this model does not use.
+    generators = [torch.default_generator]
+    if device.type == "cuda":
+        generators.append(torch.cuda.default_generators[device.index])
+    states = [generator.get_state() for generator in generators]
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        for generator in generators:
+            generator.manual_seed(seed)
+        model.eval()
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
 
 
 # Torch counts what was compiled of one function, and gives up after eight: the ninth model of a sweep is compiled too.

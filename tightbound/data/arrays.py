@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tightbound.data.inspection import all_below
 from tightbound.data.labels import encode
 from tightbound.data.mapped import ahead
 from tightbound.data.observations import Observations
 from tightbound.data.splits import Data
+from tightbound.data.summary import all_below
 
 _KEYS = "x_train (with x_test, y_train, y_test), x (with y), or a single array"
 

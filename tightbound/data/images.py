@@ -22,8 +22,8 @@ from torch import Tensor
 
 from tightbound.data.labels import encode
 from tightbound.data.observations import Observations
-from tightbound.data.progress import progress
 from tightbound.data.splits import Data
+from tightbound.progress import progress
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -13,8 +13,8 @@ import torch
 
 from tightbound.data.idx import parse_idx, read_raw
 from tightbound.data.observations import Observations
-from tightbound.data.progress import progress
 from tightbound.data.splits import Data
+from tightbound.progress import progress
 
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",

@@ -43,7 +43,7 @@ class Observations:
 
     Example:
         >>> grey = Observations(torch.tensor([[0, 255], [255, 0]], dtype=torch.uint8), scale=255, binarise=True)
-        >>> grey.visit(torch.tensor([1]))
+        >>> grey.batch(torch.tensor([1]))
         tensor([[1., 0.]])
     """
 
@@ -109,26 +109,26 @@ class Observations:
 
     def take(self, indices: Tensor) -> Tensor:
         """Stored values at ``indices``, shape (len(indices), \\*shape), untouched."""
-        self.expect(indices)
+        self.prefetch(indices)
         return self.stored.index_select(0, self._rows(indices))
 
-    def expect(self, indices: Tensor) -> None:
+    def prefetch(self, indices: Tensor) -> None:
         """Have the observations at ``indices`` read in while something else goes on, where they are not in memory."""
         if self.ask is not None:
             self.ask(self._rows(indices))
 
-    def visit(self, indices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    def batch(self, indices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """What a model sees of the observations at ``indices`` this time; torch's global state draws what is drawn."""
         taken = self.take(indices)
         if not self.binarise:
             return self._scaled(taken, dtype)
         return _below(_random_bits(taken.shape, taken.device, None), taken, self.scale, dtype)
 
-    def grey(self, indices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    def unbinarised(self, indices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """``stored / scale`` at ``indices``, never binarised: what a person wants to look at."""
         return self._scaled(self.take(indices), dtype)
 
-    def fixed(self, start: int = 0, stop: int | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
+    def eval_batch(self, start: int = 0, stop: int | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
         """What an evaluation sees of observations ``start`` to ``stop``: the same in every call, on every machine."""
         stop = len(self) if stop is None else min(stop, len(self))
         taken = self.take(torch.arange(start, max(start, stop)))
@@ -139,7 +139,7 @@ class Observations:
     def batches(self, size: int, dtype: torch.dtype = torch.float32) -> Iterator[Tensor]:
         """All observations in order, ``size`` at a time, as :meth:`fixed` gives them."""
         for start in range(0, len(self), size):
-            yield self.fixed(start, start + size, dtype)
+            yield self.eval_batch(start, start + size, dtype)
 
     def _rows(self, indices: Tensor) -> Tensor:
         indices = indices.to(self.stored.device)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from tightbound.data.inspection import require_grey
 from tightbound.data.observations import Observations
+from tightbound.data.summary import require_grey
 
 SPLIT_SEED = 20_130_620  # of no run: the test rows stay the same whatever seed a model is trained with
 
@@ -28,7 +28,7 @@ class Data:
     Example:
         >>> pixels = torch.tensor([[0], [255]], dtype=torch.uint8)
         >>> data = Data("dots", Observations(pixels, scale=255), Observations(pixels, scale=255))
-        >>> data.binarised().split("test").visit(torch.tensor([1]))
+        >>> data.binarised().split("test").batch(torch.tensor([1]))
         tensor([[1.]])
     """
 

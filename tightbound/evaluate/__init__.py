@@ -1,7 +1,6 @@
 """Evaluation: functions of a model and data that return a report, every estimate with its standard error."""
 
-from tightbound.evaluate.estimate import Estimate
-from tightbound.evaluate.importance import evidence
-from tightbound.evaluate.report import Evidence
+from tightbound.evaluate.evidence import evidence
+from tightbound.evaluate.results import Estimate, Evidence
 
 __all__ = ["Estimate", "Evidence", "evidence"]

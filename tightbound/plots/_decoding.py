@@ -6,24 +6,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tightbound.evaluate.isolation import home, isolated
-from tightbound.likelihoods import centre_of
+from tightbound.likelihoods import point_estimate
 from tightbound.model import VAE
 from tightbound.plots._style import Array, as_array
+from tightbound.runtime import evaluation_mode, home
 
 DRAWS = 10_000  # for moments without a formula
 
 
 def decoded(model: VAE, z: Tensor) -> np.ndarray:
     """Means of p(x | z), shape (N, *shape), for latents of shape (N, L)."""
-    with isolated(model, seed=0):
-        return as_array(centre_of(model.decode(z)))
+    with evaluation_mode(model, seed=0):
+        return as_array(point_estimate(model.decode(z)))
 
 
 def embedded(model: VAE, x: Array) -> Tensor:
     """Posterior means of shape (N, L), for observations as a tensor or an array of any kind."""
     device, dtype = home(model)
-    with isolated(model, seed=0):
+    with evaluation_mode(model, seed=0):
         return model.embed(torch.as_tensor(x).to(device, dtype))
 
 
@@ -33,7 +33,7 @@ def prior_moments(model: VAE) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: for latents that are no vectors.
     """
-    with isolated(model, seed=0):
+    with evaluation_mode(model, seed=0):
         prior = model.prior()
         if len(prior.event_shape) != 1:
             raise ValueError(f"Expected a latent vector; got latents of shape {tuple(prior.event_shape)}.")

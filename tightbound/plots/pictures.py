@@ -71,7 +71,7 @@ def data_grid(observations: Observations, count: int = 64) -> Figure:
         order = labels.argsort(stable=True).cpu()
         indices, labels = indices[order], labels[order]
     names = [] if labels is None else [label_name(int(label), observations.label_names) for label in labels]
-    made = _titled(as_array(observations.grey(indices)), None, names, None)
+    made = _titled(as_array(observations.unbinarised(indices)), None, names, None)
     return describe(made.figure, f"{len(indices)} of the {total} observations in {observations.name}.")
 
 

@@ -1,0 +1,109 @@
+"""A batch as a value: observations, and whatever belongs to each of them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+
+class Batch(NamedTuple):
+    r"""B observations with what is known about each: a plain value that objectives and models take, and that compiles.
+
+    Wherever a batch is expected a bare tensor is taken as well, as ``Batch(x)``. The built-in ``len`` counts the fields
+    of a tuple; :attr:`size` counts observations.
+
+    Args:
+        x: observations, shape (B, \*shape).
+        label: the class of each, integers, shape (B,).
+        mask: which elements of ``x`` are present, boolean, shape as ``x``; all of them where it is None.
+        factors: known factors or covariates of each, shape (B, F).
+        q: the posterior at ``x`` once a model has made it (:meth:`~tightbound.model.Model.encoded`), so that ``x`` is
+            encoded once however often the posterior is asked.
+        checked: whether every value of ``x`` is known to lie in the likelihood's support, so that nobody looks again.
+
+    Example:
+        >>> batch = Batch(torch.zeros(3, 5), label=torch.tensor([0, 1, 1]))
+        >>> batch.size, batch.rows(slice(1, 3)).label
+        (3, tensor([1, 1]))
+    """
+
+    x: Tensor
+    label: Tensor | None = None
+    mask: Tensor | None = None
+    factors: Tensor | None = None
+    q: Distribution | None = None
+    checked: bool = False
+
+    @property
+    def size(self) -> int:
+        """How many observations there are, B."""
+        return self.x.shape[0]
+
+    def rows(self, index: slice | Tensor) -> Batch:
+        """Some of the observations, without the posterior that was made at all of them.
+
+        Args:
+            index: a slice, or indices of shape (N,).
+
+        Returns:
+            A batch of those observations.
+
+        Example:
+            >>> Batch(torch.arange(3.0)[:, None]).rows(torch.tensor([2, 0])).x
+            tensor([[2.],
+                    [0.]])
+        """
+        taken = (None if value is None else value[index] for value in (self.x, self.label, self.mask, self.factors))
+        return Batch(*taken, None, self.checked)  # type: ignore[arg-type]
+
+    def to(self, device: torch.device, dtype: torch.dtype | None = None) -> Batch:
+        """The same batch on another device, ``x`` and ``factors`` in another floating-point type if one is given.
+
+        Args:
+            device: where to.
+            dtype: the floating-point type; as it is where it is None.
+
+        Returns:
+            The moved batch, without its posterior.
+
+        Example:
+            >>> Batch(torch.zeros(2, 1)).to(torch.device("cpu"), torch.float64).x.dtype
+            torch.float64
+        """
+
+        def moved(value: Tensor | None) -> Tensor | None:
+            if value is None:
+                return None
+            wanted = dtype if value.is_floating_point() else None
+            return value.to(device=device, dtype=wanted, non_blocking=True)
+
+        x = self.x.to(device=device, dtype=dtype, non_blocking=True)
+        return Batch(x, moved(self.label), moved(self.mask), moved(self.factors), None, self.checked)
+
+
+def as_batch(x: Tensor | Batch) -> Batch:
+    """A batch as it is, and a bare tensor of observations as a batch of nothing else.
+
+    Args:
+        x: a batch, or B observations.
+
+    Returns:
+        The batch.
+
+    Raises:
+        TypeError: for anything else.
+
+    Example:
+        >>> as_batch(torch.zeros(2, 3)).size
+        2
+    """
+    if isinstance(x, Batch):
+        return x
+    if not isinstance(x, Tensor):
+        raise TypeError(
+            f"Expected a tensor of observations or a Batch; got {type(x).__name__}. Convert it: torch.as_tensor(x)."
+        )
+    return Batch(x)

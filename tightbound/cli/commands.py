@@ -1,0 +1,295 @@
+"""What the command line's verbs do. Each gives an exit code; a wrong request is a ValueError.
+
+Results go to standard output, everything said on the way to standard error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from tightbound import plots
+from tightbound.data import Observations
+from tightbound.distributed import joined
+from tightbound.evaluate import Evidence, evidence
+from tightbound.files import write_atomically
+from tightbound.model import VAE
+from tightbound.report import figures
+from tightbound.report.page import write_report
+from tightbound.runs import run
+from tightbound.runs import sweep as sweeps
+from tightbound.runs.recipe import Recipe
+from tightbound.runs.run import FIGURES, Run, open_run
+from tightbound.runs.selection import everything, part
+from tightbound.runtime import own_random_state, resolve_device
+from tightbound.training import TrainResult
+
+MOST = 1024  # pictures in one figure
+
+
+def train(recipe: Recipe, out: Path | None, *, before: Recipe | None = None, progress: bool = True) -> int:
+    """Train, evaluate, report. ``before``: the recipe as it was before the command line changed it."""
+    folder = out or run.default_folder(recipe)
+    with joined() as here:
+        if progress and here.is_main:
+            for note in notes(before or recipe, recipe):
+                _tell(note)
+        made, ended = run.train(recipe, folder, progress=progress)
+    return _after(made, ended, progress=progress) if here.is_main else int(ended.ended == "interrupted")
+
+
+def notes(before: Recipe, recipe: Recipe) -> list[str]:
+    """What a person may not have meant: a recipe's choices for its own data, kept for other data."""
+    names = ("network", "likelihood")
+    kept = [
+        f"{name} = {getattr(recipe.model, name)}"
+        for name in names
+        if getattr(recipe.model, name) == getattr(before.model, name) != "auto"
+    ]
+    if before.data.source in ("", recipe.data.source) or not kept:
+        return []
+    return [
+        f"Note: the recipe {recipe.name!r} has {' and '.join(kept)}, chosen for {before.data.source}. To let them "
+        f"follow from your data: tightbound train auto --data {shlex.quote(recipe.data.source)}"
+    ]
+
+
+def resume(path: Path, *, progress: bool = True) -> int:
+    """Go on with a run, evaluate, report."""
+    with joined() as here:
+        made, ended = run.resume(path, progress=progress)
+    return _after(made, ended, progress=progress) if here.is_main else int(ended.ended == "interrupted")
+
+
+def _after(made: Run, ended: TrainResult, *, progress: bool) -> int:
+    if ended.ended == "interrupted":
+        _tell(f"Stopped at step {ended.steps}. Go on with: tightbound train --resume {shlex.quote(str(made.path))}")
+        return 1
+    if progress:
+        early = ", early, as the validation loss had stopped falling" if ended.ended == "early" else ""
+        kept = f"kept the weights of step {ended.best_step}"
+        _tell(f"Trained {ended.steps} steps in {ended.seconds:.1f} s{early}; {kept}.")
+        _tell(f"Likelihood: {made.recipe.model.likelihood} ({made.config.why}).")
+        _warn_of_warm_up(made.recipe, ended.steps)
+    try:
+        found = _evaluated(made, made.recipe.evaluate.samples, progress=progress)
+    except ValueError as error:  # not the request was wrong but what training made of it
+        raise ArithmeticError(f"The run in {made.path} is trained, but not to be evaluated. {error}") from error
+    page = write_report(made, _model(made), made.data())
+    print(f"{found}\nReport: {page}")
+    return 0
+
+
+def _warn_of_warm_up(recipe: Recipe, steps: int) -> None:
+    warmup = recipe.objective.warmup_steps
+    if warmup >= steps:
+        _tell(
+            f"Note: the objective warms up over {warmup} steps and training took {steps}: the full objective was never "
+            "trained on. Train longer, or take a shorter --objective.warmup-steps."
+        )
+
+
+def evaluate(path: Path, *, split: str | None, samples: int | None, source: str | None, as_json: bool) -> int:
+    """Print the evidence; keep it in the run where it is of its own test set."""
+    made = open_run(path)
+    count = samples if samples is not None else made.recipe.evaluate.samples
+    if count < 1:
+        raise ValueError(f"Expected --samples of at least 1; got {count}.")
+    if source is None and split in (None, "test"):
+        found = _evaluated(made, count, progress=True)
+        _tell(f"Kept in {made.path / run.EVALUATION}; 'tightbound report {shlex.quote(str(path))}' renews the page.")
+    else:
+        found = _evidence(made, part(made, split, source), count, progress=True)
+    print(json.dumps(found.to_json(), allow_nan=False) if as_json else found)
+    return 0
+
+
+def sample(path: Path, *, count: int, temperature: float, seed: int, out: Path | None) -> int:
+    """Samples from the prior, as a picture or as numbers."""
+    _at_least("count", count, 1)
+    if not temperature >= 0:
+        raise ValueError(f"Expected --temperature of 0 or more; got {temperature:g}.")
+    made, out = _open(path, out, "samples", (".png", ".npy"), count)
+    model = _model(made)
+    device = next(model.parameters()).device
+    with own_random_state(device):
+        torch.manual_seed(seed)
+        x = model.sample(count, temperature=temperature)
+    return _save(x, out, lambda: plots.samples(x))
+
+
+def reconstruct(path: Path, *, count: int, split: str, out: Path | None) -> int:
+    """Reconstructions, as a picture or as numbers."""
+    _at_least("count", count, 1)
+    made, out = _open(path, out, "reconstructions", (".png", ".npy"), 2 * count)
+    shown, seen = figures.examples(part(made, split), count)
+    x = figures.reconstructed(_model(made), seen)
+    return _save(x, out, lambda: plots.reconstructions(shown, x, count))
+
+
+def traverse(path: Path, *, index: int, dimensions: int, steps: int, out: Path | None) -> int:
+    """A traversal of the latent dimensions."""
+    _at_least("dimensions", dimensions, 1)
+    _at_least("steps", steps, 2)
+    made, out = _open(path, out, "traversal", (".png",))
+    shown = min(dimensions, made.recipe.model.latent_dim)
+    _at_most_pictures(shown * steps)
+    test = made.data().test
+    if not 0 <= index < len(test):
+        raise ValueError(f"Expected --index between 0 and {len(test) - 1}, a test observation; got {index}.")
+    found = made.evaluation() or evidence(_model(made), test, samples=1).to_json()  # which dimensions say most
+    x = test.eval_batch(index, index + 1)[0]
+    figure = plots.latent_traversal(_model(made), x, steps=steps, **figures.ranked(found, shown))
+    return _save(None, out, lambda: figure)
+
+
+def interpolate(path: Path, *, rows: int, steps: int, out: Path | None) -> int:
+    """Interpolations between pairs of test observations."""
+    _at_least("rows", rows, 1)
+    _at_least("steps", steps, 2)
+    made, out = _open(path, out, "interpolation", (".png",), rows * (steps + 2))
+    _, seen = figures.examples(made.data().test, 2 * rows)
+    if len(seen) < 2 * rows:
+        raise ValueError(f"Expected two test observations a row, {2 * rows} for --rows {rows}; got {len(seen)}.")
+    figure = plots.interpolation(_model(made), seen[:rows], seen[rows:], steps)
+    return _save(None, out, lambda: figure)
+
+
+def embed(path: Path, *, out: Path, split: str | None, source: str | None) -> int:
+    """Posterior means as a .npy file."""
+    made, out = _open(path, out, "", (".npy",))
+    model = _model(made)
+    if split == "all" or (split is None and source is not None):
+        parts = everything(made.data(source))
+    else:
+        parts = [part(made, split, source)]
+    return _save(torch.cat([figures.embedded(model, part) for part in parts]), out, None)
+
+
+def report(path: Path) -> int:
+    """Write the report anew, after an evaluation where there was none."""
+    made = open_run(path)
+    if made.evaluation() is None:
+        _evaluated(made, made.recipe.evaluate.samples, progress=True)
+    print(f"Report: {write_report(made, _model(made), made.data())}")
+    return 0
+
+
+def sweep(recipe: Recipe, over: str, out: Path | None, *, progress: bool = True) -> int:
+    """Train for each value; end with the table, and where the values can be compared with a choice."""
+    field, values = sweeps.parse_over(over)
+    folder = out or run.default_folder(dataclasses.replace(recipe, name=f"{recipe.name}-sweep"))
+    planned = sweeps.begin(folder, recipe, field, values)
+    outcomes = []
+    for number, (value, changed, path) in enumerate(planned, start=1):
+        if progress:
+            _tell(f"[{number}/{len(planned)}] {field} = {value}: {path}")
+        found = sweeps.measured(path)
+        if found is None:
+            made, ended = (
+                run.resume(path, progress=progress)
+                if (path / run.RECIPE).is_file()
+                else run.train(changed, path, progress=progress)
+            )
+            if ended.ended == "interrupted":
+                _tell(f"Stopped. The same command goes on, with --out {shlex.quote(str(folder))}")
+                return 1
+            held_out = sweeps.compared_on(made)
+            found = sweeps.keep(path, _evidence(made, held_out, made.recipe.evaluate.samples, progress=progress))
+        outcomes.append(sweeps.Outcome(value, *found))
+    print(sweeps.finish(folder, recipe, field, outcomes))
+    return 0
+
+
+def _evaluated(made: Run, samples: int, *, progress: bool) -> Evidence:
+    found = _evidence(made, made.data().test, samples, progress=progress)
+    made.save_evaluation(found)
+    return found
+
+
+def _evidence(made: Run, observations: Observations, samples: int, *, progress: bool) -> Evidence:
+    if not (progress and sys.stderr.isatty()):
+        return evidence(_model(made), observations, samples=samples, progress=_lines() if progress else None)
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("evaluating", total=len(observations))
+        return evidence(
+            _model(made), observations, samples=samples, progress=lambda done, of: bar.update(task, completed=done)
+        )
+
+
+def _lines(seconds: float = 20.0) -> Callable[[int, int], None]:
+    """A plain line now and then, for logs and pipes: short evaluations say nothing."""
+    said = time.monotonic()
+
+    def tell(done: int, of: int) -> None:
+        nonlocal said
+        if time.monotonic() - said > seconds:
+            print(f"evaluated {done} of {of} observations", file=sys.stderr, flush=True)
+            said = time.monotonic()
+
+    return tell
+
+
+def _model(made: Run) -> VAE:
+    """The run's model, on the device it was trained on where this machine has it."""
+    try:
+        device = resolve_device(made.recipe.train.device)
+    except ValueError:
+        device = resolve_device("auto")
+    return made.model().to(device)
+
+
+def _open(path: Path, out: Path | None, name: str, kinds: tuple[str, ...], pictures: int = 0) -> tuple[Run, Path]:
+    """The run and where the result goes, refused before there is any work in it."""
+    made = open_run(path)
+    if out is not None and out.suffix not in kinds:
+        raise ValueError(f"Expected --out to end in {' or '.join(kinds)}; got {out}.")
+    if out is not None and out.exists():
+        raise ValueError(f"Expected a new file; got {out}, which exists. Choose another --out, or remove it first.")
+    out = out or made.path / FIGURES / f"{name}.png"
+    if out.suffix == ".png":
+        _at_most_pictures(pictures, ", or for numbers: --out x.npy" if ".npy" in kinds else "")
+    return made, out
+
+
+def _save(x: torch.Tensor | None, out: Path, draw: Callable[[], Figure] | None) -> int:
+    if out.suffix == ".npy" and x is not None:
+        array = x.cpu().numpy()
+        write_atomically(out, lambda path: _save_array(path, array))
+    elif draw is not None:
+        plots.save(draw(), out)
+    print(out)
+    return 0
+
+
+def _save_array(path: Path, array: np.ndarray) -> None:
+    with path.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ValueError(f"Expected --{name} of at least {least}; got {value}.")
+
+
+def _at_most_pictures(count: int, remedy: str = "") -> None:
+    if count > MOST:
+        raise ValueError(f"Expected at most {MOST} pictures in one figure; got {count}. Ask for fewer{remedy}.")
+
+
+def _tell(text: str) -> None:
+    with contextlib.suppress(BrokenPipeError):  # nobody reads: no reason to stop working
+        print(text, file=sys.stderr, flush=True)

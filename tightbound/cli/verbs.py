@@ -1,0 +1,299 @@
+"""The command line: verbs only. What they do is in ``commands``, which loads torch once there is something to do."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from tightbound._version import __version__
+from tightbound.cli.errors import exit_code
+from tightbound.cli.flags import Changes
+from tightbound.runs import recipe as recipes
+
+HELP = """Variational autoencoders whose bounds you can trust.
+
+Begin with `tightbound demo`, which needs no download.
+
+Then `tightbound train mnist`, or your own data: `tightbound train auto --data my-images/`.
+
+A run is a folder, and every other verb takes it: `tightbound evaluate runs/digits-…`.
+
+`tightbound VERB --help` has an example for each. `--debug` shows where an error came from.
+
+Exit codes: 0 good, 1 the run failed, 2 the request was wrong.
+"""
+
+app = App(
+    name="tightbound",
+    help=HELP,
+    version=__version__,
+    default_parameter=Parameter(negative=""),
+    help_format="markdown",
+)
+
+Switch = Annotated[bool, Parameter(show_default=False)]
+Split = Literal["train", "validation", "test"]
+
+
+@app.command
+def demo(*, out: Path | None = None) -> int:
+    """Train, evaluate and explain a VAE on scikit-learn's embedded digits, in about a minute.
+
+    For example: `tightbound demo`. The report's path is printed at the end; open it in a browser.
+
+    Args:
+        out: The run's new folder; runs/digits-<time> by default.
+    """
+    from tightbound.cli import commands
+
+    return commands.train(recipes.load("digits"), out)
+
+
+@app.command(name="recipes")
+def list_recipes(name: str | None = None, /) -> int:
+    """List the recipes that come with the library, or print one as TOML to start your own from.
+
+    For example: `tightbound recipes mnist > mine.toml`, then change it and `tightbound train mine.toml`.
+
+    Args:
+        name: The recipe to print.
+    """
+    if name is not None:
+        print(recipes.to_toml(recipes.load(name)), end="")
+        return 0
+    for shipped in recipes.shipped():
+        recipe = recipes.load(shipped)
+        reaches = f"\n{'':16}Reaches: {recipe.reaches}." if recipe.reaches else ""
+        print(f"{shipped:16}{recipe.about}{reaches}")
+    return 0
+
+
+@app.command
+def train(
+    recipe: str | None = None,
+    /,
+    *,
+    out: Path | None = None,
+    resume: Path | None = None,
+    procs: int = 1,
+    quiet: Switch = False,
+    changes: Changes | None = None,
+) -> int:
+    """Train a recipe into a new folder, evaluate it on the test set and write its report.
+
+    For example: `tightbound train auto --data my-images/ --data.size 64`.
+
+    Every field of the recipe is an option: `tightbound train mnist --objective.beta 4 --train.epochs 10`.
+
+    Ctrl-C stops cleanly. `tightbound train --resume RUN` goes on from there, and from a crash, to the same result bit
+    for bit.
+
+    Args:
+        recipe: A recipe's name (see `tightbound recipes`) or the path of a .toml file.
+        out: The run's new folder; runs/<recipe>-<time> by default. A folder with something in it is refused.
+        resume: The folder of a run to go on with, in place of a recipe.
+        procs: Processes that share each batch, one for each GPU; on several machines: `torchrun … -m tightbound train`.
+        quiet: Say nothing while it works.
+    """
+    given = changes or Changes()
+    if (recipe is None) == (resume is None):
+        got = "both" if recipe else "neither"
+        raise ValueError(f"Expected a recipe or --resume RUN; got {got}. For example: tightbound train digits")
+    if resume is not None and (out is not None or given != Changes()):
+        raise ValueError(
+            "Expected --resume RUN alone; got other settings beside it. A resumed run repeats its own recipe: leave "
+            "them out, or train anew."
+        )
+    if procs < 1:
+        raise ValueError(f"Expected --procs of at least 1; got {procs}.")
+    wanted = None if recipe is None else given.apply(before := recipes.load(recipe))
+    from tightbound.cli import commands
+    from tightbound.cli.launch import in_processes
+
+    work: Callable[[], int] = partial(commands.resume, Path(str(resume)), progress=not quiet)
+    if wanted is not None:
+        work = partial(commands.train, wanted, out, before=before, progress=not quiet)
+    return in_processes(procs, work) if procs > 1 else work()
+
+
+@app.command
+def evaluate(
+    run: Path,
+    /,
+    *,
+    split: Split | None = None,
+    samples: int | None = None,
+    data: str | None = None,
+    json: Switch = False,
+) -> int:
+    """Estimate the evidence: ELBO, distortion, rate and importance-weighted bounds, each with its standard error.
+
+    For example: `tightbound evaluate runs/digits --samples 5000 --json`.
+
+    Args:
+        run: A run's folder.
+        split: Which observations of the run's data; test by default.
+        samples: Draws for each observation; the recipe's number by default. More make the bound tighter.
+        data: Other observations of the same shape: their test set if they have one, else all of them.
+        json: Print one JSON object, in nats per observation.
+    """
+    from tightbound.cli import commands
+
+    return commands.evaluate(run, split=split, samples=samples, source=data, as_json=json)
+
+
+@app.command
+def sample(run: Path, /, *, count: int = 64, temperature: float = 1.0, seed: int = 0, out: Path | None = None) -> int:
+    """Draw from the prior and decode: the means of p(x|z).
+
+    For example: `tightbound sample runs/digits --count 1000 --out samples.npy`.
+
+    Args:
+        run: A run's folder.
+        count: How many.
+        temperature: What the prior's standard deviations are multiplied by.
+        seed: Of the draws.
+        out: A new .png for a picture, .npy for the numbers; RUN/figures/samples.png by default.
+    """
+    from tightbound.cli import commands
+
+    return commands.sample(run, count=count, temperature=temperature, seed=seed, out=out)
+
+
+@app.command
+def reconstruct(run: Path, /, *, count: int = 32, split: Split = "test", out: Path | None = None) -> int:
+    """Show observations beside their reconstructions.
+
+    For example: `tightbound reconstruct runs/digits --count 8 --out digits.png`.
+
+    Args:
+        run: A run's folder.
+        count: How many.
+        split: Which observations.
+        out: A new .png for a picture, .npy for the numbers; RUN/figures/reconstructions.png by default.
+    """
+    from tightbound.cli import commands
+
+    return commands.reconstruct(run, count=count, split=split, out=out)
+
+
+@app.command
+def traverse(run: Path, /, *, index: int = 0, dimensions: int = 10, steps: int = 11, out: Path | None = None) -> int:
+    """Move along one latent dimension at a time, the most informative first.
+
+    For example: `tightbound traverse runs/digits --index 7 --dimensions 5`.
+
+    Args:
+        run: A run's folder.
+        index: The test observation to start from.
+        dimensions: How many latent dimensions to show, at most.
+        steps: Pictures for each.
+        out: A new .png; RUN/figures/traversal.png by default.
+    """
+    from tightbound.cli import commands
+
+    return commands.traverse(run, index=index, dimensions=dimensions, steps=steps, out=out)
+
+
+@app.command
+def interpolate(run: Path, /, *, rows: int = 6, steps: int = 11, out: Path | None = None) -> int:
+    """Walk in a straight line through the latent space between pairs of test observations.
+
+    For example: `tightbound interpolate runs/digits --rows 3 --out walk.png`.
+
+    Args:
+        run: A run's folder.
+        rows: How many pairs.
+        steps: Decodings for each.
+        out: A new .png; RUN/figures/interpolation.png by default.
+    """
+    from tightbound.cli import commands
+
+    return commands.interpolate(run, rows=rows, steps=steps, out=out)
+
+
+@app.command
+def embed(
+    run: Path,
+    /,
+    *,
+    out: Path,
+    split: Literal["train", "validation", "test", "all"] | None = None,
+    data: str | None = None,
+) -> int:
+    """Write the posterior's mean of each observation: coordinates, the same in every call.
+
+    For example: `tightbound embed runs/digits --split all --out z.npy`. Grey data that the model sees binarised are
+    binarised the same way in every call.
+
+    Args:
+        run: A run's folder.
+        out: The new .npy file, shape (observations, latent).
+        split: Which observations of the run's data: test by default; all: as they are stored, row by row.
+        data: Other observations of the same shape: all of them, unless --split says otherwise.
+    """
+    from tightbound.cli import commands
+
+    return commands.embed(run, out=out, split=split, source=data)
+
+
+@app.command
+def sweep(
+    recipe: str,
+    /,
+    *,
+    over: str,
+    out: Path | None = None,
+    quiet: Switch = False,
+    changes: Changes | None = None,
+) -> int:
+    """Train a recipe once for each value of a field; over objective.beta it ends with the trade-off and a choice.
+
+    For example: `tightbound sweep digits --over objective.beta=0.5,1,2,4 --out beta`.
+
+    The values are compared on the observations held out for validation: the test set is left for the run you choose.
+    A sweep that was broken off goes on with the same command and the same --out.
+
+    Args:
+        recipe: A recipe's name (see `tightbound recipes`) or the path of a .toml file.
+        over: The field and its values, such as `objective.beta=0.5,1,2,4`.
+        out: The sweep's folder; runs/<recipe>-sweep-<time> by default.
+        quiet: Say nothing while it works.
+    """
+    wanted = (changes or Changes()).apply(recipes.load(recipe))
+    from tightbound.cli import commands
+
+    return commands.sweep(wanted, over, out, progress=not quiet)
+
+
+@app.command
+def report(run: Path, /) -> int:
+    """Write RUN/report.html anew: one self-contained page with the numbers, their errors and the pictures.
+
+    For example: `tightbound report runs/digits`.
+
+    Args:
+        run: A run's folder.
+    """
+    from tightbound.cli import commands
+
+    return commands.report(run)
+
+
+for place, verb in enumerate(app):
+    if not verb.startswith("-"):
+        app[verb].sort_key = place  # in the order they are needed, not in that of the alphabet
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line and give its exit code: 0 good, 1 the run failed, 2 the request was wrong."""
+    return exit_code(app, sys.argv[1:] if argv is None else argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

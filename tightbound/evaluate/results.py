@@ -1,0 +1,212 @@
+"""The report of an evaluation: estimates, their reliability, values by observation, and what they mean in words."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor
+
+from tightbound.evaluate.verdict import ACTIVE, LOW_ESS, on_bound, on_code, on_likelihood, on_weights
+
+
+@dataclass(frozen=True)
+class Estimate:
+    r"""A mean over observations and its standard error :math:`s / \sqrt{N}`.
+
+    The noise of draws made independently for each observation is part of their spread, so the error covers it.
+
+    Args:
+        value: the mean.
+        se: its standard error; NaN for a single observation, which shows no spread.
+
+    Example:
+        >>> print(Estimate(-86.1234, 0.3056))
+        -86.12 ± 0.31
+    """
+
+    value: float
+    se: float
+
+    @classmethod
+    def of(cls, values: Tensor) -> Estimate:
+        """The mean of one value an observation, shape (N,).
+
+        Example:
+            >>> import torch
+            >>> Estimate.of(torch.tensor([1.0, 3.0]))
+            Estimate(value=2.0, se=1.0)
+        """
+        values = values.double()
+        se = values.std().item() / math.sqrt(len(values)) if len(values) > 1 else math.nan
+        return cls(values.mean().item(), se)
+
+    def __str__(self) -> str:
+        if not math.isfinite(self.se):
+            return f"{self.value:.2f} ± unknown"
+        # Two significant digits of the error; more of the value would be noise. Sixth decimal: float32 sums end there.
+        digits = min(max(1 - math.floor(math.log10(self.se)), 0), 6) if self.se > 0 else 2
+        return f"{self.value:.{digits}f} ± {self.se:.{digits}f}"
+
+
+def bits_per_dim(nats: float, dimensions: int) -> float:
+    """Bits per dimension of an observation from its log-likelihood in nats; the more nats, the fewer bits.
+
+    Example:
+        >>> round(bits_per_dim(-784 * math.log(2), 784), 6)
+        1.0
+    """
+    return -nats / (dimensions * math.log(2))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Evidence:
+    r"""How well a model explains data. Nats per observation; ``print`` shows all of it.
+
+    Args:
+        elbo: evidence lower bound, the mean log-weight: exactly ``-distortion - rate_sampled``, and free of noise where
+            the posterior is exact.
+        distortion: :math:`-\mathbb{E}_q \log p(x \mid z)`.
+        rate: :math:`\mathrm{KL}(q(z \mid x) \,\|\, p(z))`, in closed form where there is one.
+        rate_kind: "closed-form" or "sampled".
+        rate_sampled: the rate from the draws, whatever ``rate_kind`` says.
+        iwae: pairs of K and the importance-weighted bound of K samples, all from the same draws.
+        nll: minus the bound at all samples, the estimate of :math:`-\log p(x)`; in expectation never below it.
+        bits_per_dim: ``nll`` in bits per element of an observation.
+        per_observation: "elbo", "log_px" (the bound at all samples), "distortion", "rate", "rate_sampled" and "ess",
+            each (N,), float64, on the CPU.
+        ess_median: median over observations of the effective sample size :math:`(\sum w)^2 / \sum w^2`.
+        low_ess_share: share of observations where it is below 10, so that the bias of log p(x), about −1/(2 ESS),
+            passes 0.05 nats.
+        reliable: whether that share is small enough (5 %) for ``nll`` to be called an estimate rather than a bound.
+            Necessary, not sufficient: a posterior much narrower than the true one has even weights until a rare draw
+            comes. A bound that still rises from one K to the next tells as well.
+        kl_per_dimension: mean KL of each latent dimension, (L,); None where the pair has no such closed form.
+        mean_variance: variance over the data of the posterior's mean, (L,).
+        observations: how many, N.
+        samples: K, draws for each observation.
+        seed: of those draws.
+        precision: of the decoder's matrix products, "float32" or "bfloat16".
+        is_likelihood: False for grey data under ``Bernoulli(grey=True)``.
+
+    References:
+        Burda, Grosse, Salakhutdinov: Importance Weighted Autoencoders (2015), https://arxiv.org/abs/1509.00519, for the
+        bound and the active units; Alemi et al.: Fixing a Broken ELBO (2018), https://arxiv.org/abs/1711.00464, for
+        distortion and rate.
+    """
+
+    elbo: Estimate
+    distortion: Estimate
+    rate: Estimate
+    rate_kind: Literal["closed-form", "sampled"]
+    rate_sampled: Estimate
+    iwae: tuple[tuple[int, Estimate], ...]
+    nll: Estimate
+    bits_per_dim: float
+    per_observation: dict[str, Tensor]
+    ess_median: float
+    low_ess_share: float
+    reliable: bool
+    kl_per_dimension: Tensor | None
+    mean_variance: Tensor
+    observations: int
+    samples: int
+    seed: int
+    precision: str
+    is_likelihood: bool
+
+    @property
+    def gap(self) -> Estimate:
+        """The bound at all samples less the ELBO: at most what the ELBO lacks to log p(x), paired by observation."""
+        return Estimate.of(self.per_observation["log_px"] - self.per_observation["elbo"])
+
+    @property
+    def active(self) -> Tensor:
+        """Which latent dimensions carry information: variance of the posterior's mean above 0.01, boolean (L,)."""
+        return self.mean_variance > ACTIVE
+
+    @property
+    def active_units(self) -> int:
+        """How many of them there are."""
+        return int(self.active.sum())
+
+    @property
+    def latent_dim(self) -> int:
+        """L, the length of the code."""
+        return len(self.mean_variance)
+
+    @property
+    def verdict(self) -> str:
+        """What the numbers mean: posterior collapse, the bound's tightness, what to trust, what to try."""
+        parts = (
+            on_likelihood(is_likelihood=self.is_likelihood),
+            on_code(self.active, self.rate.value, self.observations),
+            on_bound(self.gap.value, self.rate.value, reliable=self.reliable),
+            on_weights(self.low_ess_share, self.samples),
+        )
+        return " ".join(part for part in parts if part)
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the per-observation values, as plain numbers, lists and words; None where a number is unknown."""
+        named = {name: getattr(self, name) for name in ("elbo", "distortion", "rate", "rate_sampled", "nll", "gap")}
+        estimates = {name: _number(estimate.value) for name, estimate in named.items()}
+        errors = {f"{name}_se": _number(estimate.se) for name, estimate in named.items()}
+        rungs = [{"samples": k, "value": _number(bound.value), "se": _number(bound.se)} for k, bound in self.iwae]
+        plain = ("rate_kind", "active_units", "latent_dim", "observations", "samples", "seed", "precision", "reliable")
+        return {
+            **estimates,
+            **errors,
+            "iwae": rungs,
+            "bits_per_dim": _number(self.bits_per_dim),
+            "ess_median": _number(self.ess_median),
+            "low_ess_share": _number(self.low_ess_share),
+            "kl_per_dimension": None if self.kl_per_dimension is None else _numbers(self.kl_per_dimension),
+            "mean_variance": _numbers(self.mean_variance),
+            "active": self.active.tolist(),
+            **{name: getattr(self, name) for name in plain},
+            "is_likelihood": self.is_likelihood,
+            "verdict": self.verdict,
+        }
+
+    def __str__(self) -> str:
+        counts = f"{_many(self.observations, 'observation')}, {_many(self.samples, 'sample')} each"
+        head = f"{counts}, seed {self.seed}, {self.precision}"
+        rows = [_row(name, value, note) for name, value, note in self._rows()]
+        return "\n".join([f"Evidence: {head}", *rows, "", textwrap.fill(self.verdict, width=100)])
+
+    __repr__ = __str__
+
+    def _rows(self) -> list[tuple[str, Estimate | str, str]]:
+        bounds = [(f"IWAE, K = {k}", bound, "") for k, bound in self.iwae]
+        ess = f"median {self.ess_median:.4g}; under {LOW_ESS} for {self.low_ess_share:.1%} of the observations"
+        return [
+            ("ELBO", self.elbo, "nats per observation, higher is better"),
+            ("distortion", self.distortion, "-E log p(x|z)"),
+            ("rate", self.rate, f"KL(q(z|x) || p(z)), {self.rate_kind.replace('-', ' ')}"),
+            *bounds,
+            ("NLL", self.nll, "estimate of -log p(x)" if self.reliable else "upper bound on -log p(x): see below"),
+            ("bits per dim", f"{self.bits_per_dim:.4f}", ""),
+            ("effective samples", ess, ""),
+            ("active units", f"{self.active_units} of {self.latent_dim}", ""),
+        ]
+
+
+def _row(name: str, value: Estimate | str, note: str) -> str:
+    if isinstance(value, str):
+        return f"  {name:<18}{value}"
+    number, error = str(value).split(" ± ")
+    return f"  {name:<18}{number:>12} ± {error:<10}{note}".rstrip()
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _numbers(values: Tensor) -> list[float | None]:
+    return [_number(value) for value in values.tolist()]

@@ -1,0 +1,1 @@
+"""A run told on one page: its pictures and its report."""

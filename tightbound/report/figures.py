@@ -1,0 +1,190 @@
+"""The standard pictures of a run, each made from the run's own numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from tightbound import plots
+from tightbound.data import Data, Observations
+from tightbound.model import VAE
+from tightbound.runs.recipe import Recipe
+from tightbound.runs.run import Run
+from tightbound.runtime import own_random_state
+
+CODES = 5000  # observations in the latent map: enough to see its shape
+ROWS = 12  # latent dimensions in the traversal
+PAIRS = 6  # rows of the interpolation
+SHOWN = 32  # reconstructions, and samples; twice as many of pictures, which are small
+TRUSTED = 10  # effective samples
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A figure with what a reader should look for in it."""
+
+    name: str
+    title: str
+    caption: str
+    figure: Figure
+
+
+def pictures(run: Run, model: VAE, data: Data) -> Iterator[Picture]:
+    """Every picture that fits the run, in the order a reader wants them."""
+    evaluation = run.evaluation() or {}
+    yield from _training(run)
+    if evaluation:
+        yield from _evidence(run, evaluation)
+    yield from _maps(model, data)
+    yield from _decoded(model, data)
+    yield from _walks(model, data, evaluation)
+    yield _stored(data)
+
+
+def _training(run: Run) -> Iterator[Picture]:
+    if metrics := run.metrics():
+        words = [loss_in_words(run.recipe, metrics[-1]["step"])]
+        if any(line["split"] == "validation" for line in metrics):
+            words.append("As far as validation stays above training, the model has learned its examples by heart.")
+            words.append("Ringed: the best validation loss, whose weights this run keeps.")
+            words.append("Validation is of averaged weights, which lag at first." if run.recipe.train.ema else "")
+        yield Picture("training", "Training", " ".join(words).strip(), plots.training_curves(metrics))
+
+
+def loss_in_words(recipe: Recipe, steps: int) -> str:
+    """What the loss of a recipe is made of, after so many steps."""
+    objective = recipe.objective
+    if objective.name == "iwae":
+        bound = f"Loss = minus the importance-weighted bound of {objective.samples} samples"
+        return f"{bound}, which is less than distortion + rate."
+    if objective.name == "free-bits":
+        return f"Loss = distortion + rate, where {objective.nats:g} nats of each latent dimension are free."
+    if objective.name == "capacity":
+        return (
+            f"Loss = distortion + {objective.gamma:g} × the distance of the rate from {objective.capacity:g} nats"
+            f"{_warm_up(recipe, steps, 'a target that rises')}."
+        )
+    if objective.beta == 1 and not objective.warmup_steps:
+        return "Loss = distortion + rate."
+    return f"Loss = distortion + β · rate, β = {objective.beta:g}{_warm_up(recipe, steps, 'rising from 0')}."
+
+
+def _warm_up(recipe: Recipe, steps: int, what: str) -> str:
+    warmup = recipe.objective.warmup_steps
+    if not warmup:
+        return ""
+    ended = "" if warmup < steps else ", which this training did not reach"
+    return f", in training {what} over the first {warmup} steps{ended}"
+
+
+def _evidence(run: Run, evaluation: dict[str, Any]) -> Iterator[Picture]:
+    samples = evaluation["samples"]
+    if samples > 1:
+        rungs = [(rung["samples"], rung["value"], rung["se"] or 0.0) for rung in evaluation["iwae"]]
+        caption = (
+            f"The more samples, the nearer to log p(x). It rises {evaluation['gap']:.2g} nats over the ELBO: "
+            "KL(q(z|x) ‖ p(z|x)), how far the posterior is from the true one, is no less."
+        )
+        yield Picture("bounds", "How tight the bound is", caption, plots.bound_by_samples(rungs))
+    per_observation = run.per_observation()
+    if samples > TRUSTED and "ess" in per_observation:
+        caption = (
+            f"Left of the line, fewer than {TRUSTED} of {samples} samples carry the estimate of log p(x), "
+            "and it is likely too low."
+        )
+        figure = plots.effective_sample_size(per_observation["ess"], samples, threshold=TRUSTED)
+        yield Picture("ess", "How far to trust it", caption, figure)
+    if kl := evaluation["kl_per_dimension"]:
+        caption = "The rate, dimension by dimension. One without nats follows the prior and carries nothing."
+        figure = plots.kl_per_dimension(torch.tensor(kl), torch.tensor(evaluation["active"]))
+        yield Picture("kl", "Where the nats go", caption, figure)
+
+
+def _maps(model: VAE, data: Data) -> Iterator[Picture]:
+    count = min(len(data.test), CODES)
+    codes = embedded(model, data.test, count)
+    if count > 1:
+        labels = data.test.label(torch.arange(count))
+        caption = f"Posterior means of {count} test observations"
+        caption += ", seen along the two directions in which they vary most." if codes.shape[1] > 2 else "."
+        caption += "" if labels is None else " The model has never seen the labels."
+        figure = plots.latent_map(codes, labels, data.test.label_names)
+        yield Picture("map", "The latent space", caption, figure)
+    if codes.shape[1] == 2:
+        caption = "Decodings at equally spaced quantiles of a normal with the prior's mean and spread."
+        yield Picture("manifold", "The manifold", caption, plots.manifold(model))
+
+
+def _decoded(model: VAE, data: Data) -> Iterator[Picture]:
+    shown, seen = examples(data.test, SHOWN)
+    caption = "The first test observations, each with the mean of p(x|z) at the mean of q(z|x)."
+    if data.test.binarise:
+        caption += " The originals are shown in grey; the model saw them binarised."
+    figure = plots.reconstructions(shown, reconstructed(model, seen))
+    yield Picture("reconstructions", "Reconstructions", caption, figure)
+    with own_random_state(_device(model)):
+        torch.manual_seed(0)
+        drawn = model.sample(2 * SHOWN if shown.ndim > 2 else SHOWN)
+    caption = "The means of p(x|z) for z drawn from the prior, not chosen by anyone."
+    yield Picture("samples", "Samples", caption, plots.samples(drawn))
+
+
+def ranked(evaluation: dict[str, Any], count: int) -> dict[str, Any]:
+    """Which dimensions a traversal shows, at most ``count``: by their KL, or where there is none by how they vary."""
+    if not evaluation:
+        return {"dimensions": count}
+    active = torch.tensor(evaluation["active"])
+    if kl := evaluation["kl_per_dimension"]:
+        return {"dimensions": count, "kl": torch.tensor(kl), "active": active}
+    spread = torch.tensor(evaluation["mean_variance"])
+    return {"dimensions": spread.argsort(descending=True)[:count].tolist(), "active": active}
+
+
+def _walks(model: VAE, data: Data, evaluation: dict[str, Any]) -> Iterator[Picture]:
+    _, seen = examples(data.test, 2 * PAIRS)
+    figure = plots.latent_traversal(model, seen[0], **ranked(evaluation, ROWS))
+    order = "the most informative first" if evaluation.get("kl_per_dimension") else "by how their posterior means vary"
+    caption = f"One latent dimension at a time, {order if evaluation else 'in order'}; the others stay where the first"
+    caption += " test observation has them."
+    yield Picture("traversal", "What each dimension does", caption, figure)
+    if pairs := len(seen) // 2:
+        caption = "Straight lines through the latent space between pairs of test observations, those framed"
+        caption += ", as the model saw them." if data.test.binarise else "."
+        figure = plots.interpolation(model, seen[:pairs], seen[pairs : 2 * pairs])
+        yield Picture("interpolation", "Interpolation", caption, figure)
+
+
+def _stored(data: Data) -> Picture:
+    caption = "Test observations chosen at random, as stored."
+    if data.test.binarise:
+        caption += " The model sees them binarised: each pixel is white with a probability of its grey value."
+    return Picture("data", "The data", caption, plots.data_grid(data.test))
+
+
+def examples(observations: Observations, count: int) -> tuple[Tensor, Tensor]:
+    """The first observations: as a person wants to see them, and as the model does."""
+    rows = torch.arange(min(count, len(observations)))
+    return observations.unbinarised(rows), observations.eval_batch(0, len(rows))
+
+
+@torch.no_grad()
+def reconstructed(model: VAE, seen: Tensor) -> Tensor:
+    """The model's reconstructions."""
+    return model.reconstruct(seen.to(_device(model)))
+
+
+@torch.no_grad()
+def embedded(model: VAE, observations: Observations, count: int | None = None) -> Tensor:
+    """Posterior means of the first ``count`` observations, shape (count, latent), on the CPU."""
+    if count is not None:
+        observations = observations.subset(torch.arange(min(count, len(observations))))
+    return torch.cat([model.embed(x.to(_device(model))).cpu() for x in observations.batches(1024)])
+
+
+def _device(model: VAE) -> torch.device:
+    return next(model.parameters()).device

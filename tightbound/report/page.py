@@ -1,0 +1,215 @@
+"""A run's report: one self-contained HTML page, with the numbers, their errors, what they mean, and the pictures."""
+
+from __future__ import annotations
+
+import base64
+import html
+import struct
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tightbound import plots
+from tightbound.data import Data
+from tightbound.evaluate import Estimate
+from tightbound.files import write_atomically, write_text
+from tightbound.model import VAE
+from tightbound.report.figures import Picture, loss_in_words, pictures
+from tightbound.runs import recipe as recipes
+from tightbound.runs.run import FIGURES, REPORT, Run
+from tightbound.training import batches
+
+DPI = 150  # of the figures, as plots make them
+WIDE = 800  # CSS pixels: a wider figure has a row of its own
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # nothing is fetched and nothing runs
+STYLE = """
+:root { color-scheme: light; --ink: #1c2430; --soft: #57626f; --line: #dfe4ea; --good: #0072b2; --bad: #d55e00; }
+* { box-sizing: border-box; }
+body { font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; color: var(--ink);
+  background: #f4f6f8; margin: 0; padding: 2.5rem 1rem 4rem; overflow-wrap: break-word; }
+main { max-width: 70rem; margin: 0 auto; display: grid; gap: 1.1rem; grid-template-columns: repeat(2, minmax(0, 1fr));
+  grid-auto-flow: row dense; }
+header, footer, .wide { grid-column: 1 / -1; }
+h1 { font-size: 2rem; line-height: 1.2; margin: 0 0 .3rem; }
+h2 { font-size: 1.1rem; margin: 0 0 .5rem; }
+header p { color: var(--soft); margin: 0; max-width: 48rem; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; margin: 1rem 0 0; font-size: .95rem; }
+dt { color: var(--soft); } dd { margin: 0; }
+section { background: #fff; border: 1px solid var(--line); border-radius: 10px; padding: 1.1rem 1.3rem; min-width: 0; }
+.verdict { border-left: 5px solid var(--good); } .verdict.warning { border-left-color: var(--bad); }
+.verdict h2 small { color: var(--bad); font-size: .85rem; font-weight: 600; margin-left: .5rem; }
+.verdict p { font-size: 1.06rem; margin: 1rem 0 0; max-width: 54rem; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(10.5rem, 1fr)); gap: .8rem 1.5rem; }
+.tiles b { display: block; font-size: 1.45rem; line-height: 1.25; font-weight: 650; white-space: nowrap;
+  font-variant-numeric: tabular-nums; }
+.tiles b small { font-size: .95rem; font-weight: 400; color: var(--soft); }
+.tiles span { color: var(--soft); font-size: .9rem; }
+figure { margin: 0; } figure img { max-width: 100%; height: auto; display: block; margin: 0 auto .6rem; }
+figcaption, .note { color: var(--soft); font-size: .92rem; margin: 0 0 .6rem; } figcaption { margin: 0; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .97rem; }
+th, td { text-align: left; padding: .32rem 1.2rem .32rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+th { font-weight: 600; font-size: .85rem; color: var(--soft); } tr:last-child td { border-bottom: 0; }
+.number { text-align: right; white-space: nowrap; } td.error { color: var(--soft); white-space: nowrap; }
+td.about { color: var(--soft); width: 60%; }
+pre { overflow-x: auto; font-size: .85rem; line-height: 1.45; margin: .7rem 0 0; }
+summary { cursor: pointer; font-weight: 600; }
+footer { color: var(--soft); font-size: .85rem; }
+@media (max-width: 50rem) { body { padding: 1.2rem .6rem 3rem; } main { grid-template-columns: minmax(0, 1fr); }
+  section { padding: .9rem 1rem; } dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .4rem; }
+  figure { overflow-x: auto; } .wide img { min-width: 36rem; }
+  tr { display: grid; grid-template-columns: 1fr auto 5rem; border-bottom: 1px solid var(--line); padding: .25rem 0; }
+  th, td { border: 0; padding: 0 0 0 .6rem; } td.name, td.about { padding: 0; }
+  td.about { grid-column: 1 / -1; width: auto; }
+  th.about { display: none; } }
+@media print { body { background: #fff; padding: 0; } section { break-inside: avoid; } }
+"""
+
+
+def write_report(run: Run, model: VAE, data: Data) -> Path:
+    """Write ``report.html`` and ``figures/`` into a run's folder; gives the page's path."""
+    sections = []
+    for picture in pictures(run, model, data):
+        png = plots.to_png(picture.figure)
+        write_atomically(run.path / FIGURES / f"{picture.name}.png", partial(Path.write_bytes, data=png))
+        sections.append(_section(picture, png))
+    write_text(run.path / REPORT, render(run, data, sections))
+    return run.path / REPORT
+
+
+def render(run: Run, data: Data, sections: list[str]) -> str:
+    """The page as text, around sections already made. Everything that comes from files or users is escaped."""
+    evaluation = run.evaluation()
+    judged = [] if evaluation is None else [_verdict(evaluation), _table(evaluation)]
+    parts = [
+        _header(run, data),
+        *judged,
+        *sections,
+        _details("Recipe", recipes.to_toml(run.recipe)),
+        _details("Environment", "\n".join(f"{key}: {value}" for key, value in run.environment().items())),
+        "<footer>Made by tightbound. Numbers are in nats per observation unless said otherwise; ± is one standard "
+        "error over observations.</footer>",
+    ]
+    title = _escaped(f"{run.recipe.name}: tightbound report")
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>{STYLE}</style></head>\n'
+        f"<body><main>\n{chr(10).join(parts)}\n</main></body></html>\n"
+    )
+
+
+def _header(run: Run, data: Data) -> str:
+    facts = {"Data": _data(run, data), "Model": _model(run), "Training": _training(run)}
+    listed = "".join(f"<dt>{name}</dt><dd>{_escaped(text)}</dd>" for name, text in facts.items())
+    about = f"<p>{_escaped(run.recipe.about)}</p>" if run.recipe.about else ""
+    return f"<header><h1>{_escaped(run.recipe.name)}</h1>{about}<dl>{listed}</dl></header>"
+
+
+def _data(run: Run, data: Data) -> str:
+    held_out = batches.split(data.train, run.recipe.train.validation, run.recipe.seed)[1]
+    kept = f", {len(held_out)} of them held out for validation," if held_out is not None else ""
+    shape = "×".join(map(str, run.config.shape))
+    binarised = ", binarised" if data.test.binarise else ""
+    return f"{data.name}: {len(data.train)} training{kept} and {len(data.test)} test observations of {shape}{binarised}"
+
+
+def _model(run: Run) -> str:
+    model = run.recipe.model
+    because = f" ({run.config.why})" if run.config.why else ""
+    return (
+        f"{model.latent_dim} latent dimensions, {model.prior} prior, {model.posterior} posterior, "
+        f"{model.likelihood} likelihood{because}, {model.network} networks"
+    )
+
+
+def _training(run: Run) -> str:
+    metrics = run.metrics()
+    if not metrics:
+        return "none on record"
+    step, epoch = metrics[-1]["step"], metrics[-1]["epoch"]
+    return f"{step} steps, {epoch:.4g} epochs, seed {run.recipe.seed}. {loss_in_words(run.recipe, step)}"
+
+
+def _verdict(found: dict[str, Any]) -> str:
+    fine = found["reliable"] and found["is_likelihood"]
+    bound = "estimate" if fine else "lower bound"
+    name = f"log p(x), {bound} from {found['samples']} samples"
+    units = f"of {found['latent_dim']} latent dimensions active"
+    tiles = [
+        (
+            _estimate(found["iwae"][-1]["value"], found["nll_se"]),
+            name if found["is_likelihood"] else "no log p(x): see below",
+        ),
+        (_estimate(found["elbo"], found["elbo_se"]), "ELBO"),
+        (_estimate(found["gap"], found["gap_se"]), "nats between the two"),
+        (_estimate(found["rate"], found["rate_se"]), "nats in the code, the rate"),
+        ((str(found["active_units"]), ""), units),
+    ]
+    shown = "".join(
+        f"<div><b>{_escaped(value)} <small>{_escaped(error)}</small></b><span>{_escaped(what)}</span></div>"
+        for (value, error), what in tiles
+    )
+    warning = "" if fine else "<small>read with care</small>"
+    kind = "wide verdict" if fine else "wide verdict warning"
+    text = _escaped(found["verdict"])
+    return f'<section class="{kind}"><h2>Verdict{warning}</h2><div class="tiles">{shown}</div><p>{text}</p></section>'
+
+
+def _table(found: dict[str, Any]) -> str:
+    kind = str(found["rate_kind"]).replace("-", " ")
+    nll = "minus the last bound: " + ("estimate of −log p(x)" if found["reliable"] else "upper bound on −log p(x)")
+    rows = [
+        ("ELBO", found["elbo"], found["elbo_se"], "lower bound on log p(x), higher is better"),
+        ("distortion", found["distortion"], found["distortion_se"], "−E log p(x|z): what the reconstruction costs"),
+        ("rate", found["rate"], found["rate_se"], f"KL(q(z|x) ‖ p(z)), {kind}: what the code costs"),
+        *(
+            (f"IWAE, K = {rung['samples']}", rung["value"], rung["se"], "importance-weighted bound of K samples")
+            for rung in found["iwae"]
+        ),
+        ("NLL", found["nll"], found["nll_se"], nll if found["is_likelihood"] else "no likelihood: see the verdict"),
+    ]
+    cells = [_row(name, *_estimate(value, error), about) for name, value, error, about in rows]
+    low = f"median; fewer than 10 for {found['low_ess_share']:.1%} of the observations"
+    cells += [
+        _row("bits per dimension", f"{found['bits_per_dim']:.4f}", "", "NLL in bits, by element of an observation"),
+        _row("effective samples", f"{found['ess_median']:.4g}", "", low),
+        _row(
+            "active units", f"{found['active_units']} of {found['latent_dim']}", "", "the posterior's mean moves with x"
+        ),
+    ]
+    note = f"{found['observations']} test observations, {found['samples']} samples each."
+    head = '<tr><th></th><th class="number">nats</th><th>± error</th><th class="about"></th></tr>'
+    table = f'<div class="scroll"><table>{head}{"".join(cells)}</table></div>'
+    return f'<section class="wide"><h2>Evidence</h2><p class="note">{_escaped(note)}</p>{table}</section>'
+
+
+def _row(name: str, value: str, error: str, about: str) -> str:
+    cells = (("name", name), ("number", value), ("error", error), ("about", about))
+    return "<tr>" + "".join(f'<td class="{kind}">{_escaped(text)}</td>' for kind, text in cells) + "</tr>"
+
+
+def _estimate(value: float, error: float | None) -> tuple[str, str]:
+    """Value and "± error", as many digits as the error allows."""
+    number, _, rest = str(Estimate(value, float("nan") if error is None else error)).partition(" ")
+    return number.replace("-", "−"), rest
+
+
+def _section(picture: Picture, png: bytes) -> str:
+    alt = _escaped(plots.alt_text(picture.figure))
+    width, height = (round(pixels * 96 / DPI) for pixels in struct.unpack(">II", png[16:24]))
+    source = "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+    kind = ' class="wide"' if width > WIDE else ""
+    return (
+        f'<section{kind} id="{_escaped(picture.name)}"><h2>{_escaped(picture.title)}</h2><figure>'
+        f'<img src="{source}" width="{width}" height="{height}" alt="{alt}">'
+        f"<figcaption>{_escaped(picture.caption)}</figcaption></figure></section>"
+    )
+
+
+def _details(title: str, text: str) -> str:
+    return f'<section class="wide"><details><summary>{title}</summary><pre>{_escaped(text)}</pre></details></section>'
+
+
+def _escaped(text: object) -> str:
+    return html.escape(str(text), quote=True)

@@ -1,0 +1,193 @@
+"""Sweeps: one recipe trained once for each value of a field, measured, and told in a table and two figures."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import math
+import re
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tightbound import plots
+from tightbound.runs.advice import BETA, Choice, Outcome, choices, comparable
+from tightbound.data import Observations
+from tightbound.evaluate import Estimate, Evidence
+from tightbound.files import write_json, write_tensors, write_text
+from tightbound.runs.recipe import Recipe, to_toml
+from tightbound.runs.run import Run
+from tightbound.runs.selection import held_out
+
+TABLE = "sweep.json"
+BASE = "base.toml"
+FOUND = "validation.json"
+PER_OBSERVATION = "validation.safetensors"
+COLUMNS = 80  # of a plain terminal
+ESTIMATES = ("elbo", "distortion", "rate", "nll")
+
+
+def parse_over(text: str) -> tuple[str, list[Any]]:
+    """A field and its values from ``field=a,b,c``.
+
+    Raises:
+        ValueError: for text of another form, or a value given twice.
+
+    Example:
+        >>> parse_over("objective.beta=0.5,1,2")
+        ('objective.beta', [0.5, 1, 2])
+    """
+    name, found, values = text.partition("=")
+    words = [word.strip() for word in values.split(",") if word.strip()]
+    if not found or not name.strip() or not words:
+        raise ValueError(f"Expected --over with a field and values, such as objective.beta=0.5,1,2,4; got {text!r}.")
+    parsed = [_value(word) for word in words]
+    if len(set(parsed)) < len(parsed):
+        raise ValueError(f"Expected each value of --over once; got {text!r}.")
+    return name.strip().replace("-", "_"), parsed
+
+
+def _value(word: str) -> Any:
+    try:
+        value = json.loads(word)
+    except json.JSONDecodeError:
+        return word
+    plain = isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
+    return value if plain else word
+
+
+def begin(folder: Path, recipe: Recipe, field: str, values: Sequence[Any]) -> list[tuple[Any, Recipe, Path]]:
+    """The runs of a sweep: value, recipe, folder. A folder of the same sweep is gone on with, values may be added.
+
+    Raises:
+        ValueError: for a folder that holds something else, a field there is not, or a value it cannot hold.
+    """
+    last = field.split(".")[-1]
+    names = [f"{last}={re.sub(r'[^0-9A-Za-z.+_-]', '-', str(value))}" for value in values]
+    changed = [recipe.updated({field: value}) for value in values]
+    if len(set(names)) < len(names):
+        raise ValueError(f"Expected values whose folders have names of their own; got {', '.join(names)}.")
+    base = f"# {field}\n{to_toml(recipe)}"
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if not (folder / BASE).is_file() or (folder / BASE).read_text(encoding="utf-8") != base:
+            raise ValueError(
+                f"Expected a new folder, or that of a sweep over {field} from the same recipe; got {folder}. Choose "
+                "another --out."
+            )
+    else:
+        write_text(folder / BASE, base)
+    return list(zip(values, changed, [folder / name for name in names], strict=True))
+
+
+def compared_on(run: Run) -> Observations:
+    """What the values are compared on: the observations held out for validation, the test set where there are none."""
+    data = run.data()
+    return held_out(run, data) or data.test
+
+
+def keep(path: Path, found: Evidence) -> tuple[dict[str, Any], Tensor, Tensor]:
+    """Write a run's measurement into its folder; give what an :class:`Outcome` needs of it."""
+    columns = {name: found.per_observation[name] for name in ("log_px", "distortion")}
+    write_tensors(path / PER_OBSERVATION, columns)
+    write_json(path / FOUND, found.to_json())
+    return found.to_json(), columns["log_px"], columns["distortion"]
+
+
+def measured(path: Path) -> tuple[dict[str, Any], Tensor, Tensor] | None:
+    """What :func:`keep` wrote, or None where the run is not there yet or not measured."""
+    if not (path / FOUND).is_file():
+        return None
+    columns = load_file(path / PER_OBSERVATION)
+    return json.loads((path / FOUND).read_text(encoding="utf-8")), columns["log_px"], columns["distortion"]
+
+
+def finish(folder: Path, recipe: Recipe, field: str, outcomes: Sequence[Outcome]) -> str:
+    """Write the sweep's table, and for β its figures; give all of it in words for a terminal."""
+    chosen, said = choices(field, outcomes), remarks(recipe, field, outcomes)
+    rows = [row(field, outcome) for outcome in outcomes]
+    made = {"field": field, "rows": rows, "choices": [dataclasses.asdict(c) for c in chosen], "remarks": said}
+    write_json(folder / TABLE, made)
+    wrapped = [textwrap.fill(remark, COLUMNS, subsequent_indent="  ") for remark in said]
+    lines = [_numbers(field, outcomes), *([_advice(field, chosen)] if chosen else []), *wrapped, ""]
+    if field == BETA:
+        lines.append(f"Figure: {plots.save(plots.beta_tradeoff(rows), folder / 'tradeoff.png')}")
+        lines.append(f"Figure: {plots.save(plots.rate_distortion(rows), folder / 'rate-distortion.png')}")
+    return "\n".join([*lines, f"Table: {folder / TABLE}"])
+
+
+def row(field: str, outcome: Outcome) -> dict[str, Any]:
+    """One run's numbers."""
+    keys = [key for name in ESTIMATES for key in (name, f"{name}_se")]
+    keys += ["bits_per_dim", "active_units", "latent_dim", "observations", "samples", "low_ess_share", "reliable"]
+    return {field.split(".")[-1]: outcome.value, **{key: outcome.found[key] for key in keys}}
+
+
+def remarks(recipe: Recipe, field: str, outcomes: Sequence[Outcome]) -> list[str]:
+    """What a reader must know to take the numbers for what they are."""
+    found = outcomes[0].found
+    validated = recipe.train.validation > 0 or field == "train.validation"
+    said = [
+        f"Measured on {found['observations']} observations held out for validation; the test set is left for the run "
+        "you choose: tightbound report RUN."
+        if validated
+        else "Measured on the test set, as train.validation = 0: the chosen run's test numbers flatter it."
+    ]
+    if not comparable(field):
+        said.append(f"Runs at different {field} describe different observations: their nats cannot be ranked.")
+    said += [
+        f"At {field} = {outcome.value}, too few of {outcome.found['samples']} samples count for "
+        f"{outcome.found['low_ess_share']:.0%} of the observations: its NLL is likely too high."
+        for outcome in outcomes
+        if not outcome.found["reliable"]
+    ]
+    if not all(outcome.found["is_likelihood"] for outcome in outcomes):
+        said.append("No likelihood: these are cross-entropies of grey values.")
+    if field == BETA:
+        said.append("log p(x) says how well new data are explained, not how samples look: tightbound sample RUN.")
+        said.append("Disentanglement is a proxy: without known factors no number shows it (Locatello et al. 2019).")
+    return said
+
+
+def _numbers(field: str, outcomes: Sequence[Outcome]) -> str:
+    table = Table(title="nats per observation, ± one standard error", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in (_symbol(field), "ELBO", "distortion", "rate", "NLL", "active"):
+        table.add_column(heading, justify="right")
+    for outcome in outcomes:
+        found = outcome.found
+        numbers = [str(Estimate(found[key], _or_nan(found[f"{key}_se"]))) for key in ESTIMATES]
+        table.add_row(str(outcome.value), *numbers, f"{found['active_units']} of {found['latent_dim']}")
+    return _rendered(table)
+
+
+def _advice(field: str, chosen: Sequence[Choice]) -> str:
+    table = Table(
+        title=f"which {_symbol(field)} to take, from these numbers", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
+    for heading in ("for", _symbol(field), "because"):
+        table.add_column(heading)
+    for choice in chosen:
+        table.add_row(choice.purpose, "none" if choice.value is None else str(choice.value), choice.because)
+    return _rendered(table)
+
+
+def _symbol(field: str) -> str:
+    return "β" if field == BETA else field.split(".")[-1]
+
+
+def _or_nan(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _rendered(table: Table) -> str:
+    console = Console(file=io.StringIO(), width=COLUMNS)
+    with console.capture() as captured:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())

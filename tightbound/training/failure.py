@@ -1,0 +1,54 @@
+"""When a loss stops being finite: which step, which term, and what to try."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from torch import Tensor
+
+from tightbound.training.step import TrainStep
+
+ADVICE = "Try a lower learning_rate, clip=1.0, a warm-up of the learning rate, or precision='float32'"
+
+
+class NonFiniteError(ArithmeticError):
+    """A loss, a term of it or a gradient became infinite or not a number; the last good checkpoint is kept."""
+
+
+def explain(learner: TrainStep, start: int, stop: int, batch: Callable[[int], Tensor]) -> NonFiniteError:
+    """Repeat the steps since the last good state one by one until something is not finite, and name it.
+
+    The fast loop looks only now and then; the replay is exact, so it finds what the loop ran into.
+
+    Args:
+        learner: in its last good state.
+        start: how many steps had been made then.
+        stop: how many had been made when the loop looked.
+        batch: the batch of a step.
+
+    Returns:
+        An error that counts steps from 1, as ``metrics.jsonl`` does.
+    """
+    for number in range(start, stop):
+        tensor = learner.gradient(batch(number), number)
+        values = dict(zip(("loss", *learner.names), tensor.tolist(), strict=True))
+        wrong = next((name for name in (*learner.names, "loss") if not math.isfinite(values[name])), None)
+        if wrong:
+            return NonFiniteError(f"At step {number + 1} the {wrong} became {values[wrong]}. {ADVICE}{_hint(wrong)}.")
+        if name := learner.bad_gradient():
+            return NonFiniteError(
+                f"At step {number + 1} the gradient of {name} stopped being finite, while the loss was still "
+                f"{values['loss']:.4g}. {ADVICE}."
+            )
+        learner.update(number)
+        if name := learner.bad_weight():
+            return NonFiniteError(f"At step {number + 1} the update took {name} out of range. {ADVICE}.")
+    return NonFiniteError(f"Between steps {start + 1} and {stop} the loss stopped being finite. {ADVICE}.")
+
+
+def _hint(term: str) -> str:
+    return {
+        "distortion": "; look for outliers in the data, or a learned scale that has shrunk to its floor",
+        "rate": "; a posterior's variance has grown without limit: standardise the data",
+    }.get(term, "")
