@@ -1,13 +1,21 @@
-"""Lower bounds on the log-evidence log p(x): pure functions of draws, in nats per observation, higher is better."""
+"""Lower bounds on the log-evidence log p(x): pure functions of draws, in nats per observation, higher is better.
+
+A bound with a number of its own is a value that is called: ``renyi(0.5)(draws)``. So any bound can be handed to
+:class:`~tightbound.objectives.Bound` and be trained on.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from tightbound.draws import Draws
+
+BoundFunction = Callable[[Draws], Tensor]  # K draws for each of B observations to (B,), in nats, higher is better
 
 
 def elbo(draws: Draws) -> Tensor:
@@ -59,8 +67,9 @@ def iwae(draws: Draws) -> Tensor:
     return draws.log_w.logsumexp(0) - math.log(len(draws.log_w))
 
 
-def renyi(draws: Draws, alpha: float) -> Tensor:
-    r"""Variational Rényi bound, in nats per observation.
+@dataclass(frozen=True)
+class Renyi:
+    r"""Variational Rényi bound of one order, in nats per observation: a function of draws.
 
     .. math:: \mathcal{L}_\alpha(x) = \frac{1}{1-\alpha} \log \frac{1}{K} \sum_{k=1}^K w_k^{1-\alpha}
 
@@ -71,11 +80,7 @@ def renyi(draws: Draws, alpha: float) -> Tensor:
         Li, Turner: Rényi Divergence Variational Inference (2016), https://arxiv.org/abs/1602.02311.
 
     Args:
-        draws: K draws for each of B observations.
         alpha: order of the divergence, at least 0.
-
-    Returns:
-        The bound, shape (B,).
 
     Raises:
         ValueError: for a negative or non-finite order, which gives no lower bound.
@@ -83,21 +88,29 @@ def renyi(draws: Draws, alpha: float) -> Tensor:
     Example:
         >>> import torch
         >>> zeros = torch.zeros(2, 3)
-        >>> renyi(Draws(z=torch.zeros(2, 3, 1), log_px_z=zeros, log_pz=zeros, log_qz_x=zeros), alpha=0.5)
+        >>> Renyi(0.5)(Draws(z=torch.zeros(2, 3, 1), log_px_z=zeros, log_pz=zeros, log_qz_x=zeros))
         tensor([0., 0., 0.])
     """
-    if not 0 <= alpha < math.inf:
-        raise ValueError(f"Expected an order alpha >= 0; got {alpha}. A negative order is no lower bound.")
-    if alpha == 1:
-        return elbo(draws)
-    log_w = draws.log_w
-    largest = (log_w.amax(0) if alpha < 1 else log_w.amin(0)).detach()  # the one that leads the sum
-    largest = torch.where(largest.isfinite(), largest, 0)
-    # log1p and expm1 keep the digits that a plain logarithm, divided by 1 - alpha, would lose near alpha = 1.
-    return largest + torch.expm1((1 - alpha) * (log_w - largest)).mean(0).log1p() / (1 - alpha)
+
+    alpha: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.alpha < math.inf:
+            raise ValueError(f"Expected an order alpha >= 0; got {self.alpha}. A negative order is no lower bound.")
+
+    def __call__(self, draws: Draws) -> Tensor:
+        """The bound, shape (B,)."""
+        alpha, log_w = self.alpha, draws.log_w
+        if alpha == 1:
+            return elbo(draws)
+        largest = (log_w.amax(0) if alpha < 1 else log_w.amin(0)).detach()  # the one that leads the sum
+        largest = torch.where(largest.isfinite(), largest, 0)
+        # log1p and expm1 keep the digits that a plain logarithm, divided by 1 - alpha, would lose near alpha = 1.
+        return largest + torch.expm1((1 - alpha) * (log_w - largest)).mean(0).log1p() / (1 - alpha)
 
 
-def miwae(draws: Draws, groups: int) -> Tensor:
+@dataclass(frozen=True)
+class MIWAE:
     r"""Mean over M groups of the importance-weighted bound of K/M draws each, in nats per observation.
 
     .. math:: \mathcal{L}_{M, K}(x) = \frac{1}{M} \sum_{m=1}^M \log \frac{1}{K/M} \sum_{k} w_{m,k}
@@ -108,23 +121,69 @@ def miwae(draws: Draws, groups: int) -> Tensor:
         Rainforth et al.: Tighter Variational Bounds are Not Necessarily Better (2018), https://arxiv.org/abs/1802.04537.
 
     Args:
-        draws: K draws for each of B observations.
         groups: M, a divisor of K.
 
-    Returns:
-        The bound, shape (B,).
-
     Raises:
-        ValueError: if ``groups`` does not divide K.
+        ValueError: for fewer than one group; when called, if ``groups`` does not divide the number of draws.
 
     Example:
         >>> import torch
         >>> zeros = torch.zeros(4, 3)
-        >>> miwae(Draws(z=torch.zeros(4, 3, 1), log_px_z=zeros, log_pz=zeros, log_qz_x=zeros), groups=2)
+        >>> MIWAE(2)(Draws(z=torch.zeros(4, 3, 1), log_px_z=zeros, log_pz=zeros, log_qz_x=zeros))
         tensor([0., 0., 0.])
     """
-    log_w = draws.log_w
-    if groups < 1 or len(log_w) % groups:
-        raise ValueError(f"Expected a number of groups that divides the {len(log_w)} draws; got {groups}.")
-    log_w = log_w.unflatten(0, (groups, -1))
-    return (log_w.logsumexp(1) - math.log(log_w.shape[1])).mean(0)
+
+    groups: int
+
+    def __post_init__(self) -> None:
+        if self.groups < 1:
+            raise ValueError(f"Expected at least 1 group; got groups={self.groups}.")
+
+    def __call__(self, draws: Draws) -> Tensor:
+        """The bound, shape (B,)."""
+        log_w = draws.log_w
+        if len(log_w) % self.groups:
+            raise ValueError(
+                f"Expected a number of groups that divides the {len(log_w)} draws; got {self.groups}. Take samples in "
+                f"multiples of {self.groups}."
+            )
+        log_w = log_w.unflatten(0, (self.groups, -1))
+        return (log_w.logsumexp(1) - math.log(log_w.shape[1])).mean(0)
+
+
+def renyi(alpha: float) -> Renyi:
+    """The variational Rényi bound of order ``alpha``: see :class:`Renyi`.
+
+    Args:
+        alpha: order of the divergence, at least 0.
+
+    Returns:
+        A function from draws to the bound, shape (B,), in nats.
+
+    Raises:
+        ValueError: for a negative or non-finite order.
+
+    Example:
+        >>> renyi(0.5)
+        Renyi(alpha=0.5)
+    """
+    return Renyi(alpha)
+
+
+def miwae(groups: int) -> MIWAE:
+    """The mean of importance-weighted bounds of M groups of draws: see :class:`MIWAE`.
+
+    Args:
+        groups: M, a divisor of the number of draws.
+
+    Returns:
+        A function from draws to the bound, shape (B,), in nats.
+
+    Raises:
+        ValueError: for fewer than one group.
+
+    Example:
+        >>> miwae(2)
+        MIWAE(groups=2)
+    """
+    return MIWAE(groups)

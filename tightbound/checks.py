@@ -1,71 +1,244 @@
-"""Whether a model describes the data at all: asked once, before training switches torch's own checks off."""
+"""Whether a model and data belong together: looked at once, before the first step and before an evaluation.
+
+Each check says in one sentence what is wrong and what to write instead. All of them look at what the model sees: the
+values after the cast to its own floating-point type.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
 import torch
-from torch.distributions import Distribution, Independent, constraints
+from torch import Tensor, nn
+from torch.distributions import Distribution
 from torch.distributions.constraints import Constraint
 
+from tightbound.batch import Batch
 from tightbound.data import Observations
-from tightbound.model import VAE
+from tightbound.model import VAE, Model
+from tightbound.runtime import evaluation_mode, home, own_random_state
+from tightbound.support import first_outside, outside, support_of
 
 CHUNK = 2**19  # values looked at in one go
+FEW = 2  # observations and draws that a model is tried on: two, so that no axis hides behind another
+AGREE = 1e-3  # relative difference up to which log q(z | x) counts as the same, computed in two ways
 
 
-@torch.no_grad()
-def require_support(model: VAE, data: Observations, *, dtype: torch.dtype, device: torch.device) -> None:
-    """Look at every observation once.
+@dataclass(frozen=True)
+class Described:
+    """What a model's likelihood can describe.
+
+    Attributes:
+        shape: Of one observation; None where nobody knows.
+        support: Where its values lie; None where nobody knows.
+        likelihood: Its name.
+    """
+
+    shape: torch.Size | None
+    support: Constraint | None
+    likelihood: str
+
+    def require_shape(self, shape: torch.Size, name: str) -> None:
+        """Compare the shape of one observation.
+
+        Args:
+            shape: of an observation.
+            name: of the data, for the error.
+
+        Raises:
+            ValueError: for another one.
+        """
+        if self.shape is not None and shape != self.shape:
+            raise ValueError(
+                f"Expected observations of shape {tuple(self.shape)}, as the likelihood has it; got {tuple(shape)} in "
+                f"{name}. Its network's output must have the shape of one observation."
+            )
+
+    def require_values(self, x: Tensor, rows: Tensor, name: str) -> None:
+        """Look at every value.
+
+        Args:
+            x: observations as the model sees them, shape (B, \\*shape).
+            rows: their numbers, shape (B,), for the error.
+            name: of the data, for the error.
+
+        Raises:
+            ValueError: for values that are not finite, or outside the support.
+        """
+        bad = x.flatten(1).isfinite().all(1).logical_not()
+        if bad.any():
+            index, dtype = int(rows[int(bad.nonzero()[0, 0])]), str(x.dtype).removeprefix("torch.")
+            raise ValueError(
+                f"Expected finite values; got NaN or infinity in observation {index} of {name}, as {dtype} holds it. "
+                "Leave such observations out, fill in what is missing, or rescale what is too large."
+            )
+        index_outside = None if self.support is None else first_outside(self.support, x)
+        if self.support is not None and index_outside is not None:
+            place = f"observation {int(rows[index_outside])} of {name}"
+            raise outside(self.support, self.likelihood, x, where=place)
+
+
+def described(model: Model) -> Described:
+    """What a model's likelihood can describe, as far as the model tells.
+
+    Args:
+        model: any.
+
+    Returns:
+        Shape and support of an observation.
+
+    Example:
+        >>> import tightbound as tb
+        >>> model = tb.VAE(
+        ...     prior=tb.priors.StandardNormal(2),
+        ...     posterior=tb.posteriors.DiagonalNormal(nn.Linear(5, 4)),
+        ...     likelihood=tb.likelihoods.Bernoulli(nn.Linear(2, 5)),
+        ... )
+        >>> described(model).shape, described(model).likelihood
+        (torch.Size([5]), 'Bernoulli')
+    """
+    if not isinstance(model, VAE) or type(model).log_joint is not VAE.log_joint:
+        return Described(None, None, type(model).__name__)
+    device, _ = home(model)
+    with own_random_state(device, seed=0):
+        p = model.decode(model.sample_prior(1))
+    return Described(p.event_shape, support_of(p), type(model.likelihood).__name__)
+
+
+def _described_or_none(model: Model) -> Described | None:
+    try:
+        return described(model)
+    except (RuntimeError, TypeError, ValueError):  # a decoder that fails is told of where it is tried
+        return None
+
+
+def check_data(model: Model, data: Observations) -> None:
+    """Look at every observation once, as the model sees it.
+
+    Args:
+        model: on its device.
+        data: observations.
 
     Raises:
-        ValueError: for observations of another shape than the likelihood's, or values outside its support.
+        ValueError: for observations of another shape than the likelihood's, values that are not finite, and values
+            outside its support.
     """
-    before, training = Distribution._validate_args, model.training
-    Distribution.set_default_validate_args(True)
-    model.eval()  # a batch of one is none to normalise by
-    try:
-        p = model.decode(model.sample_prior(1))
-        support = _support(p)
-    finally:
-        Distribution.set_default_validate_args(before)
-        model.train(training)
-    if p.event_shape != data.shape:
-        raise ValueError(
-            f"Expected observations of shape {tuple(p.event_shape)}, as the likelihood has it; got "
-            f"{tuple(data.shape)} in {data.name}. Its network's output must have the shape of one observation."
-        )
-    if support is None or data.binarise:
+    device, dtype = home(model)
+    known = described(model)
+    known.require_shape(data.shape, data.name)
+    if data.binarise:
         return
     rows = max(CHUNK // data.shape.numel(), 1)
     order = torch.arange(len(data)) if data.rows is None else data.rows.cpu().argsort()  # as they lie on the disk
     for part in order.split(rows):
         x = data.unbinarised(part, dtype)
-        inside = support.check(x.to(device))
-        if not inside.all():
-            first = int(part[int(inside.logical_not().nonzero()[0, 0])])
-            raise ValueError(
-                f"Expected values in the support of {type(model.likelihood).__name__} ({support}); got others in "
-                f"{data.name}, first in observation {first}, between {x.min():g} and {x.max():g}. {_remedy(support)}"
+        if data.mask is None:
+            known.require_values(x.to(device), part, data.name)
+
+
+def check_model(model: Model, batch: Batch, *, name: str) -> None:
+    """Try a model on a few observations, and say what is wrong with it in a sentence.
+
+    Args:
+        model: on its device.
+        batch: some observations of the data, on the model's device.
+        name: of the data.
+
+    Raises:
+        TypeError: for a model in half precision, layers without a size yet, a network that gives several tensors.
+        ValueError: for parts that do not fit together or do not fit the data, and for a ``log_posterior`` that is not
+            the density of what ``propose`` draws.
+    """
+    _require_plain_parameters(model)
+    if (known := _described_or_none(model)) is not None:
+        known.require_shape(batch.x.shape[1:], name)
+    batch = batch.rows(slice(0, FEW))._replace(checked=True)
+    with evaluation_mode(model), own_random_state(batch.x.device, seed=0):
+        if isinstance(model, VAE) and type(model).encoded is VAE.encoded:
+            _require_latents(model, batch, name)
+        _require_agreement(model, batch)
+
+
+def require_gradients() -> None:
+    """Say so where gradients are switched off for whoever calls.
+
+    Raises:
+        RuntimeError: inside ``torch.no_grad()`` or ``torch.inference_mode()``.
+    """
+    if not torch.is_grad_enabled() or torch.is_inference_mode_enabled():
+        raise RuntimeError(
+            "Expected training where gradients are computed; got a call inside torch.no_grad() or "
+            "torch.inference_mode(). Move the call of fit out of that block."
+        )
+
+
+def _require_plain_parameters(model: nn.Module) -> None:
+    for name, p in model.named_parameters():
+        if torch.nn.parameter.is_lazy(p):
+            raise TypeError(
+                f"Expected layers whose size is known; got a lazy one, whose {name} is not made yet. Call the network "
+                "once on zeros of one observation's shape, or write the size down: nn.Linear in place of nn.LazyLinear."
+            )
+        if p.dtype in (torch.float16, torch.bfloat16):
+            raise TypeError(
+                f"Expected weights in float32 or float64; got {str(p.dtype).removeprefix('torch.')} in {name}. Take "
+                "model.float(); precision='bfloat16' computes products in 16 bits and keeps the weights whole."
             )
 
 
-def _remedy(support: Constraint) -> str:
-    element = getattr(support, "base_constraint", support)  # of one number of an observation
-    if element is constraints.boolean:
-        return (
-            "Grey data: binarise it (tb.data.load(...).binarised()), take a density for [0, 1] such as "
-            "ContinuousBernoulli, or say Bernoulli(network, grey=True) and give up the likelihood."
+def _require_latents(model: VAE, batch: Batch, name: str) -> None:
+    observed = tuple(batch.x.shape[1:])
+    with _told_as(f"an encoder that takes observations of shape {observed}, those of {name}"):
+        q = model.posterior(batch.x)
+    _require_batch(q, batch.x.shape[:1], "posterior")
+    prior = model.prior()
+    if q.event_shape != prior.event_shape:
+        raise ValueError(
+            f"Expected a prior and a posterior over latents of one shape; got {tuple(prior.event_shape)} from "
+            f"{type(model.prior).__name__} and {tuple(q.event_shape)} from {type(model.posterior).__name__}. Give the "
+            f"prior latent_dim={q.event_shape.numel()}, or change the encoder's outputs."
         )
-    if element is constraints.unit_interval:
-        return "Divide by the largest value there can be (8-bit pixels: 255), or take Gaussian for data without bounds."
-    return "Rescale the data, or take a likelihood made for such values."
+    z = q.sample(torch.Size([FEW]))
+    if type(model).log_joint is VAE.log_joint:
+        with _told_as(f"a decoder that takes latents of shape {tuple(q.event_shape)}, as the posterior draws them"):
+            p = model.likelihood(z)
+        _require_batch(p, z.shape[:2], "likelihood")
 
 
-def _support(p: Distribution) -> Constraint | None:
-    """Where the distribution lives, or None where nobody knows or it was told to let anything through."""
-    element: Distribution = p
-    while isinstance(element, Independent):
-        element = element.base_dist
+def _require_batch(distribution: Distribution, axes: torch.Size, role: str) -> None:
+    if distribution.batch_shape != axes:
+        raise ValueError(
+            f"Expected a {role} of batch shape {tuple(axes)}, the axes that its context begins with; got "
+            f"{tuple(distribution.batch_shape)}, with events of shape {tuple(distribution.event_shape)}. Its network "
+            "must let leading axes through, and torch.distributions.Independent joins the axes of one event."
+        )
+
+
+@contextmanager
+def _told_as(expected: str) -> Iterator[None]:
+    """What goes wrong inside a user's network, told in terms of what it was given."""
     try:
-        return p.support if element._validate_args else None
-    except NotImplementedError:
-        return None
+        yield
+    except RuntimeError as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"Expected {expected}; got an error from the network: {first}.") from error
+
+
+def _require_agreement(model: Model, batch: Batch) -> None:
+    encoded = model.encoded(batch)
+    z, log_qz_x = model.propose(encoded, FEW)
+    expected = (FEW, batch.size)
+    if z.shape[:2] != expected or log_qz_x.shape != expected:
+        raise ValueError(
+            f"Expected propose to give z of shape {(*expected, '*latent')} and log q(z|x) of shape {expected}; got "
+            f"{tuple(z.shape)} and {tuple(log_qz_x.shape)}."
+        )
+    again = model.log_posterior(encoded, z)
+    if not torch.allclose(again, log_qz_x, rtol=AGREE, atol=AGREE):
+        raise ValueError(
+            "Expected log_posterior to give the log q(z|x) that propose gives; got "
+            f"{again.flatten()[0].item():.4g} where propose gives {log_qz_x.flatten()[0].item():.4g}. Override both "
+            "methods, not one of them."
+        )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +14,8 @@ class Conditional(nn.Module, ABC):
     """A distribution given a context: the one interface of priors, posteriors and likelihoods.
 
     A subclass writes :meth:`forward`; ``event_shape`` of what it returns must be the shape of one observation or one
-    latent, so that ``log_prob`` sums over it.
+    latent, so that ``log_prob`` sums over it. Pass ``validate_args=False`` to the distributions you make: torch's own
+    checks take time in each step and keep it from being compiled, and the library looks at the data once beforehand.
     """
 
     @abstractmethod
@@ -37,23 +36,9 @@ class Conditional(nn.Module, ABC):
         """
         if not frozen:
             return self(context).log_prob(value)
-        constants = {name: p.detach() for name, p in self.every_parameter().items()}
-        return self.log_prob_with(constants, value, context)
-
-    def log_prob_with(self, parameters: dict[str, Tensor], value: Tensor, context: Tensor | None = None) -> Tensor:
-        """:meth:`log_prob` with other values for parameters, by the names of :meth:`every_parameter`."""
-        # The whole of log_prob runs with them in place: a flow reads its parameters only there.
-        named = {f"conditional.{name}": p for name, p in parameters.items()}
-        return functional_call(_LogProb(self), named, (value, context), tie_weights=False)
-
-    def every_parameter(self) -> dict[str, Tensor]:
-        """Parameters by name, a shared one under each of its names: once for each module that holds it."""
-        # Names of whole modules come once each: functional_call leaves a module swapped that it meets under two names.
-        return {
-            f"{prefix}.{name}" if prefix else name: p
-            for prefix, module in self.named_modules()
-            for name, p in module.named_parameters(recurse=False, remove_duplicate=False)
-        }
+        # The whole of log_prob runs with the constants in place: a flow reads its parameters only there.
+        constants = {f"conditional.{name}": p.detach() for name, p in every_parameter(self).items()}
+        return functional_call(_LogProb(self), constants, (value, context), tie_weights=False)
 
 
 class _LogProb(nn.Module):
@@ -65,29 +50,98 @@ class _LogProb(nn.Module):
         return self.conditional.log_prob(value, context)
 
 
+def every_parameter(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters by name, a shared one under each of its names: once for each module that holds it.
+
+    Args:
+        module: any.
+
+    Returns:
+        Names and parameters, as ``functional_call(…, tie_weights=False)`` wants them.
+
+    Example:
+        >>> [*every_parameter(nn.Linear(2, 1))]
+        ['weight', 'bias']
+    """
+    # Names of whole modules come once each: functional_call leaves a module swapped that it meets under two names.
+    return {
+        f"{prefix}.{name}" if prefix else name: p
+        for prefix, module in module.named_modules()
+        for name, p in module.named_parameters(recurse=False, remove_duplicate=False)
+    }
+
+
 class Networked(Conditional, ABC):
     """A conditional whose parameters are a network's output.
 
     Args:
-        network: any module from context to the parameters of the distribution.
+        network: any module from a batch of contexts to a batch of outputs, one tensor to one tensor.
     """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
-    def outputs(self, context: Tensor) -> Tensor:
-        """The network's output in at least single precision: a network may run in half, a log-density never does."""
-        out = self.network(context)
-        return out.float() if out.dtype in (torch.bfloat16, torch.float16) else out
+    def outputs(self, context: Tensor, *, lead: int = 1) -> Tensor:
+        """The network's output, in at least single precision: a network may run in half, a log-density never does.
+
+        The network always sees one batch axis, as networks are written, however many axes lead the context.
+
+        Args:
+            context: what the network takes, behind ``lead`` axes of draws and observations.
+            lead: how many those are.
+
+        Returns:
+            The output behind the same leading axes.
+
+        Raises:
+            TypeError: for a network that gives anything but one tensor.
+            ValueError: for a network whose output has another number of rows than its input.
+        """
+        axes = context.shape[:lead]
+        out = self.network(context if lead == 1 else context.reshape(axes.numel(), *context.shape[lead:]))
+        if not isinstance(out, Tensor):
+            raise TypeError(
+                f"Expected a network that gives one tensor; got {_described(out)} from {type(self.network).__name__}. "
+                "Join several outputs in the network's forward: torch.cat([mean, log_variance], -1)."
+            )
+        if out.ndim == 0 or out.shape[0] != axes.numel():
+            raise ValueError(
+                f"Expected one output of {type(self.network).__name__} for each of {axes.numel()} inputs; got "
+                f"{tuple(out.shape)}. The network must keep the first axis: z.view(len(z), ...)."
+            )
+        if out.dtype in (torch.bfloat16, torch.float16):
+            out = out.float()
+        return out if lead == 1 else out.reshape(*axes, *out.shape[1:])
 
 
-@contextmanager
-def unvalidated() -> Iterator[None]:
-    """Switch off the argument checks of ``torch.distributions`` for values known to be good, then restore them."""
-    before = Distribution._validate_args
-    Distribution.set_default_validate_args(False)
-    try:
-        yield
-    finally:
-        Distribution.set_default_validate_args(before)
+def _described(out: object) -> str:
+    name = type(out).__name__
+    return f"a {name} of {len(out)}" if isinstance(out, (tuple, list, dict)) else name
+
+
+def sample_and_log_prob(q: Distribution, samples: int) -> tuple[Tensor, Tensor]:
+    r"""K draws of a distribution with their log-densities, as a pair.
+
+    A flow knows the density of what it has just drawn; asked afterwards, it would have to invert itself.
+
+    Args:
+        q: batch shape (B,), event shape \*latent.
+        samples: how many draws, K.
+
+    Returns:
+        Draws of shape (K, B, \*latent), reparameterised where q can be, and log-densities of shape (K, B), in nats.
+
+    Example:
+        >>> from torch.distributions import Independent, Normal
+        >>> z, log_q = sample_and_log_prob(Independent(Normal(torch.zeros(3, 2), torch.ones(3, 2)), 1), 7)
+        >>> z.shape, log_q.shape
+        (torch.Size([7, 3, 2]), torch.Size([7, 3]))
+    """
+    shape = torch.Size([samples])
+    fused = getattr(q, "rsample_and_log_prob", None)
+    if fused is not None:
+        z, log_q = fused(shape)
+        return z, log_q
+    z = q.rsample(shape) if q.has_rsample else q.sample(shape)
+    return z, q.log_prob(z)

@@ -48,3 +48,24 @@ class Draws:
     def log_w(self) -> Tensor:
         r"""Log importance weights :math:`\log p(x \mid z) + \log p(z) - \log q(z \mid x)`, shape (K, B), in nats."""
         return self.log_px_z + self.log_pz - self.log_qz_x
+
+    def weighed(self, beta: float | Tensor) -> Draws:
+        r"""The same draws with their rate counted β times.
+
+        .. math:: \log w = \log p(x \mid z) + \beta \left(\log p(z) - \log q(z \mid x)\right)
+
+        Args:
+            beta: β, the weight of the rate.
+
+        Returns:
+            Draws whose ``log_pz`` and ``log_qz_x`` are multiplied by β.
+
+        Example:
+            >>> import torch
+            >>> ones = torch.ones(1, 2)
+            >>> Draws(z=torch.zeros(1, 2, 1), log_px_z=ones, log_pz=ones, log_qz_x=2 * ones).weighed(4.0).log_w
+            tensor([[-3., -3.]])
+        """
+        if isinstance(beta, (int, float)) and beta == 1:
+            return self
+        return Draws(self.z, self.log_px_z, beta * self.log_pz, beta * self.log_qz_x)

@@ -1,24 +1,38 @@
-"""In which way a step is computed, decided once: the precision of matrix products, compiled or not."""
+"""How numbers are computed: the precision of matrix products, compiled or not, and whether either pays."""
 
 from __future__ import annotations
 
+import shutil
+import sysconfig
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from inspect import signature
+from pathlib import Path
+from typing import Any
 
 import torch
+from torch.distributions import Distribution
 
 COST = 20.0  # seconds that a first compilation takes on two cores
-SAVED = 0.35  # share of a step's time that it saves, at the sizes where that was measured
+STEP_SAVED = 0.35  # share of a training step's time that compiling saves, at the sizes where that was measured
 STEP = 1e-3  # seconds of a step that are there whatever its size
 RATE = 2e11  # operations a second in matrix products
+WRITTEN_SAVED = 2e-9  # seconds that a compiled evaluation saves for each number the decoder writes
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
 class Execution:
-    """How a step is computed; a resumed run computes it as it began.
+    """How a training step is computed; a resumed run computes it as it began.
 
     Args:
         precision: "float32" or "bfloat16", of matrix products.
         compiled: whether gradient and update are one compiled graph.
+
+    Example:
+        >>> Execution("bfloat16").dtype
+        torch.bfloat16
     """
 
     precision: str = "float32"
@@ -27,10 +41,10 @@ class Execution:
     @property
     def dtype(self) -> torch.dtype:
         """The precision as torch names it."""
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[self.precision]
+        return PRECISIONS[self.precision]
 
 
-def pays(*, steps: int, parameters: int, rows: int) -> bool:
+def step_pays(*, steps: int, parameters: int, rows: int) -> bool:
     """Whether a training saves more by a compiled step than compiling costs: from sizes alone, so always the same.
 
     Args:
@@ -38,9 +52,115 @@ def pays(*, steps: int, parameters: int, rows: int) -> bool:
         parameters: of the model.
         rows: observations times draws in a step.
 
+    Returns:
+        Whether it does.
+
     Example:
-        >>> pays(steps=500, parameters=10_000, rows=64), pays(steps=100_000, parameters=10**6, rows=128)
+        >>> step_pays(steps=500, parameters=10_000, rows=64), step_pays(steps=100_000, parameters=10**6, rows=128)
         (False, True)
     """
     seconds = STEP + 6 * parameters * rows / RATE
-    return steps * seconds * SAVED > COST
+    return steps * seconds * STEP_SAVED > COST
+
+
+def evaluation_pays(*, numbers: int) -> bool:
+    """Whether an evaluation saves more by compiled log-densities than compiling costs.
+
+    Args:
+        numbers: how many the decoder writes in all: draws times elements of an observation.
+
+    Returns:
+        Whether it does.
+
+    Example:
+        >>> evaluation_pays(numbers=10**9), evaluation_pays(numbers=10**11)
+        (False, True)
+    """
+    return numbers * WRITTEN_SAVED > COST
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the device has instructions for products of bfloat16 matrices.
+
+    Args:
+        device: the device.
+
+    Returns:
+        Whether it has.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and torch.backends.mkldnn.is_available() and _cpu_has_bfloat16()
+
+
+def _cpu_has_bfloat16() -> bool:
+    read = getattr(torch.cpu, "get_capabilities", None)  # newer torch only; elsewhere single precision is safe
+    capabilities = read() if read else {}
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16", "arm_bf16"))
+
+
+def products_in(dtype: torch.dtype, device: torch.device) -> AbstractContextManager[object]:
+    """Matrix products in ``dtype``; densities and sums stay in single precision.
+
+    Args:
+        dtype: float32 changes nothing.
+        device: where they are computed.
+
+    Returns:
+        A context to compute in.
+    """
+    if dtype == torch.float32:
+        return nullcontext()
+    return torch.autocast(device.type, dtype)
+
+
+# Torch counts what was compiled of one function, and gives up after eight: the ninth model of a sweep is compiled too.
+_APART = "isolate_recompiles" in signature(torch.compile).parameters
+
+
+def obstacle() -> str:
+    """Why nothing can be compiled here; empty where it can.
+
+    Returns:
+        The reason in words.
+    """
+    if not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        return "no C++ compiler was found"
+    if not (Path(sysconfig.get_paths()["include"]) / "Python.h").is_file():
+        return "Python.h was not found (Debian has it in python3-dev)"
+    return ""
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function`` as one compiled graph, which draws the same random numbers as it would uncompiled.
+
+    Args:
+        function: of tensors and tuples of them.
+
+    Returns:
+        The same function, which compiles itself when it is first called.
+    """
+    apart: dict[str, Any] = {"isolate_recompiles": True} if _APART else {}
+    validates = Distribution._validate_args
+    try:
+        return torch.compile(function, fullgraph=True, dynamic=False, options={"fallback_random": True}, **apart)
+    finally:
+        # The compiler's first use switches torch.distributions' checks off for the whole process.
+        Distribution.set_default_validate_args(validates)
+
+
+def called_again(function: Callable[..., Any], *args: Any) -> Any:
+    """What a compiled function gives that has been called once: it must not need compiling anew at each call.
+
+    Args:
+        function: as :func:`compiled` gives it, called before.
+        *args: what it is called with.
+
+    Returns:
+        What it gives.
+
+    Raises:
+        RuntimeError: where it would, as with a network that counts its own calls.
+    """
+    with torch.compiler.set_stance("fail_on_recompile"):
+        return function(*args)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,24 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
 
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     write_atomically(path, lambda temporary: temporary.write_bytes(save(plain)))
+
+
+@contextmanager
+def foreign(path: Path, expected: str) -> Iterator[None]:
+    """Whatever goes wrong while a stranger's file is read is that file's fault, and a ValueError.
+
+    Raises:
+        ValueError: in place of any other exception.
+    """
+    try:
+        yield
+    except Exception as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if type(error).__name__ == "UnpicklingError":  # whose own text says how to run the file's code after all
+            first = "a pickle of more than plain values"
+        raise ValueError(
+            f"Expected {expected}; got a damaged or foreign file at {path} ({first}). Nothing in it was run."
+        ) from None
 
 
 def _sync_folder(folder: Path) -> None:

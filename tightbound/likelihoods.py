@@ -15,12 +15,9 @@ import torch.distributions as td
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tightbound import distributions
 from tightbound.conditional import Networked
-from tightbound.distributions.bernoulli import Bernoulli as BernoulliDistribution
-from tightbound.distributions.bernoulli import IndependentBernoulli
-from tightbound.distributions.elements import ContinuousBernoulli as ContinuousBernoulliDistribution
-from tightbound.distributions.elements import DiscretizedLogistic as DiscretizedLogisticDistribution
-from tightbound.distributions.elements import NegativeBinomial as NegativeBinomialDistribution
+from tightbound.support import require_support
 
 Scale = float | Literal["learned", "per-element"]
 SMALLEST_SCALE = 1e-3  # in the likelihood's unit: without a floor a density has no maximum to climb to
@@ -30,17 +27,34 @@ class Likelihood(Networked, ABC):
     """p(x | z), elements of x independent given z."""
 
     parameters_per_element: int = 1
+    is_normalised: bool = True  # whether it sums or integrates to one over x
     joint: type[td.Independent] = td.Independent  # what makes one observation's distribution of its elements'
 
     def forward(self, context: Tensor | None = None) -> td.Independent:
         if context is None:
             raise TypeError("Expected latents z of shape (..., latent); got None. A likelihood is conditional on z.")
-        elements = self.elements(self.outputs(context), context.ndim - 1)
-        return self.joint(elements, len(elements.batch_shape) - context.ndim + 1)
+        lead = context.ndim - 1
+        elements = self.elements(self.outputs(context, lead=lead), lead)
+        return self.joint(elements, len(elements.batch_shape) - lead, validate_args=False)
+
+    def log_prob(self, value: Tensor, context: Tensor | None = None, *, frozen: bool = False) -> Tensor:
+        """Log-density of ``value`` given ``context``, in nats; see :meth:`Conditional.log_prob`.
+
+        Raises:
+            ValueError: for values outside the support.
+        """
+        if frozen:
+            return super().log_prob(value, context, frozen=True)
+        p = self(context)
+        require_support(p, value, likelihood=type(self).__name__)
+        return p.log_prob(value)
 
     @abstractmethod
     def elements(self, out: Tensor, lead: int) -> td.Distribution:
-        """The distribution of each element, given the network's output: ``lead`` axes of draws and batch come first."""
+        """The distribution of each element, given the network's output: ``lead`` axes of draws and batch come first.
+
+        Pass ``validate_args=False`` to it, or steps and evaluations of the model can not be compiled.
+        """
 
     def initial_output(self, mean: Tensor) -> Tensor:
         """The network output at which x has this mean: where training best begins. Shape as the network's output."""
@@ -53,12 +67,8 @@ class Likelihood(Networked, ABC):
 class Bernoulli(Likelihood):
     r"""Binary data: :math:`p(x \mid z) = \prod_i \mathrm{Bernoulli}(x_i \mid \sigma(\ell_i(z)))`.
 
-    With ``grey=True`` values between 0 and 1 are let through as well. The cross-entropy of textbooks is then what
-    ``log_prob`` gives, and it is **no likelihood**: it does not integrate to one. It exists to compare with them.
-
     Args:
         network: z (…, latent) to logits (…, \*shape).
-        grey: the explicit word for grey data.
 
     Example:
         >>> from torch import nn
@@ -66,14 +76,36 @@ class Bernoulli(Likelihood):
         torch.Size([3])
     """
 
-    joint = IndependentBernoulli
-
-    def __init__(self, network: nn.Module, *, grey: bool = False) -> None:
-        super().__init__(network)
-        self.grey = grey
+    joint = distributions.IndependentBernoulli
 
     def elements(self, out: Tensor, lead: int) -> td.Distribution:
-        return BernoulliDistribution(out, grey=self.grey)
+        return distributions.Bernoulli(out, validate_args=False)
+
+    def initial_output(self, mean: Tensor) -> Tensor:
+        return torch.logit(mean, eps=1e-3)
+
+
+class UnnormalisedBernoulli(Likelihood):
+    r"""The cross-entropy of textbooks on grey data: **no likelihood**, for it does not integrate to one.
+
+    It exists to compare with numbers made the same way. For grey data with a likelihood take
+    :class:`ContinuousBernoulli`, :class:`DiscretizedLogistic`, or :class:`Bernoulli` on binarised data.
+
+    Args:
+        network: z (…, latent) to logits (…, \*shape).
+
+    Example:
+        >>> from torch import nn
+        >>> cross_entropy = UnnormalisedBernoulli(nn.Linear(2, 5))
+        >>> cross_entropy.log_prob(torch.full((3, 5), 0.3), torch.zeros(3, 2)).shape, cross_entropy.is_normalised
+        (torch.Size([3]), False)
+    """
+
+    is_normalised = False
+    joint = distributions.IndependentBernoulli
+
+    def elements(self, out: Tensor, lead: int) -> td.Distribution:
+        return distributions.UnnormalisedBernoulli(out, validate_args=False)
 
     def initial_output(self, mean: Tensor) -> Tensor:
         return torch.logit(mean, eps=1e-3)
@@ -90,7 +122,7 @@ class ContinuousBernoulli(Likelihood):
     """
 
     def elements(self, out: Tensor, lead: int) -> td.Distribution:
-        return ContinuousBernoulliDistribution(out)
+        return distributions.ContinuousBernoulli(out, validate_args=False)
 
     def initial_output(self, mean: Tensor) -> Tensor:
         # The mean is (1 + coth(l/2) - 2/l) / 2; Cohen's approximation to the inverse of Langevin's function.
@@ -159,7 +191,7 @@ def _positive(raw: Tensor) -> Tensor:
 
 
 def _raw(scale: float) -> float:
-    return float(torch.log(torch.expm1(torch.tensor(scale - SMALLEST_SCALE, dtype=torch.float64))))
+    return math.log(math.expm1(scale - SMALLEST_SCALE))
 
 
 class Gaussian(_LocationScale):
@@ -181,7 +213,7 @@ class Gaussian(_LocationScale):
     """
 
     def elements(self, out: Tensor, lead: int) -> td.Distribution:
-        return td.Normal(*self.location_and_scale(out, lead))
+        return td.Normal(*self.location_and_scale(out, lead), validate_args=False)
 
 
 class Laplace(_LocationScale):
@@ -191,7 +223,7 @@ class Laplace(_LocationScale):
     """
 
     def elements(self, out: Tensor, lead: int) -> td.Distribution:
-        return td.Laplace(*self.location_and_scale(out, lead))
+        return td.Laplace(*self.location_and_scale(out, lead), validate_args=False)
 
 
 class DiscretizedLogistic(_LocationScale):
@@ -223,7 +255,8 @@ class DiscretizedLogistic(_LocationScale):
         self.levels = levels
 
     def elements(self, out: Tensor, lead: int) -> td.Distribution:
-        return DiscretizedLogisticDistribution(*self.location_and_scale(out, lead), levels=self.levels)
+        location, scale = self.location_and_scale(out, lead)
+        return distributions.DiscretizedLogistic(location, scale, levels=self.levels, validate_args=False)
 
     def initial_output(self, mean: Tensor) -> Tensor:
         # The bins at the ends hold the tails, so the mean is s (softplus(μ/s) - softplus((μ - 1)/s)); solved for μ.
@@ -248,10 +281,10 @@ class Categorical(Likelihood):
         super().__init__(network)
         if classes < 2:
             raise ValueError(f"Expected at least 2 classes; got {classes}.")
-        self.parameters_per_element = classes
+        self.classes = self.parameters_per_element = classes
 
     def elements(self, out: Tensor, lead: int) -> td.Distribution:
-        return td.Categorical(logits=out.movedim(lead, -1))
+        return td.Categorical(logits=out.movedim(lead, -1), validate_args=False)
 
     def initial_output(self, mean: Tensor) -> Tensor:
         return torch.zeros(self.parameters_per_element, *mean.shape)
@@ -265,7 +298,7 @@ class Poisson(Likelihood):
     """
 
     def elements(self, out: Tensor, lead: int) -> td.Distribution:
-        return td.Poisson(out.exp())
+        return td.Poisson(out.exp(), validate_args=False)
 
     def initial_output(self, mean: Tensor) -> Tensor:
         return mean.clamp(min=1e-3).log()
@@ -282,13 +315,24 @@ class NegativeBinomial(Likelihood):
 
     def elements(self, out: Tensor, lead: int) -> td.Distribution:
         log_mean, log_dispersion = out.unbind(lead)
-        return NegativeBinomialDistribution(log_mean, log_dispersion)
+        return distributions.NegativeBinomial(log_mean, log_dispersion, validate_args=False)
 
     def initial_output(self, mean: Tensor) -> Tensor:
         return torch.stack([mean.clamp(min=1e-3).log(), torch.zeros_like(mean)])
 
 
 def point_estimate(distribution: td.Distribution) -> Tensor:
-    """The mean, or for categories, which have none, the most probable one."""
+    """The one value that stands for a distribution: its mean, or for categories, which have none, the likeliest one.
+
+    Args:
+        distribution: of one observation, or of its elements.
+
+    Returns:
+        Values of shape (\\*batch, \\*event).
+
+    Example:
+        >>> point_estimate(td.Normal(torch.tensor(2.0), torch.tensor(1.0)))
+        tensor(2.)
+    """
     base = distribution.base_dist if isinstance(distribution, td.Independent) else distribution
     return base.mode.to(base.logits.dtype) if isinstance(base, td.Categorical) else base.mean

@@ -1,18 +1,292 @@
-"""The model: a prior, a posterior and a likelihood. Its one probabilistic verb is ``draw``."""
+"""The contract of a latent-variable model, and the plain model: a prior, a posterior and a likelihood."""
 
 from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from tightbound.conditional import Conditional, unvalidated
+from tightbound import bounds
+from tightbound.batch import Batch, as_batch
+from tightbound.conditional import Conditional, sample_and_log_prob
+from tightbound.divergences import kl, kl_per_dimension
 from tightbound.draws import Draws
 from tightbound.likelihoods import point_estimate
 from tightbound.priors import Prior
+from tightbound.runtime import evaluation_mode, home, own_random_state
+from tightbound.support import require_support
+
+DRAWN = 2**16  # latents drawn in one go: the noise hangs on this alone, never on how many are decoded at a time
+ROWS = 1024  # observations embedded at a time
+WRITTEN = 2**20  # numbers that a decoder writes at a time: what a processor's cache holds
+MEAN_DRAWS = 256  # for the mean of a posterior that has no formula for it
+SEED = 0  # of prediction's own noise, so that equal calls give equal numbers
 
 
-class VAE(nn.Module):
+def _definer(cls: type, name: str) -> int:
+    """How far up a class's ancestors the definition of ``name`` is found."""
+    return next(place for place, ancestor in enumerate(cls.__mro__) if name in vars(ancestor))
+
+
+class Model(nn.Module, ABC):
+    r"""What every latent-variable model must say of itself. All the library asks of a model goes through here.
+
+    A subclass writes three methods: draws of z with log q(z | x) as a pair (:meth:`propose`), log p(x | z) and log p(z)
+    at any z (:meth:`log_joint`), and log q(z | x) at any z (:meth:`log_posterior`). Bounds, gradients, objectives,
+    evaluation, compiled code and micro-batches are made of these three and of nothing else, so a model that overrides
+    one of them is the model that is trained and the model that is judged.
+
+    Shapes are (samples K, batch B, …) and log-densities are in nats. The methods of the contract always get a
+    :class:`~tightbound.batch.Batch`; :meth:`draw` and the predictions take bare tensors too.
+
+    Four more methods follow from the three and have defaults. A subclass that overrides one of the three has these
+    defaults again unless it overrides them as well: a closed form of the parent's would be that of another model.
+
+    Example:
+        >>> class Coin(Model):  # z says which of two coins x was; q does not look at x
+        ...     def propose(self, batch, samples):
+        ...         z = torch.randint(2, (samples, batch.size, 1)).float()
+        ...         return z, self.log_posterior(batch, z)
+        ...     def log_joint(self, batch, z):
+        ...         heads = 0.2 + 0.6 * z
+        ...         log_px_z = torch.where(batch.x == 1, heads, 1 - heads).log().sum(-1)
+        ...         return log_px_z, torch.full_like(log_px_z, 0.5).log()
+        ...     def log_posterior(self, batch, z, *, frozen=False):
+        ...         return torch.full(z.shape[:2], 0.5).log()
+        >>> _ = torch.manual_seed(0)
+        >>> print(f"{bounds.iwae(Coin().draw(torch.ones(1, 1), samples=4000)).item():.1f}")  # log 0.5
+        -0.7
+    """
+
+    # Which defaults come back when a subclass overrides which part of the contract.
+    _FOLLOWS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "encoded": ("propose", "log_posterior"),
+        "posterior_mean": ("propose", "log_posterior"),
+        "rate": ("propose", "log_posterior", "log_joint"),
+        "rate_per_dimension": ("propose", "log_posterior", "log_joint"),
+    }
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in ("draw", "score", "log_prob"):
+            if Model in cls.__mro__[1:] and name in vars(cls):
+                raise TypeError(
+                    f"Expected a subclass that overrides the contract (propose, log_joint, log_posterior); got {name} "
+                    f"overridden by {cls.__name__}. {name} is made of those three, and most callers never call it."
+                )
+        for name, parts in cls._FOLLOWS.items():
+            if _definer(cls, name) > min(_definer(cls, part) for part in parts):
+                setattr(cls, name, getattr(Model, name))
+
+    @abstractmethod
+    def propose(self, batch: Batch, samples: int) -> tuple[Tensor, Tensor]:
+        r"""K draws :math:`z_k \sim q(z \mid x)` with their log-densities, as a pair.
+
+        Args:
+            batch: B observations.
+            samples: how many draws, K.
+
+        Returns:
+            z of shape (K, B, \*latent), reparameterised where q can be, and log q(z | x) of shape (K, B), in nats.
+        """
+
+    @abstractmethod
+    def log_joint(self, batch: Batch, z: Tensor) -> tuple[Tensor, Tensor]:
+        r"""log p(x | z) and log p(z) at any z.
+
+        Args:
+            batch: B observations.
+            z: latents, shape (K, B, \*latent).
+
+        Returns:
+            Both of shape (K, B), in nats.
+        """
+
+    @abstractmethod
+    def log_posterior(self, batch: Batch, z: Tensor, *, frozen: bool = False) -> Tensor:
+        r"""log q(z | x) at any z.
+
+        Args:
+            batch: B observations.
+            z: latents, shape (K, B, \*latent).
+            frozen: whether q's parameters are held constant, so that a gradient flows through ``z`` alone.
+
+        Returns:
+            Shape (K, B), in nats.
+        """
+
+    def rate(self, batch: Batch) -> Tensor | None:
+        """KL(q(z | x) ‖ p(z)) in closed form, shape (B,), in nats; None where there is no closed form."""
+        return None
+
+    def rate_per_dimension(self, batch: Batch) -> Tensor | None:
+        """The same for each latent dimension, shape (B, L); None where it does not fall apart into dimensions."""
+        return None
+
+    def encoded(self, batch: Batch) -> Batch:
+        """The batch with the posterior at ``x`` in it, for models that have one; so it is made once."""
+        return batch
+
+    def posterior_mean(self, batch: Batch) -> Tensor | None:
+        """The posterior's mean, shape (B, \\*latent); None where there is no formula for it."""
+        return None
+
+    @property
+    def is_normalised(self) -> bool:
+        """Whether p(x | z) sums or integrates to one over x, so that log p(x) deserves its name."""
+        return True
+
+    @final
+    def draw(self, x: Tensor | Batch, *, samples: int = 1) -> Draws:
+        r"""K draws from q(z | x) with their three log-densities.
+
+        Args:
+            x: B observations, shape (B, \*shape), or a batch.
+            samples: how many, K.
+
+        Returns:
+            Draws, log-densities of shape (K, B) in nats.
+
+        Raises:
+            ValueError: for fewer than one sample, or values outside the likelihood's support.
+        """
+        if samples < 1:
+            raise ValueError(f"Expected at least 1 sample; got samples={samples}.")
+        batch = as_batch(x)
+        z, log_qz_x = self.propose(batch, samples)
+        return Draws(z, *self.log_joint(batch, z), log_qz_x)
+
+    @final
+    def score(self, x: Tensor | Batch, *, samples: int, rows: int) -> Draws:
+        r"""The log-densities of K draws in bounded memory, without gradient: :meth:`draw` for many draws.
+
+        Args:
+            x: B observations, shape (B, \*shape), or a batch.
+            samples: how many draws, K.
+            rows: latents decoded at a time, at least one for each observation; the numbers do not depend on it.
+
+        Returns:
+            Draws in float64 on the CPU, log-densities of shape (K, B); their ``z`` is left empty, shape (K, B, 0).
+
+        Raises:
+            ValueError: as :meth:`draw`.
+        """
+        scored: list[Tensor] = []
+        with torch.no_grad():
+            batch = self.encoded(as_batch(x))
+            for count in _parts(samples, max(1, DRAWN // batch.size)):
+                z, log_qz_x = self.propose(batch, count)
+                pieces = zip(*(t.split(max(1, rows // batch.size)) for t in (z, log_qz_x)), strict=True)
+                scored += [torch.stack([*self.log_joint(batch, part), log_q]) for part, log_q in pieces]
+        # Float64 before anything is added up: log p(x | z) is large, what the bounds differ by is small.
+        log_px_z, log_pz, log_qz_x = torch.cat(scored, 1).cpu().double()
+        return Draws(log_px_z.new_empty(samples, batch.size, 0), log_px_z, log_pz, log_qz_x)
+
+    @final
+    def log_prob(self, x: Any, *, samples: int = 1000) -> Tensor:
+        r"""An estimate of log p(x) for each observation: the importance-weighted bound of K draws.
+
+        In expectation it is never above log p(x), and it rises towards it with K;
+        :func:`tightbound.evaluate.evidence` says how far to trust it. Equal calls give equal numbers, and the number of
+        an observation does not depend on those beside it.
+
+        References:
+            Burda, Grosse, Salakhutdinov: Importance Weighted Autoencoders (2015), https://arxiv.org/abs/1509.00519.
+
+        Args:
+            x: observations: a tensor or array of shape (N, \*shape), a batch, or ``Observations``.
+            samples: draws for each observation, K.
+
+        Returns:
+            Shape (N,), in nats, float64, on the CPU.
+
+        Raises:
+            ValueError: for fewer than one sample, or values outside the likelihood's support.
+
+        Example:
+            >>> import tightbound as tb
+            >>> model = tb.VAE(
+            ...     prior=tb.priors.StandardNormal(2),
+            ...     posterior=tb.posteriors.DiagonalNormal(nn.Linear(5, 4)),
+            ...     likelihood=tb.likelihoods.Gaussian(nn.Linear(2, 5)),
+            ... )
+            >>> model.log_prob(torch.zeros(3, 5), samples=10).shape
+            torch.Size([3])
+        """
+        if samples < 1:
+            raise ValueError(f"Expected at least 1 sample; got samples={samples}.")
+        device, dtype = home(self)
+        found = []
+        with evaluation_mode(self):
+            for block in _blocks(x, ROWS, device, dtype):
+                rows = max(1, WRITTEN // block.x[0].numel())
+                for index in range(block.size):
+                    with own_random_state(device, seed=SEED):
+                        one = block.rows(slice(index, index + 1))
+                        found.append(bounds.iwae(self.score(one, samples=samples, rows=rows)))
+        return torch.cat(found)
+
+    def embed(self, x: Any, *, batch_size: int = ROWS) -> Tensor:
+        r"""The posterior's mean: coordinates of each observation, the same in every call.
+
+        A posterior without a formula for its mean is asked for 256 draws, always the same ones.
+
+        Args:
+            x: observations: a tensor or array of shape (N, \*shape), a batch, or ``Observations``, which may be larger
+                than memory.
+            batch_size: observations encoded at a time.
+
+        Returns:
+            Shape (N, \*latent), on the model's device.
+
+        Raises:
+            ValueError: for a batch size below 1.
+        """
+        if batch_size < 1:
+            raise ValueError(f"Expected a batch_size of at least 1; got {batch_size}.")
+        device, dtype = home(self)
+        with evaluation_mode(self):
+            return torch.cat([self._code(block) for block in _blocks(x, batch_size, device, dtype)])
+
+    def _code(self, batch: Batch) -> Tensor:
+        mean = self.posterior_mean(self.encoded(batch))
+        if mean is not None:
+            return mean
+        codes = []
+        for index in range(batch.size):  # one by one, so that no observation's noise depends on those beside it
+            with own_random_state(batch.x.device, seed=SEED):
+                codes.append(self.propose(batch.rows(slice(index, index + 1)), MEAN_DRAWS)[0].mean(0))
+        return torch.cat(codes)
+
+    def forward(self, *_: Any, **__: Any) -> Any:
+        raise TypeError(
+            "Expected a method of the model; got a call of the model itself. Take model.draw(x), model.embed(x), "
+            "model.reconstruct(x) or model.log_prob(x)."
+        )
+
+
+def with_log_joint(model: Model, log_joint: Callable[[Batch, Tensor], tuple[Tensor, Tensor]]) -> Model:
+    """The same model, whose parts and parameters are its own, with log p(x | z) and log p(z) computed another way.
+
+    Args:
+        model: any.
+        log_joint: gives what ``model.log_joint`` gives.
+
+    Returns:
+        A model of the same class, through which every caller reaches ``log_joint``.
+    """
+    twin = copy.copy(model)
+    twin.log_joint = log_joint  # type: ignore[method-assign]
+    return twin
+
+
+class VAE(Model):
     r"""Variational autoencoder: prior p(z), posterior q(z | x), likelihood p(x | z).
 
     References:
@@ -50,68 +324,208 @@ class VAE(nn.Module):
         self.posterior = posterior
         self.likelihood = likelihood
 
-    def draw(self, x: Tensor, *, samples: int = 1) -> Draws:
-        r"""K reparameterised draws from q(z | x) with their log-densities.
+    # The contract
 
-        Args:
-            x: B observations, shape (B, \*shape).
-            samples: how many, K.
+    def propose(self, batch: Batch, samples: int) -> tuple[Tensor, Tensor]:
+        return sample_and_log_prob(self._posterior_at(batch), samples)
 
-        Returns:
-            Draws, log-densities of shape (K, B) in nats.
+    def log_joint(self, batch: Batch, z: Tensor) -> tuple[Tensor, Tensor]:
+        _require_complete(batch)
+        p, prior = self.likelihood(z), self.prior()
+        if not batch.checked:
+            require_support(p, batch.x, likelihood=type(self.likelihood).__name__)
+        if prior.event_shape != z.shape[2:]:
+            raise ValueError(
+                f"Expected latents of the prior's shape {tuple(prior.event_shape)}; got {tuple(z.shape[2:])} from the "
+                "posterior. Give both the same latent_dim."
+            )
+        return p.log_prob(batch.x), prior.log_prob(z)
 
-        Raises:
-            ValueError: for fewer than one sample, or values outside the likelihood's support.
-        """
-        return self.draw_from(self.encode(x), x, samples=samples)
+    def log_posterior(self, batch: Batch, z: Tensor, *, frozen: bool = False) -> Tensor:
+        q = self._posterior_at(batch)
+        if not frozen:
+            return q.log_prob(z)
+        held = _held(q)
+        return self.posterior.log_prob(z, batch.x, frozen=True) if held is None else held.log_prob(z)
 
-    def draw_from(self, q: Distribution, x: Tensor, *, samples: int = 1) -> Draws:
-        """:meth:`draw` where the posterior at ``x`` is at hand already; raises what it does."""
-        if samples < 1:
-            raise ValueError(f"Expected at least 1 sample; got samples={samples}.")
-        return self.weigh(x, q.rsample(torch.Size([samples])), q)
+    def rate(self, batch: Batch) -> Tensor | None:
+        return _or_none(kl, self._posterior_at(batch), self.prior())
 
-    def weigh(self, x: Tensor, z: Tensor, q: Distribution) -> Draws:
-        """Log-densities of draws already made: ``z`` of shape (K, B, \\*latent) from ``q``, the posterior at ``x``."""
-        return Draws(z, self.likelihood.log_prob(x, z), self.prior.log_prob(z), q.log_prob(z))
+    def rate_per_dimension(self, batch: Batch) -> Tensor | None:
+        return _or_none(kl_per_dimension, self._posterior_at(batch), self.prior())
+
+    def encoded(self, batch: Batch) -> Batch:
+        return batch if batch.q is not None else batch._replace(q=self._posterior_at(batch))
+
+    def posterior_mean(self, batch: Batch) -> Tensor | None:
+        try:
+            return self._posterior_at(batch).mean
+        except NotImplementedError:
+            return None
+
+    @property
+    def is_normalised(self) -> bool:
+        return getattr(self.likelihood, "is_normalised", True)
+
+    def _posterior_at(self, batch: Batch) -> Distribution:
+        _require_complete(batch)
+        return self.posterior(batch.x) if batch.q is None else batch.q
+
+    # Prediction: in evaluation mode and without gradient, whoever calls
 
     def encode(self, x: Tensor) -> Distribution:
-        """The posterior q(z | x), batch shape (B,)."""
-        return self.posterior(x)
+        r"""The posterior q(z | x).
 
-    def embed(self, x: Tensor) -> Tensor:
-        """The posterior's mean, shape (B, \\*latent): coordinates, the same in every call."""
-        return self.encode(x).mean
+        Args:
+            x: observations, shape (B, \*shape).
+
+        Returns:
+            A distribution of batch shape (B,).
+        """
+        with evaluation_mode(self):
+            return self.posterior(_tensor(x, *home(self)))
 
     def decode(self, z: Tensor) -> Distribution:
-        """The likelihood p(x | z), batch shape that of ``z`` without its last axis."""
-        return self.likelihood(z)
+        r"""The likelihood p(x | z).
 
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """The mean of p(x | z) at the posterior's mean, shape as ``x``: the same in every call."""
-        return point_estimate(self.decode(self.embed(x)))
+        Args:
+            z: latents, shape (\*batch, latent).
 
-    @torch.no_grad()
-    def sample(self, count: int, *, temperature: float = 1.0) -> Tensor:
-        r"""The means of p(x | z) at ``count`` latents from the prior; for noise on top: ``decode(z).sample()``.
+        Returns:
+            A distribution of batch shape (\*batch).
+        """
+        with evaluation_mode(self):
+            return self.likelihood(_tensor(z, *home(self)))
+
+    def reconstruct(self, x: Any, *, batch_size: int = ROWS) -> Tensor:
+        r"""The mean of p(x | z) at the posterior's mean: the same in every call.
+
+        Args:
+            x: observations, as :meth:`embed` takes them.
+            batch_size: observations at a time.
+
+        Returns:
+            Shape as ``x``; for categories the likeliest one of each element.
+        """
+        codes = self.embed(x, batch_size=batch_size)
+        return torch.cat([point_estimate(self.decode(part)) for part in codes.split(batch_size)])
+
+    def sample(self, count: int, *, mean: bool = False, temperature: float = 1.0) -> Tensor:
+        r"""Draws of x from the model: z from the prior, then x from p(x | z).
 
         Args:
             count: how many.
+            mean: whether to give the mean of p(x | z) in place of a draw from it: smoother pictures, and no samples of
+                the model.
             temperature: what the prior's standard deviations are multiplied by; 0 for none at all.
 
         Returns:
             Shape (count, \*shape).
 
         Raises:
+            ValueError: for a count below 1, a negative temperature, or weights that are not finite.
+        """
+        p = self.decode(self.sample_prior(count, temperature=temperature))
+        with torch.no_grad():
+            try:
+                return point_estimate(p) if mean else p.sample().to(home(self)[1])
+            except RuntimeError as error:  # torch's own samplers refuse NaN each in another way
+                raise _not_finite(self) or error from None
+
+    def sample_prior(self, count: int, *, temperature: float = 1.0) -> Tensor:
+        r"""Latents from the prior.
+
+        Args:
+            count: how many.
+            temperature: what the prior's standard deviations are multiplied by.
+
+        Returns:
+            Shape (count, \*latent).
+
+        Raises:
             ValueError: for a count below 1 or a negative temperature.
         """
-        return point_estimate(self.decode(self.sample_prior(count, temperature=temperature)))
-
-    @torch.no_grad()
-    def sample_prior(self, count: int, *, temperature: float = 1.0) -> Tensor:
-        """``count`` latents from the prior, shape (count, \\*latent)."""
-        if count < 1 or temperature < 0:
+        if count < 1 or not temperature >= 0:
             raise ValueError(f"Expected count >= 1 and temperature >= 0; got count={count}, temperature={temperature}.")
-        with unvalidated():  # torch.distributions refuses the point mass of temperature 0
+        with evaluation_mode(self):
             p = self.prior.tempered(temperature) if isinstance(self.prior, Prior) else self.prior()
             return p.sample(torch.Size([count]))
+
+    def save(self, folder: str | Path) -> None:
+        """Write the model into a folder, without pickle; :func:`tightbound.load_model` reads it back.
+
+        A model of the library's own pieces is written with all it takes to build it again. Of a model with pieces of
+        your own the weights are written, and reading it back tells how to go on.
+
+        Args:
+            folder: where to; made if it is not there.
+
+        Raises:
+            ValueError: for a folder that holds a run or another model.
+        """
+        from tightbound.saving import save_model
+
+        save_model(self, Path(folder))
+
+
+def _parts(total: int, size: int) -> list[int]:
+    return [size] * (total // size) + ([total % size] if total % size else [])
+
+
+def _held(q: Distribution) -> Distribution | None:
+    """q with its parameters held constant where that costs nothing, as for normals; else None."""
+    if isinstance(q, torch.distributions.Independent) and isinstance(q.base_dist, torch.distributions.Normal):
+        base = q.base_dist
+        normal = torch.distributions.Normal(base.loc.detach(), base.scale.detach(), validate_args=False)
+        return torch.distributions.Independent(normal, q.reinterpreted_batch_ndims, validate_args=False)
+    return None
+
+
+def _or_none(divergence: Callable[[Distribution, Distribution], Tensor], q: Any, p: Any) -> Tensor | None:
+    try:
+        return divergence(q, p)
+    except TypeError:
+        return None
+
+
+def _require_complete(batch: Batch) -> None:
+    if batch.mask is not None:
+        raise ValueError(
+            "Expected complete observations; got a mask of what is present, which a plain VAE does not read. Fill in "
+            "what is missing and leave the mask out, or override propose, log_joint and log_posterior."
+        )
+
+
+def _tensor(x: Any, device: torch.device, dtype: torch.dtype) -> Tensor:
+    return torch.as_tensor(x).to(device, dtype)
+
+
+def _blocks(x: Any, size: int, device: torch.device, dtype: torch.dtype) -> Iterator[Batch]:
+    """Some observations at a time: of a batch, of an array, or of what gives its own batches."""
+    if isinstance(x, Batch) or not hasattr(x, "batches"):
+        whole = x if isinstance(x, Batch) else Batch(_array(x))
+        for start in range(0, whole.size, size):
+            yield whole.rows(slice(start, start + size)).to(device, dtype)
+        return
+    for block in x.batches(size, dtype):
+        yield block.to(device, dtype)
+
+
+def _array(x: Any) -> Tensor:
+    try:
+        return torch.as_tensor(x)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(
+            f"Expected a tensor, an array, a Batch or Observations; got {type(x).__name__}. Of a data set with splits "
+            "give one: data.test."
+        ) from None
+
+
+def _not_finite(model: nn.Module) -> ValueError | None:
+    bad = [name for name, p in model.named_parameters() if not bool(p.isfinite().all())]
+    if not bad:
+        return None
+    return ValueError(
+        f"Expected finite weights; got NaN or infinity in {bad[0]}. The training has diverged: go back to an earlier "
+        "checkpoint, or train anew with a lower learning_rate."
+    )

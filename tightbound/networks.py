@@ -57,6 +57,7 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         self.inputs, self.outputs = torch.Size(inputs), torch.Size(outputs)
+        self.hidden, self.act = tuple(hidden), act
         widths = [self.inputs.numel(), *hidden]
         layers: list[nn.Module] = []
         for before, after in pairwise(widths):
@@ -133,6 +134,7 @@ class ConvEncoder(nn.Module):
     ) -> None:
         super().__init__()
         channels, height, width = self.shape = _image(shape)
+        self.outputs, self.base, self.blocks, self.act = outputs, base, blocks, act
         sizes = _sizes(height, width)
         widths = _widths(max(len(sizes) - 1, 1), base)
         layers: list[nn.Module] = []
@@ -180,7 +182,8 @@ class ConvDecoder(nn.Module):
         self.sizes = _sizes(*outputs[-2:])[::-1]
         widths = _widths(max(len(self.sizes) - 1, 1), base)[::-1]
         self.first = nn.Linear(inputs, widths[0] * math.prod(self.sizes[0]))
-        self.act = activation(act)
+        self.inputs, self.base, self.blocks, self.act = inputs, base, blocks, act
+        self.between = activation(act)
         self.stages = nn.ModuleList()
         for before, after in zip(widths, [*widths[1:], widths[-1]], strict=True):
             residuals = [Residual(before, act=act) for _ in range(blocks)]
@@ -191,13 +194,13 @@ class ConvDecoder(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         inputs = self.first.in_features
         lead = _flattened(z, torch.Size([inputs])).shape[:-1]
-        h = self.act(self.first(z.reshape(-1, inputs)))
+        h = self.between(self.first(z.reshape(-1, inputs)))
         h = h.unflatten(1, (-1, *self.sizes[0]))
         for stage, size in zip(self.stages, self.sizes[1:] or self.sizes, strict=True):
             h = stage(h)
             if len(self.sizes) > 1:
                 h = F.pixel_shuffle(h, 2)[..., : size[0], : size[1]]
-            h = self.act(h)
+            h = self.between(h)
         return self.last(h).reshape(*lead, *self.outputs)
 
 

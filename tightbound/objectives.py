@@ -1,22 +1,26 @@
-"""Objectives: what training makes small. Frozen values; ``objective(model, x)`` is a loss in nats per observation."""
+"""Objectives: what training makes small. ``objective(model, batch)`` is a loss in nats per observation.
+
+An objective is a bound and a gradient, with a weight β on the rate or a penalty where wanted. Those here are frozen
+values. One that learns something of its own is a module, and one that plays against the model says so with a
+:class:`SecondPlayer`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol, get_args
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from tightbound import bounds
-from tightbound.divergences import kl as closed_form_kl
-from tightbound.divergences import kl_per_dimension
+from tightbound.batch import Batch, as_batch
+from tightbound.bounds import BoundFunction
 from tightbound.draws import Draws
-from tightbound.gradients import stl
-from tightbound.model import VAE
+from tightbound.gradients import Gradient, Pathwise, StickingTheLanding
+from tightbound.model import Model
 from tightbound.schedules import Linear, at
 
-KL = Literal["closed-form", "sampled"]
-Gradient = Literal["pathwise", "stl"]
+KL = Literal["auto", "closed-form", "sampled"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,18 +28,51 @@ class Loss:
     """A loss and what it is made of.
 
     Args:
-        value: scalar, lower is better, the mean over the batch of nats per observation; gradients flow from it.
+        value: scalar, lower is better, the mean over the batch of nats per observation; the model's gradient, and that
+            of the objective's own parameters, flows from it.
         terms: detached scalars for the log, each a mean over the batch in nats.
+        second: scalar that a second player makes small, where there is one. Its gradient reaches that player alone, and
+            the gradient of ``value`` never does.
     """
 
     value: Tensor
     terms: dict[str, Tensor]
+    second: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class SecondPlayer:
+    """Parameters of an objective that play against the model, such as a discriminator's, with an Adam of their own.
+
+    Args:
+        module: holds them; a part of the objective.
+        learning_rate: Adam's, which stays.
+        betas: Adam's two decay rates.
+
+    Raises:
+        ValueError: for a learning rate that is not positive, or decay rates outside [0, 1).
+    """
+
+    module: nn.Module
+    learning_rate: float = 1e-4
+    betas: tuple[float, float] = (0.5, 0.9)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.learning_rate < float("inf"):
+            raise ValueError(f"Expected a finite learning_rate > 0; got {self.learning_rate}.")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"Expected two betas in [0, 1); got {self.betas}.")
 
 
 class Objective(Protocol):
-    """Anything that turns a model and a batch into a loss. ``step`` drives schedules; None means their end."""
+    """Anything that turns a model and a batch into a loss. ``step`` drives schedules; None means their end.
 
-    def __call__(self, model: VAE, x: Tensor, step: Tensor | None = None) -> Loss: ...
+    An objective that is a ``torch.nn.Module`` has its parameters trained beside the model's: moved, saved, resumed and
+    averaged with them. If it has an attribute ``second_player``, a :class:`SecondPlayer`, those of that player are
+    moved by :attr:`Loss.second` alone.
+    """
+
+    def __call__(self, model: Model, batch: Batch, step: Tensor | None = None) -> Loss: ...
 
 
 @dataclass(frozen=True)
@@ -53,65 +90,116 @@ class ELBO:
     Args:
         beta: weight of the rate, a number or a schedule.
         samples: K, how many draws the expectation is averaged over.
-        kl: the rate in closed form, or from the draws.
-        gradient: "pathwise", all of it; or :func:`~tightbound.gradients.stl`, with less noise near a fitting posterior,
-            which takes ``kl="sampled"``.
+        kl: the rate in "closed-form", "sampled" from the draws, or "auto": closed-form where the model has one and the
+            gradient allows it.
+        gradient: how the bound becomes a gradient.
 
     Raises:
-        ValueError: for a negative β, no samples, another word for ``kl`` or ``gradient``, or "stl" in closed form.
+        ValueError: for a negative β, no samples, another word for ``kl``, or ``StickingTheLanding`` in closed form.
+        TypeError: for a gradient that is none; when called, for a model without a closed form if that was asked for.
 
     Example:
         >>> ELBO(beta=4.0)
-        ELBO(beta=4.0, samples=1, kl='closed-form', gradient='pathwise')
+        ELBO(beta=4.0, samples=1, kl='auto', gradient=Pathwise())
     """
 
     beta: float | Linear = 1.0
     samples: int = 1
-    kl: KL = "closed-form"
-    gradient: Gradient = "pathwise"
+    kl: KL = "auto"
+    gradient: Gradient = field(default_factory=Pathwise)
 
     def __post_init__(self) -> None:
         _at_least("beta", self.beta, 0)
         _at_least("samples", self.samples, 1)
         _known(self.kl)
-        if self.gradient not in ("pathwise", "stl"):
-            raise ValueError(f"Expected gradient='pathwise' or gradient='stl'; got {self.gradient!r}.")
-        if self.gradient == "stl" and self.kl != "sampled":
-            raise ValueError(f"Expected kl='sampled' with gradient='stl', which is one of draws; got kl={self.kl!r}.")
+        _expect_gradient(self.gradient)
+        if _of_draws_alone(self) and self.kl == "closed-form":
+            raise ValueError(
+                "Expected kl='sampled' or kl='auto' with StickingTheLanding(), whose point is the noise of a sampled "
+                "rate; got kl='closed-form'."
+            )
 
-    def __call__(self, model: VAE, x: Tensor, step: Tensor | None = None) -> Loss:
-        draws, rate = _draws_and_rate(model, x, self.samples, self.kl, self.gradient)
-        distortion = -draws.log_px_z.mean()
-        return Loss(distortion + at(self.beta, step) * rate.mean(), _terms(distortion, rate.mean()))
+    def __call__(self, model: Model, batch: Batch, step: Tensor | None = None) -> Loss:
+        batch, beta = model.encoded(as_batch(batch)), at(self.beta, step)
+        closed = _closed_form(self, model, batch)
+        if closed is None:
+            value, draws = self.gradient(model, batch, _weighed(bounds.elbo, beta), samples=self.samples)
+            return Loss(-value.mean(), _terms(draws))
+        value, draws = self.gradient(model, batch, _reconstruction, samples=self.samples)
+        return Loss(beta * closed.mean() - value.mean(), _terms(draws, closed))
+
+
+@dataclass(frozen=True)
+class Bound:
+    r"""Minus any bound, its rate weighed by β.
+
+    Args:
+        bound: a function from draws to (B,), in nats, higher is better: those of :mod:`tightbound.bounds`, or one of
+            your own.
+        samples: how many draws it is given, K.
+        gradient: how the bound becomes a gradient.
+        beta: weight of the rate in each draw's log-weight, a number or a schedule; a bound on log p(x) at 1 alone.
+
+    Raises:
+        ValueError: for a negative β or no samples.
+        TypeError: for a bound that cannot be called, or a gradient that is none.
+
+    Example:
+        >>> Bound(bounds.renyi(0.5), samples=10)
+        Bound(bound=Renyi(alpha=0.5), samples=10, gradient=Pathwise(), beta=1.0)
+    """
+
+    bound: BoundFunction
+    samples: int = 5
+    gradient: Gradient = field(default_factory=Pathwise)
+    beta: float | Linear = 1.0
+
+    def __post_init__(self) -> None:
+        if not callable(self.bound):
+            raise TypeError(
+                f"Expected a function from draws to one number for each observation; got {self.bound!r}. For example: "
+                "tb.bounds.iwae or tb.bounds.renyi(0.5)."
+            )
+        _at_least("samples", self.samples, 1)
+        _at_least("beta", self.beta, 0)
+        _expect_gradient(self.gradient)
+
+    def __call__(self, model: Model, batch: Batch, step: Tensor | None = None) -> Loss:
+        batch = model.encoded(as_batch(batch))
+        bound = _weighed(self.bound, at(self.beta, step))
+        value, draws = self.gradient(model, batch, bound, samples=self.samples)
+        return Loss(-value.mean(), _terms(draws))
 
 
 @dataclass(frozen=True)
 class IWAE:
-    r"""Negative importance-weighted bound of K samples.
+    r"""Negative importance-weighted bound of K samples: ``Bound(bounds.iwae, samples)`` by its usual name.
 
     References:
         Burda, Grosse, Salakhutdinov (2015), https://arxiv.org/abs/1509.00519.
 
     Args:
         samples: how many, K.
+        gradient: how the bound becomes a gradient.
 
     Raises:
         ValueError: for no samples.
+        TypeError: for a gradient that is none.
 
     Example:
         >>> IWAE(samples=50)
-        IWAE(samples=50)
+        IWAE(samples=50, gradient=Pathwise())
     """
 
     samples: int = 5
+    gradient: Gradient = field(default_factory=Pathwise)
 
     def __post_init__(self) -> None:
         _at_least("samples", self.samples, 1)
+        _expect_gradient(self.gradient)
 
-    def __call__(self, model: VAE, x: Tensor, step: Tensor | None = None) -> Loss:
-        draws = model.draw(x, samples=self.samples)
-        rate = (draws.log_qz_x - draws.log_pz).mean()
-        return Loss(-bounds.iwae(draws).mean(), _terms(-draws.log_px_z.mean(), rate))
+    def __call__(self, model: Model, batch: Batch, step: Tensor | None = None) -> Loss:
+        return Bound(bounds.iwae, self.samples, self.gradient)(model, batch, step)
 
 
 @dataclass(frozen=True)
@@ -132,6 +220,7 @@ class FreeBits:
 
     Raises:
         ValueError: for negative nats or no samples.
+        TypeError: when called, for a model whose rate has no closed form by dimension.
 
     Example:
         >>> FreeBits(nats=0.5)
@@ -145,12 +234,16 @@ class FreeBits:
         _at_least("nats", self.nats, 0)
         _at_least("samples", self.samples, 1)
 
-    def __call__(self, model: VAE, x: Tensor, step: Tensor | None = None) -> Loss:
-        q = model.encode(x)
-        draws = model.draw_from(q, x, samples=self.samples)
-        per_dimension = kl_per_dimension(q, model.prior()).mean(0)
-        distortion = -draws.log_px_z.mean()
-        return Loss(distortion + per_dimension.clamp(min=self.nats).sum(), _terms(distortion, per_dimension.sum()))
+    def __call__(self, model: Model, batch: Batch, step: Tensor | None = None) -> Loss:
+        batch = model.encoded(as_batch(batch))
+        rates = model.rate_per_dimension(batch)
+        if rates is None:
+            raise TypeError(
+                "Expected a model whose rate has a closed form for each latent dimension, as FreeBits needs; got "
+                f"{_pair(model)}. Take DiagonalNormal and StandardNormal, or override rate_per_dimension."
+            )
+        value, draws = Pathwise()(model, batch, _reconstruction, samples=self.samples)
+        return Loss(rates.mean(0).clamp(min=self.nats).sum() - value.mean(), _terms(draws, rates.sum(-1)))
 
 
 @dataclass(frozen=True)
@@ -164,20 +257,21 @@ class Capacity:
         capacity: C in nats, a number or a schedule.
         gamma: γ, how strictly.
         samples: K, draws for the distortion.
-        kl: the rate in closed form, or from the draws.
+        kl: the rate in "closed-form", "sampled" from the draws, or "auto": closed-form where the model has one.
 
     Raises:
         ValueError: for negative numbers, no samples, or another word for ``kl``.
+        TypeError: when called, for a model without a closed form if that was asked for.
 
     Example:
         >>> Capacity(capacity=25.0, gamma=1000.0)
-        Capacity(capacity=25.0, gamma=1000.0, samples=1, kl='closed-form')
+        Capacity(capacity=25.0, gamma=1000.0, samples=1, kl='auto')
     """
 
     capacity: float | Linear = 25.0
     gamma: float = 100.0
     samples: int = 1
-    kl: KL = "closed-form"
+    kl: KL = "auto"
 
     def __post_init__(self) -> None:
         _at_least("capacity", self.capacity, 0)
@@ -185,30 +279,92 @@ class Capacity:
         _at_least("samples", self.samples, 1)
         _known(self.kl)
 
-    def __call__(self, model: VAE, x: Tensor, step: Tensor | None = None) -> Loss:
-        draws, rate = _draws_and_rate(model, x, self.samples, self.kl)
-        distortion, mean_rate = -draws.log_px_z.mean(), rate.mean()
-        value = distortion + self.gamma * (mean_rate - at(self.capacity, step)).abs()
-        return Loss(value, _terms(distortion, mean_rate))
+    def __call__(self, model: Model, batch: Batch, step: Tensor | None = None) -> Loss:
+        batch = model.encoded(as_batch(batch))
+        closed = _closed_form(self, model, batch)
+        value, draws = Pathwise()(model, batch, _reconstruction, samples=self.samples)
+        rate = (_sampled_rate(draws) if closed is None else closed).mean()
+        return Loss(self.gamma * (rate - at(self.capacity, step)).abs() - value.mean(), _terms(draws, closed))
 
 
-def _draws_and_rate(
-    model: VAE, x: Tensor, samples: int, kl: KL, gradient: Gradient = "pathwise"
-) -> tuple[Draws, Tensor]:
-    if kl == "sampled":
-        draws = stl(model, x, samples=samples) if gradient == "stl" else model.draw(x, samples=samples)
-        return draws, draws.log_qz_x - draws.log_pz
-    q = model.encode(x)
-    return model.draw_from(q, x, samples=samples), closed_form_kl(q, model.prior())
+def resolve(objective: Any, model: Model, batch: Tensor | Batch) -> Any:
+    """The objective with ``kl="auto"`` replaced by what the model allows, so that it can be recorded.
+
+    Args:
+        objective: any; one without ``kl="auto"`` is given back as it is.
+        model: what it will train.
+        batch: some observations.
+
+    Returns:
+        The objective.
+
+    Example:
+        >>> import torch, tightbound as tb
+        >>> model = tb.VAE(
+        ...     prior=tb.priors.StandardNormal(2),
+        ...     posterior=tb.posteriors.DiagonalNormal(nn.Linear(5, 4)),
+        ...     likelihood=tb.likelihoods.Gaussian(nn.Linear(2, 5)),
+        ... )
+        >>> resolve(ELBO(), model, torch.zeros(1, 5)).kl
+        'closed-form'
+    """
+    if getattr(objective, "kl", None) != "auto":
+        return objective
+    sampled = _of_draws_alone(objective) or model.rate(as_batch(batch)) is None
+    return replace(objective, kl="sampled" if sampled else "closed-form")
 
 
-def _terms(distortion: Tensor, rate: Tensor) -> dict[str, Tensor]:
-    return {"distortion": distortion.detach(), "rate": rate.detach()}
+def _closed_form(objective: ELBO | Capacity, model: Model, batch: Batch) -> Tensor | None:
+    """The rate in closed form, shape (B,); None where it is to be taken from the draws."""
+    if objective.kl == "sampled" or (objective.kl == "auto" and _of_draws_alone(objective)):
+        return None
+    rate = model.rate(batch)
+    if rate is None and objective.kl == "closed-form":
+        raise TypeError(
+            f"Expected a model whose rate has a closed form; got {_pair(model)}, for which there is none. Estimate it "
+            "from draws: kl='sampled'."
+        )
+    return rate
+
+
+def _of_draws_alone(objective: Any) -> bool:
+    return isinstance(getattr(objective, "gradient", None), StickingTheLanding)
+
+
+def _pair(model: Model) -> str:
+    parts = [type(part).__name__ for part in (getattr(model, "posterior", None), getattr(model, "prior", None)) if part]
+    return f"{type(model).__name__} of {' and '.join(parts)}" if parts else type(model).__name__
+
+
+def _weighed(bound: BoundFunction, beta: float | Tensor) -> BoundFunction:
+    return lambda draws: bound(draws.weighed(beta))
+
+
+def _reconstruction(draws: Draws) -> Tensor:
+    """The draws' part of an ELBO whose rate is in closed form: minus the distortion, shape (B,)."""
+    return draws.log_px_z.mean(0)
+
+
+def _sampled_rate(draws: Draws) -> Tensor:
+    return draws.log_qz_x - draws.log_pz
+
+
+def _terms(draws: Draws, rate: Tensor | None = None) -> dict[str, Tensor]:
+    rate = _sampled_rate(draws) if rate is None else rate
+    return {"distortion": -draws.log_px_z.detach().mean(), "rate": rate.detach().mean()}
+
+
+def _expect_gradient(gradient: object) -> None:
+    if not isinstance(gradient, Gradient):
+        raise TypeError(
+            f"Expected a gradient such as tb.gradients.Pathwise() or tb.gradients.StickingTheLanding(); got "
+            f"{gradient!r}."
+        )
 
 
 def _known(kl: str) -> None:
-    if kl not in ("closed-form", "sampled"):
-        raise ValueError(f"Expected kl='closed-form' or kl='sampled'; got {kl!r}.")
+    if kl not in get_args(KL):
+        raise ValueError(f"Expected kl='auto', kl='closed-form' or kl='sampled'; got {kl!r}.")
 
 
 def _at_least(name: str, value: float | Linear, least: float) -> None:

@@ -22,7 +22,7 @@ class Posterior(Networked, ABC):
 
     @abstractmethod
     def latent(self, out: Tensor) -> td.Distribution:
-        """The distribution of z given the network's output."""
+        """The distribution of z given the network's output; made with ``validate_args=False``, so that it compiles."""
 
     @staticmethod
     @abstractmethod
@@ -54,7 +54,8 @@ class DiagonalNormal(Posterior):
                 f"Expected a network giving (..., 2 * latent): mean, then log-variance; got (..., {out.shape[-1]})."
             )
         mean, log_variance = out.chunk(2, -1)
-        return td.Independent(td.Normal(mean, torch.exp(0.5 * log_variance)), 1)
+        normal = td.Normal(mean, torch.exp(0.5 * log_variance), validate_args=False)
+        return td.Independent(normal, 1, validate_args=False)
 
     @staticmethod
     def outputs_for(latent_dim: int) -> int:
@@ -88,7 +89,7 @@ class FullNormal(Posterior):
         factor = out.new_zeros(*mean.shape, size)
         on_diagonal = row == column  # exponentials of the rest could overflow, and would spoil the gradient
         factor[..., row, column] = torch.where(on_diagonal, torch.where(on_diagonal, triangle, 0).exp(), triangle)
-        return td.MultivariateNormal(mean, scale_tril=factor)
+        return td.MultivariateNormal(mean, scale_tril=factor, validate_args=False)
 
     @staticmethod
     def outputs_for(latent_dim: int) -> int:

@@ -8,8 +8,8 @@ import torch
 import torch.distributions as td
 from torch import Tensor, nn
 
+from tightbound import distributions
 from tightbound.conditional import Conditional
-from tightbound.distributions.mixtures import MixtureOfNormals as MixtureDistribution
 
 
 class Prior(Conditional, ABC):
@@ -45,7 +45,8 @@ class StandardNormal(Prior):
         self.register_buffer("zero", torch.zeros(latent_dim), persistent=False)
 
     def tempered(self, temperature: float) -> td.Independent:
-        return td.Independent(td.Normal(self.zero, torch.full_like(self.zero, temperature)), 1)
+        normal = td.Normal(self.zero, torch.full_like(self.zero, temperature), validate_args=False)
+        return td.Independent(normal, 1, validate_args=False)
 
     def extra_repr(self) -> str:
         return f"latent_dim={self.latent_dim}"
@@ -70,13 +71,15 @@ class MixtureOfNormals(Prior):
         super().__init__()
         if components < 1:
             raise ValueError(f"Expected at least 1 component; got {components}.")
-        self.latent_dim = _checked(latent_dim)
+        self.latent_dim, self.components = _checked(latent_dim), components
         self.logits = nn.Parameter(torch.zeros(components))
         self.mean = nn.Parameter(torch.randn(components, latent_dim))
         self.log_scale = nn.Parameter(torch.zeros(components, latent_dim))
 
     def tempered(self, temperature: float) -> td.Distribution:
-        return MixtureDistribution(self.logits, self.mean, temperature * self.log_scale.exp())
+        return distributions.MixtureOfNormals(
+            self.logits, self.mean, temperature * self.log_scale.exp(), validate_args=False
+        )
 
 
 class VampPrior(Prior):
@@ -103,6 +106,11 @@ class VampPrior(Prior):
         self._posterior = (posterior,)  # in a tuple, out of this module's own parameters: the VAE holds it already
         self.pseudo_inputs = nn.Parameter(pseudo_inputs.detach().clone())
 
+    @property
+    def posterior(self) -> Conditional:
+        """The posterior whose aggregate this is."""
+        return self._posterior[0]
+
     def log_prob(self, value: Tensor, context: Tensor | None = None, *, frozen: bool = False) -> Tensor:
         if not frozen:
             return super().log_prob(value)
@@ -111,11 +119,13 @@ class VampPrior(Prior):
         return p.log_prob(value)
 
     def tempered(self, temperature: float) -> td.Distribution:
-        q = self._posterior[0](self.pseudo_inputs)
+        q = self.posterior(self.pseudo_inputs)
         if not (isinstance(q, td.Independent) and isinstance(q.base_dist, td.Normal)):
             raise TypeError(f"Expected a DiagonalNormal posterior under a VampPrior; got {type(q).__name__}.")
         uniform = q.mean.new_zeros(len(self.pseudo_inputs))
-        return MixtureDistribution(uniform, q.base_dist.loc, temperature * q.base_dist.scale)
+        return distributions.MixtureOfNormals(
+            uniform, q.base_dist.loc, temperature * q.base_dist.scale, validate_args=False
+        )
 
 
 def _checked(latent_dim: int) -> int:

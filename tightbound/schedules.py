@@ -87,21 +87,6 @@ class WarmupCosine:
         return self.peak * (self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * done)))
 
 
-@dataclass(frozen=True)
-class Constant:
-    """The same value at each step.
-
-    Example:
-        >>> Constant(1e-3)(10)
-        0.001
-    """
-
-    value: float
-
-    def __call__(self, step: float) -> float:
-        return self.value
-
-
 def at(value: float | Linear, step: Tensor | None) -> float | Tensor:
     """A number as it is; a schedule at ``step``, or at its end where there is no step (validation, evaluation).
 

@@ -21,6 +21,8 @@ from cyclopts import (
     UnusedCliTokensError,
 )
 
+from tightbound.runs.registry import FORMER
+
 TYPES = {int: "a whole number", float: "a number", Path: "a path", str: "a text"}
 INTERRUPTED = 130
 REQUEST = (ValueError, TypeError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
@@ -81,6 +83,8 @@ def worded(error: CycloptsError) -> str:
     if isinstance(error, MissingArgumentError):
         return _missing(error, verb, hint)
     if isinstance(error, CoercionError) and error.token is not None and error.argument is not None:
+        former = FORMER.get(error.token.value)
+        hint = f" Did you mean {former}?" if former else hint
         return f"Expected {_kind(error.target_type)} for {_name(error)}; got {error.token.value!r}.{hint}"
     return f"Expected a well-formed command; got an error: {said}{more}"
 

@@ -6,20 +6,27 @@ import dataclasses
 import inspect
 import math
 import typing
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
 from tightbound.runs import recipe as recipes
+from tightbound.runs.registry import LIKELIHOODS, OBJECTIVES, PRIORS
+from tightbound.runs.rows import Piece
+from tightbound.runs.schema import Names, marked
 from tightbound.settings import Training
 
-SECTIONS = {
-    "data": recipes.DataRecipe,
-    "model": recipes.ModelRecipe,
-    "objective": recipes.ObjectiveRecipe,
-    "train": Training,
-    "evaluate": recipes.EvaluateRecipe,
+# The dataclasses whose fields a section has. Of several, a recipe takes one.
+SECTIONS: dict[str, Sequence[type]] = {
+    "data": (recipes.DataRecipe,),
+    "model": (recipes.ModelRecipe,),
+    "objective": tuple(OBJECTIVES.values()),
+    "train": (Training,),
+    "evaluate": (recipes.EvaluateRecipe,),
 }
+
+OPTIONAL: dict[str, Mapping[str, Piece]] = {"scale": LIKELIHOODS, "components": PRIORS}  # fields that some pieces take
 
 
 def _described(cls: type) -> dict[str, str]:
@@ -36,27 +43,62 @@ def _described(cls: type) -> dict[str, str]:
 
 def _changes(section: str, place: int) -> type:
     """A dataclass of a section's fields, each None unless given: what a command line changes in a recipe."""
-    cls = SECTIONS[section]
-    described, hints = _described(cls), typing.get_type_hints(cls)
     made = dataclasses.make_dataclass(
-        f"{cls.__name__}Changes",
+        f"{section.capitalize()}Changes",
         [
-            (
-                item.name,
-                Annotated[hints[item.name] | None, _parameter(described.get(item.name, ""))],
-                dataclasses.field(default=None),
-            )
-            for item in dataclasses.fields(cls)
-            if not (section == "data" and item.name == "source")
+            (name, Annotated[hint | None, Parameter(help=help, negative="", consume_multiple=True)], None)
+            for name, (hint, help) in _flags(section).items()
         ],
         kw_only=True,
     )
-    made.__module__ = __name__  # as a class of the standard library's it would not be taken apart into flags
+    made.__module__ = __name__  # cyclopts does not take a class of the standard library's apart into flags
     return Parameter(name=section, group=Group(f"Recipe: {section}", sort_key=10 + place))(made)
 
 
-def _parameter(help: str) -> Parameter:
-    return Parameter(help=help, negative="", consume_multiple=True)  # --model.hidden 200 200
+def _flags(section: str) -> dict[str, tuple[Any, str]]:
+    """Type and help of each field of a section."""
+    classes = SECTIONS[section]
+    found: dict[str, tuple[Any, str]] = {}
+    for cls in classes:
+        described, hints = _described(cls), typing.get_type_hints(cls, include_extras=True)
+        for item in dataclasses.fields(cls):
+            if not (section == "data" and item.name == "source"):
+                help = described.get(item.name, "") + _pieces(hints[item.name]) + _takers(item.name)
+                found.setdefault(item.name, (_literal(hints[item.name]), help))
+    if len(classes) == 1:
+        return found
+    chosen = " ".join(f"{name}: {(inspect.getdoc(cls) or '').splitlines()[0]}" for name, cls in OBJECTIVES.items())
+    return {
+        name: (Literal[tuple(OBJECTIVES)], f"What is made small. {chosen}")
+        if name == "name"
+        else (hint, f"{help} Used by {_users(name)}.")
+        for name, (hint, help) in found.items()
+    }
+
+
+def _users(field: str) -> str:
+    """The objectives that have a field, in words."""
+    users = [name for name, cls in OBJECTIVES.items() if field in cls.__dataclass_fields__]
+    return "every objective" if len(users) == len(OBJECTIVES) else ", ".join(users)
+
+
+def _takers(field: str) -> str:
+    """The pieces that take what a field of the model says, where not all of them do."""
+    takers = [name for name, piece in OPTIONAL.get(field, {}).items() if field in piece.takes]
+    return f" Used by {', '.join(takers)}." if takers else ""
+
+
+def _pieces(hint: Any) -> str:
+    """What each of the pieces is that a field can name."""
+    names = marked(hint, Names)
+    pieces: Mapping[str, Piece] = names.table if names else {}
+    return "".join(f" {name}: {piece.about}." for name, piece in pieces.items())
+
+
+def _literal(hint: Any) -> Any:
+    """Names from the registry as a literal, which cyclopts checks and shows."""
+    names = marked(hint, Names)
+    return Literal[names.all()] if names else hint
 
 
 DataChanges, ModelChanges, ObjectiveChanges, TrainChanges, EvaluateChanges = (
@@ -85,8 +127,18 @@ class Changes:
     def apply(self, recipe: recipes.Recipe) -> recipes.Recipe:
         """The recipe with what was given put in.
 
+        Args:
+            recipe: what it was before.
+
+        Returns:
+            The changed recipe.
+
         Raises:
             ValueError: for a value the field cannot hold, and for a recipe that is still without data.
+
+        Example:
+            >>> Changes(seed=3).apply(recipes.load("digits")).seed
+            3
         """
         given: dict[str, Any] = {"seed": self.seed, "data.source": self.data}
         for section in SECTIONS:

@@ -1,7 +1,8 @@
 """Data: from a name, a file, a folder or an object to observations that a model can see.
 
-Nothing here knows of models. Storage stays as it is found, 8-bit pixels and mapped files included;
-:class:`Observations` says what a model sees of it, and :func:`summarise` what kind of numbers that is.
+This package knows nothing of models. Values stay stored as they were found: 8-bit pixels stay 8-bit, and a mapped file
+stays on disk. :class:`Observations` turns stored values into what a model sees, and :func:`summarise` says what kind of
+numbers they are.
 """
 
 from tightbound.data.observations import Observations

@@ -2,13 +2,14 @@
 
 How an array becomes observations:
 
-- The first axis counts observations. Four axes whose last is 1 or 3 and whose second is neither are images with
-  their channels last, and are turned to (N, C, H, W). Three axes of 8-bit or Boolean values are grey images, and
-  become (N, 1, H, W). Every other shape stays: a float array (N, H, W) may as well be a set of time series.
-- 8-bit unsigned values are pixels whose 255 means 1, unless none is above 1, or the array is a table (N, D) and
-  none is above 127: then they are small numbers. Other values are taken as they are.
+- The first axis counts observations. An array of four axes is a set of images with their channels last if the last axis
+  has 1 or 3 entries and the second axis has another number; its axes are moved to (N, C, H, W). An array of three axes
+  of 8-bit or Boolean values is a set of grey images and becomes (N, 1, H, W). Every other shape stays as it is: a float
+  array (N, H, W) might be a set of time series.
+- 8-bit unsigned values are pixels, and 255 means 1. There are two exceptions, which are small whole numbers: an array
+  with no value above 1, and a table (N, D) with no value above 127. Other values are used as they are.
 
-Whoever means something else says so with :class:`Observations`, which is always left alone.
+To choose otherwise, make :class:`~tightbound.data.Observations` yourself: they are used as they are.
 """
 
 from __future__ import annotations
@@ -31,11 +32,24 @@ _KEYS = "x_train (with x_test, y_train, y_test), x (with y), or a single array"
 
 
 def read_npy(path: Path) -> Observations:
-    """A ``.npy`` file, left on disk: its values are read when they are asked for.
+    """Open a ``.npy`` file and leave it on disk: values are read when they are needed.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Observations that read from the file.
 
     Raises:
-        TypeError: for anything but real numbers.
-        ValueError: for a file that NumPy cannot map, Python objects among them.
+        TypeError: if the file does not hold real numbers.
+        ValueError: if NumPy cannot map the file, because it is damaged or holds Python objects, for instance.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.save(Path(folder, "x.npy"), np.zeros((5, 2)))
+        ...     len(read_npy(Path(folder, "x.npy")))
+        5
     """
     try:
         # Not mode "c": a private copy-on-write map larger than memory may be refused by the operating system.
@@ -46,19 +60,29 @@ def read_npy(path: Path) -> Observations:
 
 
 def read_npz(path: Path) -> Observations | Data:
-    """A ``.npz`` file with ``x_train`` (and ``x_test``, ``y_train``, ``y_test``), ``x`` (and ``y``) or one array.
+    """Read a ``.npz`` file with ``x_train`` (and ``x_test``, ``y_train``, ``y_test``), ``x`` (and ``y``) or one array.
 
-    The keys may be in upper case as well; further arrays beside these are not looked at.
+    Keys may be in upper or lower case. Other arrays in the file are ignored.
+
+    Args:
+        path: the file.
 
     Returns:
         Data if there is a test set, Observations otherwise.
 
     Raises:
-        TypeError: for anything but real numbers.
-        ValueError: for a file that NumPy cannot read, Python objects among them, and where it is not clear which
-            array is meant.
+        TypeError: if an array does not hold real numbers.
+        ValueError: if NumPy cannot read the file, because it is damaged or holds Python objects, for instance; or if
+            the keys do not tell which array is which.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.savez(Path(folder, "x.npz"), x=np.zeros((3, 2)), y=np.array([4, 5, 6]))
+        ...     read_npz(Path(folder, "x.npz")).labels
+        tensor([4, 5, 6])
     """
-    with open(path, "rb") as file:  # opened here, for numpy.load leaves a file that it refuses open
+    with open(path, "rb") as file:  # numpy.load would not close a file that it refuses
         roles, arrays = _read_roles(file, path)
     labels, names = encode([arrays.get("y_train"), arrays.get("y_test")], str(path))
     train = from_array(arrays["x_train"], labels=labels[0], name=f"{path}[{roles['x_train']}]")
@@ -89,11 +113,21 @@ def _read_roles(file: IO[bytes], path: Path) -> tuple[dict[str, str], dict[str, 
 
 
 def from_array(value: object, *, labels: object = None, name: str = "array") -> Observations:
-    """An array, a tensor, or anything else that NumPy can view as an array; nothing is copied that need not be.
+    """Make observations from an array, a tensor, or anything else that NumPy can view as an array.
+
+    They share the array's memory where that is possible.
+
+    Args:
+        value: the values, shape (N, ...), real numbers.
+        labels: N labels, integers or words; see :func:`tightbound.data.labels.encode`.
+        name: what error messages and reports call the data.
+
+    Returns:
+        N observations; the module's description says of which shape and scale.
 
     Raises:
-        TypeError: for anything but real numbers.
-        ValueError: for an empty array or one without an axis of observations, and for labels that do not fit.
+        TypeError: if the values are not real numbers.
+        ValueError: if the array is empty or has no axis of observations, or if the labels do not fit.
 
     Example:
         >>> images = np.full((10, 32, 24, 3), 255, dtype=np.uint8)
@@ -110,11 +144,14 @@ def _tensor(value: object, name: str) -> Tensor:
         return value.detach()
     array = np.asanyarray(value)
     if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
-        raise TypeError(f"Expected an array of real numbers; got dtype {array.dtype} in {name}. Convert it first.")
+        raise TypeError(
+            f"Expected an array of real numbers; got dtype {array.dtype} in {name}. "
+            "Convert it first, for example with array.astype(numpy.float32)."
+        )
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if any(stride < 0 for stride in array.strides):
         array = np.ascontiguousarray(array)
-    with warnings.catch_warnings():  # a file mapped for reading is not writable, and nobody here writes to it
+    with warnings.catch_warnings():  # a file mapped for reading is not writable, but nothing here writes to it
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
         return torch.from_numpy(array)
 
@@ -132,7 +169,7 @@ def _are_pixels(stored: Tensor) -> bool:
 
 
 def _roles(keys: list[str], path: Path) -> dict[str, str]:
-    """Which of a file's keys is x_train, x_test, y_train and y_test."""
+    """Find which of a file's keys stand for x_train, x_test, y_train and y_test."""
     by_name = {key.lower(): key for key in keys}
     wanted = [key for key in keys if key.lower() in ("x", "y", "x_train", "x_test", "y_train", "y_test")]
     if len({key.lower() for key in wanted}) == len(wanted):
@@ -142,7 +179,8 @@ def _roles(keys: list[str], path: Path) -> dict[str, str]:
             return {f"{role}_train": by_name[role] for role in ("x", "y") if role in by_name}
         if len(keys) == 1:
             return {"x_train": keys[0]}
-    raise ValueError(f"Expected {_KEYS}; got the keys {', '.join(keys) or 'of nothing'} in {path}. Rename them.")
+    got = f"the keys {', '.join(keys)}" if keys else "no array"
+    raise ValueError(f"Expected {_KEYS}; got {got} in {path}. Rename the arrays in the file.")
 
 
 def _unreadable(path: Path, reason: object) -> ValueError:

@@ -1,4 +1,4 @@
-"""Map-style data sets of torch: anything with a length and items x or (x, label)."""
+"""Map-style data sets of torch: they have a length, and items x or (x, label)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,18 @@ from tightbound.data.observations import Observations
 
 
 def from_dataset(dataset: Dataset[Any], *, name: str = "data set") -> Observations:
-    """Every item of a data set, looked up once and kept: a random transform is frozen where it stands.
+    """Read every item of a data set once and keep it in memory. Where a transform is random, one draw of it is kept.
+
+    Args:
+        dataset: a map-style data set with items x or (x, label); all x have one shape and dtype.
+        name: what error messages and reports call the data.
+
+    Returns:
+        One observation for each item.
 
     Raises:
-        TypeError: for an iterable data set, or items that are not x or (x, label) with x an array of real numbers.
-        ValueError: for an empty data set, and for items of different shapes.
+        TypeError: if the data set is iterable only, or an item is not x or (x, label) with x an array of real numbers.
+        ValueError: if the data set is empty, or if its items differ in shape or dtype.
 
     Example:
         >>> from_dataset(TensorDataset(torch.zeros(5, 2), torch.arange(5))).labels
@@ -27,9 +34,14 @@ def from_dataset(dataset: Dataset[Any], *, name: str = "data set") -> Observatio
     if isinstance(dataset, TensorDataset) and 1 <= len(dataset.tensors) <= 2:
         return from_array(dataset.tensors[0], labels=(*dataset.tensors, None)[1], name=name)
     if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
-        raise TypeError(f"Expected a data set with a length and items by number; got {type(dataset).__name__}.")
+        raise TypeError(
+            f"Expected a data set with a length and items by number; got {type(dataset).__name__}. "
+            "Collect its items first: torch.stack(list(dataset))."
+        )
     if len(dataset) == 0:
-        raise ValueError(f"Expected at least one observation; got an empty {type(dataset).__name__}.")
+        raise ValueError(
+            f"Expected at least one observation; got an empty {type(dataset).__name__}. Check how it was made."
+        )
     first, label = _item(dataset, 0, name)
     stored = first.new_empty((len(dataset), *first.shape))
     labels = None if label is None else [label]
@@ -39,7 +51,8 @@ def from_dataset(dataset: Dataset[Any], *, name: str = "data set") -> Observatio
         if value.shape != first.shape or value.dtype != first.dtype:
             raise ValueError(
                 f"Expected items of shape {tuple(first.shape)} and {first.dtype}, as the first one; "
-                f"got {tuple(value.shape)} and {value.dtype} at index {index} of {name}."
+                f"got {tuple(value.shape)} and {value.dtype} at index {index} of {name}. "
+                "Make them alike in the data set, for example with a transform."
             )
         stored[index] = value
         if labels is not None:
@@ -55,7 +68,7 @@ def _item(dataset: Dataset[Any], index: int, name: str) -> tuple[Tensor, object]
         if array is None or array.dtype.kind not in "biuf":
             raise TypeError(
                 f"Expected items x or (x, label), x an array of real numbers; got {type(item).__name__} "
-                f"at index {index} of {name}."
+                f"at index {index} of {name}. Return such items from its __getitem__."
             )
         value = torch.tensor(array)
     return value.detach(), label.tolist() if isinstance(label, Tensor | np.ndarray) else label

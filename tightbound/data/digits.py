@@ -1,4 +1,4 @@
-"""Handwritten digits that come with scikit-learn: 1797 of 8×8, 17 levels of grey; nothing is downloaded."""
+"""Handwritten digits that come with scikit-learn: 1797 images of 8×8 pixels in 17 levels of grey."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from tightbound.data.observations import Observations
 
 
 def digits() -> Observations:
-    """All 1797 of them, stored as 0…16.
+    """Load all 1797 digits, stored as whole numbers from 0 to 16. Nothing is downloaded.
+
+    Returns:
+        Observations of shape (1, 8, 8) with the labels 0…9.
 
     References:
         Alpaydin, Kaynak: Optical Recognition of Handwritten Digits (1998), https://doi.org/10.24432/C50P49.

@@ -1,4 +1,4 @@
-"""Labels as people keep them, numbers or words, turned into integers."""
+"""Labels, numbers or words, turned into integers."""
 
 from __future__ import annotations
 
@@ -10,14 +10,21 @@ from torch import Tensor
 
 
 def encode(parts: Sequence[object | None], name: str) -> tuple[list[Tensor | None], tuple[str, ...]]:
-    """Integer labels for each part (a training and a test set, say), and their names where numbers do not say it.
+    """Turn the labels of several parts, such as a training and a test set, into integers that mean the same in all.
 
-    Integers from 0 up, and floats that are such integers, stay what they are and get no names. Words and negative
-    integers are numbered in sorted order over all parts together. A part that
-    is None, for want of labels, stays None.
+    Whole numbers from 0 up stay as they are and get no names. Words and negative integers are numbered in sorted order
+    over all parts together.
+
+    Args:
+        parts: the labels of each part, shape (N,) or (N, 1); None for a part without labels.
+        name: what error messages call the data.
+
+    Returns:
+        For each part, int64 labels of shape (N,), or None where it has none; and the names of labels 0, 1, …, which are
+        empty where the labels were whole numbers from 0 up.
 
     Raises:
-        ValueError: for labels that are not one axis of integers or words; ``name`` says whose they are.
+        ValueError: if labels have another shape, or are not integers or words.
 
     Example:
         >>> encode([["cat", "dog"], ["ant"]], "pets")
@@ -42,13 +49,17 @@ def _column(part: object, name: str) -> np.ndarray:
         array = array[:, 0]
     if array.ndim != 1:
         raise ValueError(
-            f"Expected labels of shape (N,); got {array.shape} in {name}. One-hot labels: labels.argmax(1). "
-            "A training and a test set: tightbound.data.Data(name, train, test)."
+            f"Expected labels of shape (N,); got {array.shape} in {name}. Turn one-hot labels into integers with "
+            "labels.argmax(1). Give other columns as factors: tightbound.data.Observations(x, factors=...). "
+            "Give a training and a test set as tightbound.data.Data(name, train, test)."
         )
     kind = array.dtype.kind
     words = kind in "US" or (kind == "O" and all(isinstance(label, str) for label in array))
     if not (words or kind in "biu" or (kind == "f" and _all_whole(array))):
-        raise ValueError(f"Expected labels that are integers or words; got {array.dtype} in {name}. Leave them out.")
+        raise ValueError(
+            f"Expected labels that are integers or words; got {array.dtype} in {name}. Convert them, leave them out, or "
+            "give them as factors: tightbound.data.Observations(x, factors=...)."
+        )
     return array
 
 

@@ -1,4 +1,4 @@
-"""Mapped files that memory cannot hold: rows are read one by one, and asked for before they are wanted."""
+"""Mapped files that do not fit into memory: the system is told which rows to read before they are needed."""
 
 from __future__ import annotations
 
@@ -10,31 +10,47 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SHARE = 0.5  # of memory: what is larger will not stay in the system's cache
+SHARE = 0.5  # of memory: a larger file will not stay in the system's cache
 CGROUPS, OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def ahead(array: np.ndarray) -> Ahead | None:
-    """What tells the operating system which rows of a mapped file will be read next; None where memory holds them all.
+    """Make an :class:`Ahead` for a mapped file that does not fit into memory.
 
     Args:
         array: N rows, as ``numpy.load(…, mmap_mode="r")`` gives them.
+
+    Returns:
+        The object, or None where it would not help: the file fits into memory, its rows are not each in one piece, or
+        the array is not mapped from a file.
+
+    Example:
+        >>> ahead(np.zeros((5, 2))) is None
+        True
     """
-    apart = not array.flags.c_contiguous  # a row is not in one piece
+    apart = not array.flags.c_contiguous  # then a row is not in one piece
     if apart or not hasattr(getattr(array, "_mmap", None), "madvise") or array.nbytes <= SHARE * memory():
         return None
     return Ahead(array)
 
 
 class Ahead:
-    """Called with rows of a mapped file, has the system read them in, many at a time, while something else goes on.
+    """Reads rows of a mapped file ahead: call it with rows, and the system reads them while something else goes on.
 
-    A system reads some hundred kilobytes of a mapped file, or some megabytes, where one row is wanted. That soon brings
-    a file into memory that fits there, and is ruinous for one that does not: nearly all of it is thrown away before it
-    is used. So such a file is mapped for access in any order.
+    Where one row of a mapped file is needed, the system reads some hundred kilobytes or some megabytes around it. This
+    soon brings a file that fits into memory completely there. With a file that does not fit, nearly everything that was
+    read would be thrown away before it is used. Such a file is therefore mapped for access in any order, which means
+    that the system reads only the rows that are asked for.
 
     Args:
-        array: N rows in one piece each, mapped.
+        array: N rows, mapped from a file, each row in one piece.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.save(Path(folder, "x.npy"), np.zeros((5, 2)))
+        ...     read_ahead = Ahead(np.load(Path(folder, "x.npy"), mmap_mode="r"))
+        >>> read_ahead(torch.tensor([4, 0]))
     """
 
     def __init__(self, array: np.ndarray) -> None:
@@ -53,7 +69,14 @@ class Ahead:
 
 
 def runs(starts: np.ndarray, size: int) -> list[tuple[int, int]]:
-    """Stretches of whole pages that hold ``size`` bytes from each of ``starts``, which rise.
+    """Find the stretches of whole pages that hold certain pieces of a file.
+
+    Args:
+        starts: where each piece begins, in bytes, rising.
+        size: how long each piece is, in bytes.
+
+    Returns:
+        Begin and end of each stretch, in bytes, rising; stretches that touch are joined.
 
     Example:
         >>> runs(np.array([10, 30, 3 * mmap.PAGESIZE]), 20) == [
@@ -70,7 +93,16 @@ def runs(starts: np.ndarray, size: int) -> list[tuple[int, int]]:
 
 
 def memory() -> int:
-    """Bytes that this process may keep: the machine's, or the least that a control group on the way to it allows."""
+    """Find how much memory this process may use, on a Unix system.
+
+    Returns:
+        The machine's memory or the least limit of the control groups that hold the process, whichever is less, in
+        bytes.
+
+    Example:
+        >>> memory() > 0
+        True
+    """
     found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for folder in _groups():
         limit = folder / "memory.max"

@@ -1,4 +1,4 @@
-"""MNIST: 70000 handwritten digits of 28×28, found on this machine or fetched once."""
+"""MNIST: 70000 handwritten digits of 28×28 pixels, found on this machine or downloaded once."""
 
 from __future__ import annotations
 
@@ -20,30 +20,37 @@ MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
-MD5 = {  # of the unpacked files: gzip may pack the same bytes in more than one way
+MD5 = {  # of the unpacked files, since gzip can pack the same bytes in several ways
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
-TIMEOUT = 30.0  # seconds without a byte
-_MOST_BYTES = 2**26
-_PIECE = 2**16
+TIMEOUT = 30.0  # seconds to wait for the next byte
+MOST_BYTES = 2**26  # a longer download cannot be one of these files
+PIECE = 2**16  # bytes to read at a time
 
 
 def mnist() -> Data:
-    """60000 training and 10000 test images, stored as 8-bit pixels of shape (1, 28, 28).
+    """Load 60000 training and 10000 test images, stored as 8-bit pixels of shape (1, 28, 28).
 
-    The four files, gzipped or not, are looked for in ``$TIGHTBOUND_DATA/mnist``, in ``$TIGHTBOUND_DATA`` and in the
-    user's cache, ``$XDG_CACHE_HOME/tightbound/mnist`` or ``~/.cache/tightbound/mnist``; what is missing is downloaded
-    into the cache. Every file's checksum is verified, wherever it came from.
+    The four files may be gzipped. They are searched in ``$TIGHTBOUND_DATA/mnist``, in ``$TIGHTBOUND_DATA``, and in the
+    user's cache, ``$XDG_CACHE_HOME/tightbound/mnist`` or ``~/.cache/tightbound/mnist``. A missing file is downloaded
+    into the cache. The checksum of every file is verified, wherever the file came from.
+
+    Returns:
+        Training and test set, with the labels 0…9.
 
     Raises:
-        ValueError: for a file with a wrong checksum, or if one is neither there nor to be had.
+        ValueError: if a file has a wrong checksum, or if it is neither on this machine nor on a mirror.
 
     References:
         LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to document recognition (1998),
         https://doi.org/10.1109/5.726791.
+
+    Example:
+        >>> mnist().train.shape  # doctest: +SKIP
+        torch.Size([1, 28, 28])
     """
     train_images, train_labels, test_images, test_labels = (_array(name) for name in MD5)
     return Data(
@@ -64,7 +71,7 @@ def _array(name: str) -> torch.Tensor:
     if (got := _md5(raw)) != MD5[name]:
         raise ValueError(
             f"Expected {name} with the MD5 checksum {MD5[name]}; got {got} from {path}. Delete that file: "
-            "a good copy is fetched where there is none."
+            "a good copy is downloaded when there is none."
         )
     return torch.from_numpy(parse_idx(raw, str(path)))
 
@@ -98,23 +105,23 @@ def _downloaded(name: str) -> Path:
     raise ValueError(
         f"Expected {name}.gz on this machine or on a mirror; got neither ({'; '.join(failures)}). "
         f"Put these four files into {_cache()}: {files}. "
-        "Or set TIGHTBOUND_DATA to a folder that holds them; unpacked ones do as well."
+        "Or set TIGHTBOUND_DATA to a folder that holds them, gzipped or unpacked."
     )
 
 
 def _download(url: str, target: Path, name: str) -> None:
-    """Fetch into a temporary file and rename it once it is known to be right, so that no reader meets half a file."""
+    """Download into a temporary file and rename it once its checksum is right, so that nobody reads half a file."""
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f"{name}.", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file, urllib.request.urlopen(url, timeout=TIMEOUT) as response:
             total = int(response.headers.get("Content-Length") or 0) or None
             with progress(f"fetching {name}", total, unit="B") as advance:
-                while piece := response.read(_PIECE):
+                while piece := response.read(PIECE):
                     file.write(piece)
                     advance(len(piece))
-                    if file.tell() > _MOST_BYTES:
-                        raise ValueError(f"Expected at most {_MOST_BYTES} bytes; got more from {url}.")
+                    if file.tell() > MOST_BYTES:
+                        raise ValueError(f"Expected at most {MOST_BYTES} bytes; got more from {url}.")
             file.flush()
             os.fsync(file.fileno())
         if (got := _md5(read_raw(temporary))) != MD5[name]:

@@ -19,31 +19,30 @@ from tightbound.data.observations import Observations
 from tightbound.data.splits import Data, split_off
 
 _NAMES = ("digits", "mnist")
-_FILES = "a .npy or .npz file, a folder of PNG or JPEG images"
-_OBJECTS = "an array, a tensor, a map-style torch data set, a pair (x, labels), Observations"
-
-
-def names() -> tuple[str, ...]:
-    """The data sets that :func:`load` knows by name."""
-    return _NAMES
+_FILES = "a .npy or .npz file or a folder of PNG or JPEG images"
+_OBJECTS = "an array, a tensor, a map-style torch data set, a pair (x, labels) or Observations"
 
 
 def load(source: object, *, size: int | None = None, test_fraction: float = 0.1) -> Data:
-    """Data from whatever describes it.
+    """Load a training and a test set from a name, a file, a folder or an object.
 
-    A source with a test set of its own keeps it: MNIST, a ``.npz`` file with ``x_test``, a folder with ``train`` and
-    ``test``. From any other, a random tenth is held out, always the same one.
+    A source that has its own test set keeps it: MNIST, a ``.npz`` file with ``x_test``, a folder with ``train`` and
+    ``test``. From any other source a random test set is split off. The same rows are chosen every time.
 
     Args:
-        source: "digits", "mnist", the path of a ``.npy`` or ``.npz`` file (see :mod:`tightbound.data.arrays`) or of a
+        source: "digits"; "mnist"; the path of a ``.npy`` or ``.npz`` file (see :mod:`tightbound.data.arrays`) or of a
             folder of images (see :mod:`tightbound.data.images`); an array, a tensor, a map-style torch data set, a
-            pair (x, labels), Observations; or Data, which comes back as it is.
-        size: height and width to bring images of a folder to.
-        test_fraction: how much to hold out where there is no test set.
+            pair (x, labels) or Observations; or Data, which is returned as it is.
+        size: height and width in pixels that images of a folder are resized to.
+        test_fraction: which fraction of the observations to hold out where there is no test set, between 0 and 1.
+
+    Returns:
+        Training and test set.
 
     Raises:
-        TypeError: for any other kind of source.
-        ValueError: for an unknown name or a path without anything there, and what the source itself has to complain of.
+        TypeError: if the source is of another kind.
+        ValueError: if a name is unknown, a path does not exist, a file or an array cannot be used as data, or
+            ``test_fraction`` is not between 0 and 1.
 
     Example:
         >>> data = load("digits")
@@ -59,18 +58,22 @@ def load(source: object, *, size: int | None = None, test_fraction: float = 0.1)
 
 
 def observations(source: Any) -> Observations:
-    """Observations from an array, a tensor, a map-style torch data set or a pair (x, labels); Observations stay so.
+    """Make observations from an object in memory.
+
+    Args:
+        source: an array, a tensor, a map-style torch data set or a pair (x, labels), as :mod:`tightbound.data.arrays`
+            describes them; or Observations, which are returned as they are.
+
+    Returns:
+        The observations.
 
     Raises:
-        TypeError: for anything else.
-        ValueError: for empty or unfit arrays; see :mod:`tightbound.data.arrays`.
+        TypeError: if the source is of another kind, or does not hold real numbers.
+        ValueError: if an array is empty or has no axis of observations, or if labels do not fit.
 
     Example:
-        >>> observations([[0.5, 1.5]])
-        Traceback (most recent call last):
-        ...
-        TypeError: Expected an array, a tensor, a map-style torch data set, a pair (x, labels), Observations; got list.
-        A list of numbers: numpy.asarray(x).
+        >>> observations((torch.zeros(2, 5), ["cat", "ant"])).label_names
+        ('ant', 'cat')
     """
     if isinstance(source, Observations):
         return source
@@ -80,9 +83,10 @@ def observations(source: Any) -> Observations:
         return from_array(source[0], labels=source[1])
     if _is_array(source):
         return from_array(source)
-    remedy = " Choose one of its splits: data.test." if isinstance(source, Data) else ""
-    remedy = " A list of numbers: numpy.asarray(x)." if isinstance(source, list) else remedy
-    raise TypeError(f"Expected {_OBJECTS}; got {type(source).__name__}.{remedy}")
+    remedy = "Convert it to an array: numpy.asarray(x)."
+    if isinstance(source, Data):
+        remedy = "Choose one of its splits: data.test."
+    raise TypeError(f"Expected {_OBJECTS}; got {type(source).__name__}. {remedy}")
 
 
 def _is_array(value: object) -> bool:
@@ -100,18 +104,20 @@ def _named(source: str | os.PathLike[str], size: int | None) -> Observations | D
         return read_images(path, size=size)
     _expect_no_size(size, path)
     if path.suffix not in (".npy", ".npz"):
-        raise ValueError(f"Expected {_FILES}; got the file {path}.")
+        raise ValueError(f"Expected {_FILES}; got the file {path}. Save its numbers with numpy.save.")
     return read_npy(path) if path.suffix == ".npy" else read_npz(path)
 
 
 def _expect_no_size(size: int | None, source: object) -> None:
     if size is not None:
-        raise ValueError(f"Expected a size for folders of images only; got size={size} for {source}.")
+        raise ValueError(f"Expected a size for folders of images only; got size={size} for {source}. Leave it out.")
 
 
 def _nothing_there(text: str) -> ValueError:
     if Path(text).name != text or Path(text).suffix:
-        return ValueError(f"Expected {_FILES}; got {text}, where there is nothing (seen from {Path.cwd()}).")
+        return ValueError(
+            f"Expected {_FILES}; got {text}, where there is nothing (seen from {Path.cwd()}). Check the path."
+        )
     close = difflib.get_close_matches(text.lower(), _NAMES, n=1)
     hint = f' Did you mean "{close[0]}"?' if close else ""
     return ValueError(f"Expected {' or '.join(_NAMES)}, or the path of {_FILES}; got {text!r}.{hint}")

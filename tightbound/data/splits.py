@@ -1,4 +1,4 @@
-"""A data set with a part to learn from and a part to be judged on."""
+"""A data set in two parts: one to train a model on, and one to test it on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from tightbound.data.observations import Observations
 from tightbound.data.summary import require_grey
 
-SPLIT_SEED = 20_130_620  # of no run: the test rows stay the same whatever seed a model is trained with
+SPLIT_SEED = 20_130_620  # a constant, so that the test rows are the same whatever seed a model is trained with
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,16 +19,16 @@ class Data:
 
     Args:
         name: what reports call the data.
-        train: what a model learns from.
-        test: what it is judged on, and never sees in training.
+        train: the observations that a model is trained on.
+        test: the observations that it is tested on. It never sees them in training.
 
     Raises:
-        ValueError: if the two differ in shape or scale.
+        ValueError: if the two parts differ in shape or scale.
 
     Example:
         >>> pixels = torch.tensor([[0], [255]], dtype=torch.uint8)
         >>> data = Data("dots", Observations(pixels, scale=255), Observations(pixels, scale=255))
-        >>> data.binarised().split("test").batch(torch.tensor([1]))
+        >>> data.binarised().split("test").batch(torch.tensor([1])).x
         tensor([[1.]])
     """
 
@@ -42,24 +42,43 @@ class Data:
             if train != test:
                 raise ValueError(
                     f"Expected training and test observations of one {what}; got {_plain(train)} and {_plain(test)} "
-                    f"in {self.name}. Make both the same way."
+                    f"in {self.name}. Make both in the same way."
                 )
 
     def split(self, name: str) -> Observations:
-        """The part called ``name``, "train" or "test".
+        """Choose a part by its name.
+
+        Args:
+            name: "train" or "test".
+
+        Returns:
+            That part.
 
         Raises:
-            ValueError: for any other name.
+            ValueError: if the name is another one.
+
+        Example:
+            >>> data = split_off(Observations(torch.arange(20)[:, None]), 0.25)
+            >>> len(data.split("train")), len(data.split("test"))
+            (15, 5)
         """
         if name not in ("train", "test"):
-            raise ValueError(f'Expected the split "train" or "test"; got {name!r}.')
+            raise ValueError(f'Expected the split "train" or "test"; got {name!r}. Choose one of the two.')
         return self.train if name == "train" else self.test
 
     def binarised(self) -> Data:
-        """The same data, binarised: see :class:`Observations`.
+        """Binarise both parts; :class:`Observations` says how.
+
+        Returns:
+            The binarised data, which share the stored values with these.
 
         Raises:
-            ValueError: for values outside [0, ``scale``].
+            ValueError: if a value lies outside [0, ``scale``].
+
+        Example:
+            >>> data = split_off(Observations(torch.rand(20, 2)), 0.25).binarised()
+            >>> data.test.eval_batch().x.unique()
+            tensor([0., 1.])
         """
         for part in (self.train, self.test):
             require_grey(part)
@@ -67,12 +86,19 @@ class Data:
 
 
 def split_off(observations: Observations, test_fraction: float) -> Data:
-    """Hold out a random ``test_fraction`` of the observations: the same rows always, and at least one.
+    """Split a random test set off, with at least one observation. The same rows are chosen every time.
 
-    Both parts are views of the same storage, so nothing is read or copied.
+    Both parts are views of the same stored values, so nothing is read or copied.
+
+    Args:
+        observations: at least two.
+        test_fraction: which fraction of them to hold out, between 0 and 1.
+
+    Returns:
+        Training and test set.
 
     Raises:
-        ValueError: for a fraction that is not between 0 and 1, or for a single observation.
+        ValueError: if the fraction is not between 0 and 1, or if there is only one observation.
 
     Example:
         >>> data = split_off(Observations(torch.arange(20)[:, None]), 0.1)
@@ -80,11 +106,14 @@ def split_off(observations: Observations, test_fraction: float) -> Data:
         (18, 2)
     """
     if not 0 < test_fraction < 1:
-        raise ValueError(f"Expected a test_fraction between 0 and 1; got {test_fraction}.")
+        raise ValueError(
+            f"Expected a test_fraction between 0 and 1; got {test_fraction}. Give the fraction to hold out, such as 0.1."
+        )
     count = len(observations)
     if count < 2:
         raise ValueError(
-            f"Expected at least two observations, so that one can be held out; got {count} in {observations.name}."
+            f"Expected at least two observations, so that one can be held out; got {count} in {observations.name}. "
+            "Add observations, or make tightbound.data.Data(name, train, test) yourself."
         )
     held_out = min(max(round(count * test_fraction), 1), count - 1)
     order = torch.randperm(count, generator=torch.Generator().manual_seed(SPLIT_SEED))

@@ -1,6 +1,6 @@
 """Distributions that torch lacks, or computes in a form that loses digits where a decoder goes."""
 
-from tightbound.distributions.bernoulli import Bernoulli, IndependentBernoulli
+from tightbound.distributions.bernoulli import Bernoulli, IndependentBernoulli, UnnormalisedBernoulli
 from tightbound.distributions.elements import ContinuousBernoulli, DiscretizedLogistic, NegativeBinomial
 from tightbound.distributions.mixtures import MixtureOfNormals
 
@@ -11,4 +11,5 @@ __all__ = [
     "IndependentBernoulli",
     "MixtureOfNormals",
     "NegativeBinomial",
+    "UnnormalisedBernoulli",
 ]

@@ -12,32 +12,14 @@ from torch import Tensor
 from torch.distributions import constraints
 
 
-class Bernoulli(td.Bernoulli):
-    r"""torch's Bernoulli by its logit, with one exponential and one logarithm an element.
+class _ByLogit(td.Bernoulli):
+    """Scores elements by their logits; a subclass says which values it lets through."""
 
-    .. math:: \log P(x) = \left(x - \tfrac12\right) \ell - \tfrac12 |\ell| - \log\left(1 + e^{-|\ell|}\right)
-
-    Nothing overflows, and at :math:`\ell = 0` the gradient is x − ½.
-
-    Args:
-        logits: :math:`\ell`, any shape.
-        grey: whether x may lie between 0 and 1 as well; it is then no probability that comes out.
-
-    Example:
-        >>> Bernoulli(logits=torch.zeros(())).log_prob(torch.tensor(1.0))
-        tensor(-0.6931)
-    """
-
-    def __init__(self, logits: Tensor, *, grey: bool = False, validate_args: bool | None = None) -> None:
-        self.grey = grey
+    def __init__(self, logits: Tensor, *, validate_args: bool | None = None) -> None:
         super().__init__(logits=logits, validate_args=validate_args)
 
-    @property
-    def support(self) -> constraints.Constraint:  # type: ignore[override]
-        return constraints.unit_interval if self.grey else constraints.boolean
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Bernoulli:
-        return Bernoulli(self.logits.expand(batch_shape), grey=self.grey, validate_args=self._validate_args)
+    def expand(self, batch_shape: Any, _instance: Any = None) -> _ByLogit:
+        return type(self)(self.logits.expand(batch_shape), validate_args=self._validate_args)
 
     def log_prob(self, value: Tensor) -> Tensor:
         linear, factor = self.parts(value)
@@ -49,6 +31,40 @@ class Bernoulli(td.Bernoulli):
             self._validate_sample(value)
         size = self.logits.abs()
         return (value - 0.5) * self.logits - 0.5 * size, 1 + torch.exp(-size)
+
+
+class Bernoulli(_ByLogit):
+    r"""torch's Bernoulli by its logit, with one exponential and one logarithm an element.
+
+    .. math:: \log P(x) = \left(x - \tfrac12\right) \ell - \tfrac12 |\ell| - \log\left(1 + e^{-|\ell|}\right)
+
+    Nothing overflows, and at :math:`\ell = 0` the gradient is x − ½.
+
+    Args:
+        logits: :math:`\ell`, any shape.
+
+    Example:
+        >>> Bernoulli(logits=torch.zeros(())).log_prob(torch.tensor(1.0))
+        tensor(-0.6931)
+    """
+
+    support = constraints.boolean
+
+
+class UnnormalisedBernoulli(_ByLogit):
+    """The formula of :class:`Bernoulli` over the whole of [0, 1]: a cross-entropy, and no density.
+
+    Its exponential does not integrate to one over [0, 1]; :class:`ContinuousBernoulli` is what it becomes if it does.
+
+    Args:
+        logits: any shape.
+
+    Example:
+        >>> UnnormalisedBernoulli(logits=torch.zeros(())).log_prob(torch.tensor(0.3))
+        tensor(-0.6931)
+    """
+
+    support = constraints.unit_interval
 
 
 class IndependentBernoulli(td.Independent):

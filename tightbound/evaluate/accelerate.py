@@ -1,4 +1,4 @@
-"""Many draws at the hardware's speed: densities in one compiled graph, and products in 16 bits where they serve."""
+"""Many draws at the hardware's speed: log-densities in one compiled graph, and products in 16 bits where they serve."""
 
 from __future__ import annotations
 
@@ -7,109 +7,124 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
 
-from tightbound.conditional import Conditional, unvalidated
-from tightbound.draws import Draws
-from tightbound.model import VAE
-from tightbound.runtime import called_again, compiled, multiplies_bfloat16, obstacle, products_in
+from tightbound.batch import Batch
+from tightbound.execution import (
+    PRECISIONS,
+    called_again,
+    compiled,
+    evaluation_pays,
+    multiplies_bfloat16,
+    obstacle,
+    products_in,
+)
+from tightbound.model import Model, with_log_joint
 
 Precision = Literal["auto", "float32", "bfloat16"]
 SAME = 0.02  # nats: what 16-bit products may change in log p(x), far below its standard error on any test set
 CHECKED = (8, 256)  # observations and draws that this is measured on
-COST = 20.0  # seconds that compiling takes
-SAVED = 2e-9  # seconds that a compiled kernel saves for each number the decoder writes
 
 
-class Fast(VAE):
-    """A model whose draws are weighed sooner; its parts, and so its parameters, are another model's.
+class Accelerated:
+    """A model's ``log_joint``, sooner.
 
     Args:
-        model: what it stands for, with ``draw`` and ``weigh`` as ``VAE`` has them.
+        model: whose.
         dtype: of matrix products in the decoder.
-        compile: whether the three log-densities are compiled into one graph.
+        compile: whether both log-densities are compiled into one graph.
     """
 
-    def __init__(self, model: VAE, dtype: torch.dtype, *, compile: bool) -> None:
-        super().__init__(model.prior, model.posterior, model.likelihood)  # itself: errors are told of it
-        self._weighing = VAE(model.prior, model.posterior, _InPrecision(model.likelihood, dtype))
+    def __init__(self, model: Model, dtype: torch.dtype, *, compile: bool) -> None:
+        self.model, self.dtype = model, dtype
         self._compile, self._shape = compile, torch.Size()
-        self._compiled: Callable[..., Draws] | None = None
+        self._compiled: Callable[[Batch, Tensor], tuple[Tensor, Tensor]] | None = None
 
-    def weigh(self, x: Tensor, z: Tensor, q: Distribution) -> Draws:
+    def __call__(self, batch: Batch, z: Tensor) -> tuple[Tensor, Tensor]:
+        batch = batch._replace(q=None)  # a compiled graph takes tensors only
         if self._compile:
             self._compile, self._shape = False, z.shape
-            self._compiled = self._tried(x, z)
+            self._compiled = self._tried(batch, z)
         # A remainder of another shape would be compiled anew for a single use.
         if self._compiled is None or z.shape != self._shape:
-            return self._weighing.weigh(x, z, q)
-        return self._compiled(x, z)
+            return self._plainly(batch, z)
+        return self._compiled(batch, z)
 
-    def _tried(self, x: Tensor, z: Tensor) -> Callable[..., Draws] | None:
-        fast = compiled(self._weigh_anew)
+    def _plainly(self, batch: Batch, z: Tensor) -> tuple[Tensor, Tensor]:
+        with products_in(self.dtype, z.device):
+            return self.model.log_joint(batch, z)
+
+    def _tried(self, batch: Batch, z: Tensor) -> Callable[[Batch, Tensor], tuple[Tensor, Tensor]] | None:
+        fast = compiled(self._plainly)
         try:
-            fast(x, z)
-            called_again(fast, x, z)
+            fast(batch, z)
+            called_again(fast, batch, z)
         except Exception:  # a model may do anything; whatever the compiler says, the plain way remains
             return None
         return fast
 
-    def _weigh_anew(self, x: Tensor, z: Tensor) -> Draws:
-        # A compiled graph takes tensors only, so it encodes x once more: one row for many draws.
-        return self._weighing.weigh(x, z, self.posterior(x))
 
-
-class _InPrecision(Conditional):
-    """A likelihood whose matrix products are in ``dtype``."""
-
-    def __init__(self, likelihood: Conditional, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.likelihood, self.dtype = likelihood, dtype
-
-    def forward(self, context: Tensor | None = None) -> Distribution:
-        return self.likelihood(context)
-
-    def log_prob(self, value: Tensor, context: Tensor | None = None, *, frozen: bool = False) -> Tensor:
-        with products_in(self.dtype, value.device):
-            return self.likelihood.log_prob(value, context, frozen=frozen)
-
-
-def accelerate(model: VAE, x: Tensor, *, rows: int, precision: Precision) -> tuple[VAE, str]:
+def accelerate(model: Model, batch: Batch, *, rows: int, precision: Precision) -> tuple[Model, str]:
     """The model, fast where that is worth while, and the precision of its products.
 
     Args:
-        model: in evaluation mode. One with a ``weigh`` or ``draw`` of its own is left as it is.
-        x: some observations, to check 16-bit products on.
+        model: in evaluation mode.
+        batch: some observations, to check 16-bit products on.
         rows: draws to be scored in all.
         precision: "auto" takes bfloat16 where the device multiplies it natively and log p(x) comes out the same.
+
+    Returns:
+        A model that gives the same numbers to rounding; and "float32" or "bfloat16".
     """
-    worth_while = rows * x[0].numel() * SAVED > COST
-    if type(model) is not VAE or not (worth_while or precision == "bfloat16"):
+    pays = evaluation_pays(numbers=rows * batch.x[0].numel())
+    if not (pays or precision == "bfloat16"):
         return model, "float32"
-    dtype, compile = _dtype(model, x, precision), worth_while and not obstacle()
-    return Fast(model, dtype, compile=compile).eval(), str(dtype).removeprefix("torch.")
+    dtype = _dtype(model, batch, precision)
+    fast = Accelerated(model, dtype, compile=pays and not obstacle())
+    return with_log_joint(model, fast), str(dtype).removeprefix("torch.")
 
 
-def _dtype(model: VAE, x: Tensor, precision: Precision) -> torch.dtype:
+def _dtype(model: Model, batch: Batch, precision: Precision) -> torch.dtype:
     if precision != "auto":
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
-    if x.dtype != torch.float32 or not multiplies_bfloat16(x.device):
+        return PRECISIONS[precision]
+    if batch.x.dtype != torch.float32 or not multiplies_bfloat16(batch.x.device):
         return torch.float32
-    return torch.bfloat16 if difference(model, x) <= SAME else torch.float32
+    return torch.bfloat16 if difference(model, batch) <= SAME else torch.float32
 
 
-def difference(model: VAE, x: Tensor) -> float:
+@torch.no_grad()
+def difference(model: Model, batch: Batch) -> float:
     r"""How far 16-bit products move log p(x) of an observation, in nats, on average over some of them.
 
     Rounding adds :math:`\epsilon` to a log-weight; :math:`\log \mathbb{E}[w e^\epsilon]` then moves by about
     :math:`\mathbb{E}[\epsilon] + \operatorname{Var}[\epsilon] / 2`, whose size is taken for each observation by itself.
+
+    Args:
+        model: in evaluation mode.
+        batch: observations.
+
+    Returns:
+        The mean over observations.
     """
     few, draws = CHECKED
-    with unvalidated(), torch.no_grad():
-        q = model.encode(x[:few])
-        z = q.sample(torch.Size([draws]))
-        exact = model.likelihood.log_prob(x[:few], z)
-        rough = Fast(model, torch.bfloat16, compile=False).weigh(x[:few], z, q).log_px_z
-    error = rough - exact
+    batch = batch.rows(slice(0, few))
+    z, _ = model.propose(batch, draws)
+    exact = torch.stack(model.log_joint(batch, z)).sum(0)
+    rough = torch.stack(Accelerated(model, torch.bfloat16, compile=False)(batch, z)).sum(0)
+    return rounding_moves(rough - exact)
+
+
+def rounding_moves(error: Tensor) -> float:
+    """What errors of log-weights move in log p(x): see :func:`difference`.
+
+    Args:
+        error: of each draw's log-weight, shape (K, B), in nats.
+
+    Returns:
+        The mean over observations, in nats.
+
+    Example:
+        >>> rounding_moves(torch.tensor([[0.1, -0.2], [0.1, -0.2]]))
+        0.15...
+    """
     moved = error.mean(0).abs() + error.var(0) / 2
     return float(moved.mean())

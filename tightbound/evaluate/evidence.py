@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from tightbound import bounds
-from tightbound.conditional import unvalidated
+from tightbound.batch import Batch
+from tightbound.checks import check_model, described
 from tightbound.draws import Draws
 from tightbound.evaluate.accelerate import Precision, accelerate
 from tightbound.evaluate.importance import bound_at, effective_samples, sample_counts
-from tightbound.evaluate.latents import Codes, closed_form_rate
+from tightbound.evaluate.latents import LatentStatistics
 from tightbound.evaluate.results import Estimate, Evidence, bits_per_dim
-from tightbound.evaluate.scoring import score
 from tightbound.evaluate.verdict import LOW_ESS, TOLERATED_SHARE
-from tightbound.model import VAE
-from tightbound.runtime import evaluation_mode, home
+from tightbound.model import Model
+from tightbound.runtime import evaluation_mode, home, own_random_state
 
 if TYPE_CHECKING:
     from tightbound.data.observations import Observations
@@ -32,7 +32,7 @@ WRITTEN_GPU = 2**24  # … and elsewhere: enough to keep a GPU busy, 64 MB in fl
 
 
 def evidence(
-    model: VAE,
+    model: Model,
     data: Any,
     *,
     samples: int = 5000,
@@ -53,7 +53,7 @@ def evidence(
         Burda, Grosse, Salakhutdinov: Importance Weighted Autoencoders (2015), https://arxiv.org/abs/1509.00519.
 
     Args:
-        model: any VAE.
+        model: any.
         data: observations, or anything that ``tb.data.observations`` takes; held-out data, to judge a model. Data that
             are binarised are seen with their fixed pixels.
         samples: K, draws for each observation.
@@ -86,35 +86,39 @@ def evidence(
     if budget is not None and budget < 1:
         raise ValueError(f"Expected a budget of at least 1 latent at a time; got budget={budget}.")
     observed = _observations(data)
-    columns, codes = defaultdict(list), Codes()
-    with evaluation_mode(model, seed=seed):
-        _require_shape(model, observed)
+    columns, statistics = defaultdict(list), LatentStatistics()
+    device, dtype = home(model)
+    with evaluation_mode(model), own_random_state(device, seed=seed):
+        known = described(model)
+        known.require_shape(observed.shape, observed.name)
         step = _rows(model, observed) if budget is None else budget
-        device, dtype = home(model)
         start, scorer, used = 0, None, "float32"
-        for x in observed.batches(_block(observed, samples), dtype):
-            x = x.to(device)
+        for batch in observed.batches(_block(observed, samples), dtype):
+            batch = batch.to(device)._replace(checked=True)
+            known.require_values(batch.x, torch.arange(start, start + batch.size), observed.name)
             if scorer is None:
-                scorer, used = accelerate(model, x, rows=samples * len(observed), precision=precision)
-            for name, values in _evaluate(scorer, x, codes, samples, budget=step, start=start).items():
+                check_model(model, batch, name=observed.name)
+                with own_random_state(device):
+                    scorer, used = accelerate(model, batch, rows=samples * len(observed), precision=precision)
+            for name, values in _evaluate(scorer, batch, statistics, samples, rows=step, start=start).items():
                 columns[name].append(values)
-            start += len(x)
+            start += batch.size
             if progress is not None:
                 progress(start, len(observed))
     made = {name: torch.cat(parts) for name, parts in columns.items()}
-    return _report(model, observed, made, codes, samples=samples, seed=seed, precision=used)
+    return _report(model, observed, made, statistics, samples=samples, seed=seed, precision=used)
 
 
-def _evaluate(model: VAE, x: Tensor, codes: Codes, samples: int, *, budget: int, start: int) -> dict[str, Tensor]:
+def _evaluate(
+    model: Model, batch: Batch, statistics: LatentStatistics, samples: int, *, rows: int, start: int
+) -> dict[str, Tensor]:
     """All values of one block of observations, each (B,), float64, on the CPU."""
-    _require_finite(x.flatten(1).T, start, "values", "Leave such observations out, or fill in what is missing.")
-    with unvalidated():
-        q, p = model.encode(x), model.prior()
-    draws = score(model, x, q, samples, budget=budget)
-    remedy = "Training has diverged, or this observation lies far from all that the model knows."
-    _require_finite(draws.log_w, start, "log-weights", remedy)
-    codes.add(q, p)
-    closed = closed_form_rate(q, p)
+    batch = model.encoded(batch)
+    draws = model.score(batch, samples=samples, rows=rows)
+    _require_finite(draws.log_w, start)
+    mean = model.posterior_mean(batch)
+    statistics.add(model.embed(batch) if mean is None else mean, model.rate_per_dimension(batch))
+    closed = model.rate(batch)
     return {
         **({} if closed is None else {"rate": closed.cpu().double()}),
         **_values(draws, samples),
@@ -132,10 +136,10 @@ def _values(draws: Draws, samples: int) -> dict[str, Tensor]:
 
 
 def _report(
-    model: VAE,
+    model: Model,
     observed: Observations,
     columns: dict[str, Tensor],
-    codes: Codes,
+    statistics: LatentStatistics,
     *,
     samples: int,
     seed: int,
@@ -158,13 +162,13 @@ def _report(
         ess_median=ess.median().item(),
         low_ess_share=low,
         reliable=low <= TOLERATED_SHARE,
-        kl_per_dimension=codes.kl,
-        mean_variance=codes.mean_variance,
+        kl_per_dimension=statistics.kl,
+        mean_variance=statistics.mean_variance,
         observations=len(observed),
         samples=samples,
         seed=seed,
         precision=precision,
-        is_likelihood=not getattr(model.likelihood, "grey", False),
+        is_likelihood=model.is_normalised,
     )
 
 
@@ -178,24 +182,18 @@ def _block(observed: Observations, samples: int) -> int:
     return max(1, min(BLOCK, WEIGHTS // samples, READ // observed.shape.numel()))
 
 
-def _rows(model: VAE, observed: Observations) -> int:
-    width = observed.shape.numel() * getattr(model.likelihood, "parameters_per_element", 1)
+def _rows(model: Model, observed: Observations) -> int:
+    parameters = getattr(getattr(model, "likelihood", None), "parameters_per_element", 1)
+    width = observed.shape.numel() * parameters
     return max(1, (WRITTEN if home(model)[0].type == "cpu" else WRITTEN_GPU) // width)
 
 
-def _require_shape(model: VAE, observed: Observations) -> None:
-    with unvalidated():
-        expected = model.decode(model.sample_prior(1)).event_shape
-    if observed.shape != expected:
-        raise ValueError(
-            f"Expected observations of shape {tuple(expected)}, as this model's likelihood describes them; got "
-            f"{tuple(observed.shape)} in {observed.name}. Reshape the data, or load the model that was trained on them."
-        )
-
-
-def _require_finite(values: Tensor, start: int, name: str, remedy: str) -> None:
-    """``values``: shape (…, B), B observations of which the first has the index ``start``."""
-    bad = ~values.isfinite().all(0)
+def _require_finite(log_w: Tensor, start: int) -> None:
+    """``log_w``: shape (K, B), B observations of which the first has the index ``start``."""
+    bad = ~log_w.isfinite().all(0)
     if bad.any():
         index = start + int(bad.nonzero()[0])
-        raise ValueError(f"Expected finite {name}; got NaN or infinity at observation {index}. {remedy}")
+        raise ValueError(
+            f"Expected finite log-weights; got NaN or infinity at observation {index}. Training has diverged, or this "
+            "observation lies far from all that the model knows."
+        )

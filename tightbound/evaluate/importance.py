@@ -35,7 +35,7 @@ def bound_at(draws: Draws, count: int) -> Tensor:
     groups = len(draws.z) // count
     used = slice(groups * count)
     filled = Draws(draws.z[used], draws.log_px_z[used], draws.log_pz[used], draws.log_qz_x[used])
-    return bounds.miwae(filled, groups)
+    return bounds.miwae(groups)(filled)
 
 
 def effective_samples(draws: Draws) -> Tensor:

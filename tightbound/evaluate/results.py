@@ -89,7 +89,7 @@ class Evidence:
         samples: K, draws for each observation.
         seed: of those draws.
         precision: of the decoder's matrix products, "float32" or "bfloat16".
-        is_likelihood: False for grey data under ``Bernoulli(grey=True)``.
+        is_likelihood: False for grey data under ``UnnormalisedBernoulli``.
 
     References:
         Burda, Grosse, Salakhutdinov: Importance Weighted Autoencoders (2015), https://arxiv.org/abs/1509.00519, for the

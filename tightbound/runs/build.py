@@ -1,28 +1,29 @@
-"""From a recipe to a model, an objective and data, through a closed registry: a name that is not in it is refused."""
+"""From a recipe to a model, an objective and data, through the registry: a name that is not in it is refused."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import os
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from tightbound import likelihoods, networks, objectives, posteriors, priors
-from tightbound.data import Data, DataSummary, Observations, summarise, load, moments
+from tightbound import networks, objectives, posteriors, priors
+from tightbound.data import Data, DataSummary, Observations, load, moments, summarise
+from tightbound.data.summary import OVERDISPERSED
+from tightbound.likelihoods import Likelihood
 from tightbound.model import VAE
-from tightbound.runs.recipe import ModelRecipe, ObjectiveRecipe, Recipe
-from tightbound.schedules import Linear
+from tightbound.runs import registry
+from tightbound.runs.plan import imported
+from tightbound.runs.recipe import GIVEN, ModelRecipe, Recipe
+from tightbound.runs.registry import LIKELIHOODS, POSTERIORS, PRIORS, row
+from tightbound.runs.rows import LikelihoodRow, Nature, ObjectiveRecipe
+from tightbound.runtime import evaluation_mode
 
 LARGEST_MLP_SIDE = 32
 MOST_LEVELS = 2**16
-
-POSTERIORS: dict[str, type[posteriors.Posterior]] = {
-    "diagonal-normal": posteriors.DiagonalNormal,
-    "full-normal": posteriors.FullNormal,
-}
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,15 @@ class Config:
 
 @dataclass(frozen=True, eq=False)
 class Built:
-    """A recipe made real."""
+    """A recipe made real.
+
+    Attributes:
+        recipe: The recipe, resolved: nothing in it is "auto" that data or model decide.
+        config: What the model's shape depends on besides.
+        model: Untrained.
+        objective: What its training makes small.
+        data: As the likelihood wants them.
+    """
 
     recipe: Recipe
     config: Config
@@ -51,26 +60,89 @@ class Built:
     data: Data
 
 
-def build(recipe: Recipe) -> Built:
-    """Load the data, resolve what the recipe leaves to it, and make the model with its seed.
+def build(recipe: Recipe, data: Any = None) -> Built:
+    """Load the data, resolve what the recipe leaves to them, and make the model with its seed.
+
+    Args:
+        recipe: what to build.
+        data: data in place of the recipe's own: anything that :func:`tightbound.data.load` takes.
+
+    Returns:
+        Model, objective and data, with the resolved recipe.
 
     Raises:
+        TypeError: for data of another kind.
         ValueError: for data that cannot be read, or that the likelihood does not describe.
+
+    Example:
+        >>> built = build(Recipe(), torch.randn(50, 3))
+        >>> built.recipe.model.likelihood, built.recipe.objective.kl, built.config.shape
+        ('gaussian', 'closed-form', (3,))
     """
-    data = load(recipe.data.source, size=recipe.data.size, test_fraction=recipe.data.test_fraction)
-    facts, unseen = summarise(data.train), summarise(data.test)
+    recipe, found = loaded(recipe, data)
+    facts, unseen = summarise(found.train), summarise(found.test)
     resolved = resolve(recipe, facts)
     levels = levels_of(resolved.model.likelihood, facts, unseen)
-    data = prepared(resolved, data, facts)
+    found = prepared(resolved, found, facts, unseen)
     config = Config(tuple(facts.shape), levels, _why(recipe, facts))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(resolved.seed)
-        model = build_model(resolved.model, config, observations=data.train)
-    return Built(resolved, config, model, build_objective(resolved.objective), data)
+        model = build_model(resolved.model, config, observations=found.train)
+    with evaluation_mode(model):
+        objective = objectives.resolve(build_objective(resolved.objective), model, found.train.eval_batch(0, 1))
+    resolved = dataclasses.replace(resolved, objective=_recorded(resolved.objective, objective))
+    return Built(resolved, config, model, objective, found)
+
+
+def loaded(recipe: Recipe, data: Any = None) -> tuple[Recipe, Data]:
+    """The recipe's data, or others in their place, and the recipe that says which they are.
+
+    Args:
+        recipe: whose ``data`` section says how they are read.
+        data: a name, a path or an object; the recipe's own source where it is None.
+
+    Returns:
+        The recipe, its source as what it was, and the data.
+
+    Raises:
+        TypeError: for data of another kind.
+        ValueError: for data that cannot be read, and where data that were made in Python are not at hand.
+
+    Example:
+        >>> recipe, data = loaded(Recipe(), torch.zeros(20, 5))
+        >>> recipe.data.source, len(data.train)
+        ('given in Python', 18)
+    """
+    wanted = recipe.data
+    if data is None and wanted.source == GIVEN:
+        raise ValueError(
+            "Expected the data themselves, for they were made in Python and no folder keeps them; got none. Give them "
+            "in Python, for example run.data(x), or write them to a file for --data."
+        )
+    source = wanted.source if data is None else data
+    named = isinstance(source, str | os.PathLike)
+    found = load(source, size=wanted.size if named else None, test_fraction=wanted.test_fraction)
+    wanted = dataclasses.replace(wanted, source=os.fspath(source) if named else GIVEN)
+    return dataclasses.replace(recipe, data=wanted), found
 
 
 def resolve(recipe: Recipe, facts: DataSummary) -> Recipe:
-    """The recipe with every "auto" that depends on the data replaced."""
+    """The recipe with every "auto" that depends on the data replaced.
+
+    Args:
+        recipe: any.
+        facts: a summary of the training data.
+
+    Returns:
+        A recipe that names its network and its likelihood.
+
+    Raises:
+        ValueError: for convolutions on data that are no images.
+
+    Example:
+        >>> resolve(Recipe(), summarise(Observations(torch.randn(9, 5)))).model.network
+        'mlp'
+    """
     model = recipe.model
     image = len(facts.shape) == 3
     if model.network == "auto":
@@ -82,44 +154,83 @@ def resolve(recipe: Recipe, facts: DataSummary) -> Recipe:
             f"{tuple(facts.shape)}. Take network='mlp'."
         )
     if model.likelihood == "auto":
-        model = dataclasses.replace(model, likelihood=facts.likelihood)  # type: ignore[arg-type]
+        model = dataclasses.replace(model, likelihood=registry.suited(nature_of(facts)))
     return dataclasses.replace(recipe, model=model)
 
 
-def prepared(recipe: Recipe, data: Data, facts: DataSummary) -> Data:
-    """The data as the likelihood wants it: grey values binarised for a Bernoulli."""
-    if recipe.model.likelihood == "bernoulli" and facts.kind != "binary":
-        return data.binarised()
-    return data
+def nature_of(facts: DataSummary) -> Nature:
+    """What "auto" goes by: the kind of the values, and for grey ones and counts a little more.
+
+    Args:
+        facts: a summary of the data.
+
+    Example:
+        >>> nature_of(summarise(Observations(torch.rand(9, 5))))
+        'unit'
+    """
+    if facts.kind == "grey":
+        return "unit" if facts.levels is None else "levels"
+    if facts.kind == "counts":
+        return "overdispersed" if (facts.overdispersion or 0.0) > OVERDISPERSED else "counts"
+    return facts.kind
+
+
+def prepared(recipe: Recipe, data: Data, facts: DataSummary, unseen: DataSummary) -> Data:
+    """The data as the likelihood wants them: grey values binarised where it is one of binary data.
+
+    Args:
+        recipe: resolved.
+        data: as they were loaded.
+        facts: a summary of the training data.
+        unseen: the same of the test data.
+
+    Example:
+        >>> digits = load("digits")
+        >>> facts = summarise(digits.train)
+        >>> recipe = Recipe(model=ModelRecipe(likelihood="bernoulli"))
+        >>> prepared(recipe, digits, facts, facts).train.binarise
+        True
+    """
+    binarises = row(LIKELIHOODS, recipe.model.likelihood, "model.likelihood").binarises
+    return data.binarised() if binarises and {facts.kind, unseen.kind} != {"binary"} else data
 
 
 def levels_of(likelihood: str, facts: DataSummary, unseen: DataSummary) -> int:
     """How many values an element takes, in training and test set together; 0 where the likelihood does not care.
 
+    Args:
+        likelihood: its name in the registry.
+        facts: a summary of the training data.
+        unseen: the same of the test data.
+
     Raises:
         ValueError: for data of a kind that the likelihood does not describe.
+
+    Example:
+        >>> facts = summarise(load("digits").train)
+        >>> levels_of("discretized-logistic", facts, facts), levels_of("bernoulli", facts, facts)
+        (17, 0)
     """
-    if likelihood == "grey-bernoulli" and not {facts.kind, unseen.kind} <= {"grey", "binary"}:
-        raise ValueError(
-            f"Expected values between 0 and 1 for 'grey-bernoulli'; got {facts.describe()}. Take 'gaussian' for real "
-            "numbers or 'poisson' for counts."
-        )
-    if likelihood == "discretized-logistic":
-        if facts.kind not in ("grey", "binary") or "float" in facts.dtype:
-            raise ValueError(
-                f"Expected integer grey levels for 'discretized-logistic'; got {facts.describe()}. "
-                "Take 'continuous-bernoulli' for floats in [0, 1] or 'gaussian' for real numbers."
-            )
-        return round(facts.scale) + 1
-    if likelihood == "categorical":
-        classes = round(max(facts.high, unseen.high) / facts.scale) + 1
-        if not {facts.kind, unseen.kind} <= {"binary", "counts"} or classes > MOST_LEVELS:
-            raise ValueError(
-                f"Expected whole numbers from 0 to {MOST_LEVELS - 1} at most for 'categorical'; got "
-                f"{facts.describe()}. Classes in 8 bits count as grey levels: store them as int64."
-            )
-        return classes
-    return 0
+    wanted = row(LIKELIHOODS, likelihood, "model.likelihood")
+    levels = 0
+    if wanted.counts == "grey":
+        levels = round(facts.scale) + 1
+    if wanted.counts == "classes":
+        levels = round(max(facts.high, unseen.high) / facts.scale) + 1
+    for part in (facts, unseen):
+        fractions = wanted.counts == "grey" and "float" in part.dtype
+        if part.kind not in wanted.kinds or fractions or levels > MOST_LEVELS:
+            raise ValueError(_undescribed(wanted, part))
+    return levels
+
+
+def _undescribed(wanted: LikelihoodRow, facts: DataSummary) -> str:
+    most = f", {MOST_LEVELS} different ones at most," if wanted.counts else ""
+    remedy = f" {wanted.remedy}" if wanted.remedy else ""
+    return (
+        f"Expected {wanted.wants}{most} for model.likelihood {wanted.name!r}; got {facts.describe()}. For these data "
+        f"'auto' takes {registry.suited(nature_of(facts))!r}.{remedy}"
+    )
 
 
 def build_model(
@@ -133,46 +244,74 @@ def build_model(
         observations: what data-dependent starts are taken from.
         device: "meta" for an outline: names and shapes of everything, and no memory.
 
+    Returns:
+        The model, untrained.
+
     Raises:
-        ValueError: for what is still "auto", and for parts that do not fit together.
+        ValueError: for what is still "auto", for names that the registry does not have, and for parts that do not fit
+            together.
+
+    Example:
+        >>> model = build_model(ModelRecipe(network="mlp", likelihood="gaussian", latent_dim=2), Config((5,)))
+        >>> model.sample(3).shape
+        torch.Size([3, 5])
     """
     if "auto" in (recipe.network, recipe.likelihood):
         raise ValueError("Expected a network and a likelihood by name; got 'auto'. Only data can tell: see build().")
+    likelihood_row = row(LIKELIHOODS, recipe.likelihood, "model.likelihood")
+    posterior_class = imported(row(POSTERIORS, recipe.posterior, "model.posterior").cls)
     shape, latent = config.shape, recipe.latent_dim
-    with torch.device(device):  # all but the likelihood's own numbers, which are few
+    with torch.device(device):
         mean, deviation = moments(observations) if observations is not None else (torch.zeros(shape), torch.ones(shape))
         if len(shape) == 3:  # pixels share a unit: near-constant corners would otherwise outweigh the picture
             pooled = (deviation.square().mean() + mean.var(unbiased=False)).sqrt()
             deviation = pooled.expand_as(deviation)
-        make, parameters = _likelihood(recipe, config, mean, deviation)
-        encoder = _encoder(recipe, shape, POSTERIORS[recipe.posterior].outputs_for(latent))
-        decoder = _decoder(recipe, latent, (*parameters, *shape))
-    likelihood = make(decoder)
+        unit = torch.where(deviation > 0, deviation, 1)
+    given = {"scale": recipe.scale, "centre": mean, "unit": unit, "levels": config.levels, "classes": config.levels}
+    # The likelihood's own numbers, which are few, are real ones even in an outline.
+    likelihood = imported(likelihood_row.cls)(nn.Identity(), **{name: given[name] for name in likelihood_row.takes})
+    with torch.device(device):
+        encoder = _encoder(recipe, shape, posterior_class.outputs_for(latent))
+        decoder = _decoder(recipe, latent, (*_leading(likelihood), *shape))
+    likelihood.network = decoder
     if recipe.init == "xavier" and observations is not None:
         networks.xavier_(encoder)
         networks.xavier_(decoder)
         networks.start_at(decoder, likelihood.initial_output(mean.to(torch.get_default_dtype())))
-    if recipe.likelihood in ("gaussian", "laplace", "poisson", "negative-binomial"):
+    if likelihood_row.standardises:
         encoder = networks.Standardized(encoder, mean, deviation)
-    posterior = POSTERIORS[recipe.posterior](encoder)
+    posterior = posterior_class(encoder)
     with torch.device(device):
         prior = _prior(recipe, posterior, shape, observations)
     return VAE(prior, posterior, likelihood)
 
 
-def build_objective(recipe: ObjectiveRecipe) -> objectives.Objective:
-    """The objective of a recipe."""
-    if recipe.name == "iwae":
-        return objectives.IWAE(recipe.samples)
-    if recipe.name == "free-bits":
-        return objectives.FreeBits(recipe.nats, recipe.samples)
-    if recipe.name == "capacity":
-        return objectives.Capacity(_warmed(recipe.capacity, recipe), recipe.gamma, recipe.samples, recipe.kl)
-    return objectives.ELBO(_warmed(recipe.beta, recipe), recipe.samples, recipe.kl, recipe.gradient)
+def build_objective(recipe: ObjectiveRecipe) -> Any:
+    """The objective of a recipe, as yet unresolved.
+
+    Args:
+        recipe: one of the registry's objectives.
+
+    Raises:
+        ValueError: for numbers that it cannot have.
+
+    Example:
+        >>> build_objective(registry.Iwae(samples=3))
+        IWAE(samples=3, gradient=Pathwise())
+    """
+    return registry.plan(recipe).make()
 
 
-def _warmed(value: float, recipe: ObjectiveRecipe) -> float | Linear:
-    return Linear(0.0, value, recipe.warmup_steps) if recipe.warmup_steps else value
+def _recorded(recipe: ObjectiveRecipe, objective: Any) -> ObjectiveRecipe:
+    """The objective's recipe with every "auto" as it was resolved."""
+    names = [item.name for item in dataclasses.fields(recipe) if getattr(recipe, item.name) == "auto"]
+    return dataclasses.replace(recipe, **{name: getattr(objective, name) for name in names})
+
+
+def _leading(likelihood: Likelihood) -> tuple[int, ...]:
+    """The axis of a decoder's output that counts parameters; none where there is one parameter an element."""
+    count = likelihood.parameters_per_element
+    return () if count == 1 else (count,)
 
 
 def _encoder(recipe: ModelRecipe, shape: tuple[int, ...], outputs: int) -> nn.Module:
@@ -189,38 +328,17 @@ def _decoder(recipe: ModelRecipe, latent: int, outputs: tuple[int, ...]) -> netw
     return networks.ConvDecoder(latent, outputs, base=recipe.channels, blocks=blocks, act=recipe.activation)
 
 
-def _likelihood(
-    recipe: ModelRecipe, config: Config, mean: Tensor, deviation: Tensor
-) -> tuple[Callable[[nn.Module], likelihoods.Likelihood], tuple[int, ...]]:
-    """What makes the likelihood from a network, and the network's leading output axes."""
-    name, scale, levels = recipe.likelihood, recipe.scale, config.levels
-    two = (2,) if scale == "per-element" else ()
-    unit: dict[str, Any] = {"scale": scale, "centre": mean, "unit": torch.where(deviation > 0, deviation, 1)}
-    registry: dict[str, tuple[Callable[[nn.Module], likelihoods.Likelihood], tuple[int, ...]]] = {
-        "bernoulli": (likelihoods.Bernoulli, ()),
-        "grey-bernoulli": (lambda net: likelihoods.Bernoulli(net, grey=True), ()),
-        "continuous-bernoulli": (likelihoods.ContinuousBernoulli, ()),
-        "gaussian": (lambda net: likelihoods.Gaussian(net, **unit), two),
-        "laplace": (lambda net: likelihoods.Laplace(net, **unit), two),
-        "categorical": (lambda net: likelihoods.Categorical(net, classes=levels), (levels,)),
-        "discretized-logistic": (lambda net: likelihoods.DiscretizedLogistic(net, levels=levels, scale=scale), two),
-        "poisson": (likelihoods.Poisson, ()),
-        "negative-binomial": (likelihoods.NegativeBinomial, (2,)),
-    }
-    return registry[name]
-
-
 def _prior(
     recipe: ModelRecipe, posterior: posteriors.Posterior, shape: tuple[int, ...], observations: Observations | None
 ) -> priors.Prior:
-    if recipe.prior == "mixture":
-        return priors.MixtureOfNormals(recipe.latent_dim, components=recipe.components)
-    if recipe.prior == "vamp":
-        if observations is None:
-            return priors.VampPrior(posterior, torch.zeros(recipe.components, *shape))
-        rows = torch.randint(len(observations), (recipe.components,))
-        return priors.VampPrior(posterior, observations.unbinarised(rows))
-    return priors.StandardNormal(recipe.latent_dim)
+    wanted = row(PRIORS, recipe.prior, "model.prior")
+    given: dict[str, Any] = {"latent_dim": recipe.latent_dim, "components": recipe.components, "posterior": posterior}
+    if "pseudo_inputs" in wanted.takes:
+        given["pseudo_inputs"] = torch.zeros(recipe.components, *shape)
+        if observations is not None:
+            rows = torch.randint(len(observations), (recipe.components,))
+            given["pseudo_inputs"] = observations.unbinarised(rows)
+    return imported(wanted.cls)(**{name: given[name] for name in wanted.takes})
 
 
 def _why(recipe: Recipe, facts: DataSummary) -> str:

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import tomllib
-import types
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from tightbound.runs.registry import FORMER, GRADIENTS, LIKELIHOODS, OBJECTIVES, POSTERIORS, PRIORS, row
+from tightbound.runs.rows import ObjectiveRecipe
+from tightbound.runs.schema import Names, Variants, read, to_table
 from tightbound.settings import Training
-from tightbound.runs.schema import read, to_table
 
-LikelihoodName = Literal[
-    "auto",
-    "bernoulli",
-    "grey-bernoulli",
-    "continuous-bernoulli",
-    "gaussian",
-    "laplace",
-    "categorical",
-    "discretized-logistic",
-    "poisson",
-    "negative-binomial",
-]
+GIVEN = "given in Python"  # the source of data that were made in Python, which no folder keeps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +23,7 @@ class DataRecipe:
     """Where observations come from.
 
     Attributes:
-        source: "digits", "mnist", or a path: .npy, .npz, a folder of images.
+        source: "digits", "mnist", or a path: .npy, .npz, a folder of images; "given in Python" for data made there.
         size: Side in pixels that images of a folder are resized and cropped to; needed where they differ.
         test_fraction: What is split off as the test set where the source has none of its own.
     """
@@ -56,10 +46,9 @@ class ModelRecipe:
         init: "torch" for its default law; "xavier" for Glorot's, and a last bias at the data's mean.
         posterior: q(z|x).
         prior: p(z).
-        components: Components of a "mixture" or "vamp" prior.
-        likelihood: p(x|z). "bernoulli" binarises grey data; "grey-bernoulli" takes it as it is and is no likelihood;
-            "auto" follows from the data.
-        scale: σ of a gaussian, laplace or discretized-logistic likelihood: a number, "learned" or "per-element".
+        components: How many components the prior has.
+        likelihood: p(x|z); "auto" follows from the data.
+        scale: σ of the likelihood: a number, "learned" or "per-element".
     """
 
     latent_dim: int = 32
@@ -68,10 +57,10 @@ class ModelRecipe:
     channels: int = 32
     activation: str = "silu"
     init: Literal["torch", "xavier"] = "xavier"
-    posterior: Literal["diagonal-normal", "full-normal"] = "diagonal-normal"
-    prior: Literal["standard-normal", "mixture", "vamp"] = "standard-normal"
+    posterior: Annotated[str, Names(POSTERIORS)] = next(iter(POSTERIORS))
+    prior: Annotated[str, Names(PRIORS)] = next(iter(PRIORS))
     components: int = 100
-    likelihood: LikelihoodName = "auto"
+    likelihood: Annotated[str, Names(LIKELIHOODS, extra=("auto",), former=FORMER)] = "auto"
     scale: float | Literal["learned", "per-element"] = "learned"
 
     def __post_init__(self) -> None:
@@ -80,51 +69,6 @@ class ModelRecipe:
                 raise ValueError(f"Expected {name} >= 1; got {getattr(self, name)}.")
         if any(width < 1 for width in self.hidden):
             raise ValueError(f"Expected hidden widths >= 1; got {self.hidden}.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ObjectiveRecipe:
-    """What training makes small.
-
-    Attributes:
-        name: "elbo", "iwae", "free-bits" or "capacity".
-        beta: Weight of the rate (elbo).
-        samples: Draws of z for each observation; K of the importance-weighted bound.
-        kl: The rate in "closed-form", or "sampled" from the draws (elbo, capacity).
-        gradient: "pathwise", or "stl" with less noise where the posterior fits, for kl="sampled" (elbo).
-        warmup_steps: Steps over which beta (elbo) or the capacity rises from zero.
-        nats: Free nats for each latent dimension (free-bits).
-        capacity: Nats at which the rate is held (capacity).
-        gamma: How strictly it is held there (capacity).
-    """
-
-    name: Literal["elbo", "iwae", "free-bits", "capacity"] = "elbo"
-    beta: float = 1.0
-    samples: int = 1
-    kl: Literal["closed-form", "sampled"] = "closed-form"
-    gradient: Literal["pathwise", "stl"] = "pathwise"
-    warmup_steps: int = 0
-    nats: float = 0.25
-    capacity: float = 25.0
-    gamma: float = 100.0
-
-    USED = types.MappingProxyType(
-        {
-            "elbo": {"beta", "samples", "kl", "gradient", "warmup_steps"},
-            "iwae": {"samples"},
-            "free-bits": {"nats", "samples"},
-            "capacity": {"capacity", "gamma", "samples", "kl", "warmup_steps"},
-        }
-    )
-
-    def __post_init__(self) -> None:
-        used = self.USED.get(self.name, set())
-        for item in dataclasses.fields(self):
-            if item.name not in ("name", *used) and getattr(self, item.name) != item.default:
-                raise ValueError(
-                    f"Expected only {', '.join(sorted(used))} with the objective {self.name!r}; got {item.name}="
-                    f"{getattr(self, item.name)}, which it does not use."
-                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,44 +108,38 @@ class Recipe:
     seed: int = 0
     data: DataRecipe = field(default_factory=DataRecipe)
     model: ModelRecipe = field(default_factory=ModelRecipe)
-    objective: ObjectiveRecipe = field(default_factory=ObjectiveRecipe)
+    objective: Annotated[ObjectiveRecipe, Variants(OBJECTIVES, what="objective")] = field(
+        default_factory=next(iter(OBJECTIVES.values()))
+    )
     train: Training = field(default_factory=Training)
     evaluate: EvaluateRecipe = field(default_factory=EvaluateRecipe)
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"Expected a seed from 0 to 2⁶³ − 1; got {self.seed}.")
-        if self.model.prior == "vamp" and self.model.posterior != "diagonal-normal":
-            raise ValueError(
-                f"Expected posterior='diagonal-normal' with prior='vamp'; got {self.model.posterior!r}, whose mixture "
-                "has no closed form here."
-            )
-        standard = self.model.prior == "standard-normal"
-        if self.objective.name == "free-bits" and not (standard and self.model.posterior == "diagonal-normal"):
-            raise ValueError(
-                "Expected prior='standard-normal' and posterior='diagonal-normal' with the objective 'free-bits', for "
-                f"the KL of each dimension; got {self.model.prior!r} and {self.model.posterior!r}."
-            )
-        if self.objective.name in ("elbo", "capacity") and self.objective.kl == "closed-form" and not standard:
-            raise ValueError(
-                f"Expected kl='sampled' with prior={self.model.prior!r}; got kl='closed-form', which there is only for "
-                "'standard-normal'. Set objective.kl."
-            )
+        _require_fitting(self.model, self.objective)
 
-        if self.objective.gradient == "stl" and self.objective.kl == "closed-form":
-            raise ValueError("Expected kl='sampled' with gradient='stl'; got kl='closed-form'. Set objective.kl.")
-
-    def updated(self, changes: dict[str, Any]) -> Recipe:
+    def updated(self, changes: Mapping[str, Any]) -> Recipe:
         """A copy with fields changed by dotted name.
+
+        Args:
+            changes: new values by dotted name. Where "objective.name" changes, the other fields of the objective that
+                are not named start from that objective's own defaults.
+
+        Returns:
+            The changed recipe.
 
         Raises:
             ValueError: for a field that does not exist or a value it cannot hold.
 
         Example:
-            >>> Recipe().updated({"objective.beta": 4, "seed": 3}).objective.beta
-            4.0
+            >>> changed = Recipe().updated({"objective.beta": 4, "seed": 3})
+            >>> changed.objective.beta, changed.updated({"objective.name": "iwae"}).objective
+            (4.0, Iwae(samples=5, gradient='pathwise'))
         """
         table = to_table(self)
+        if changes.get("objective.name", self.objective.name) != self.objective.name:
+            table["objective"] = {}
         for dotted, value in changes.items():
             *sections, last = dotted.split(".")
             inner = table
@@ -213,8 +151,47 @@ class Recipe:
         return from_table(table)
 
 
+def _require_fitting(model: ModelRecipe, objective: ObjectiveRecipe) -> None:
+    """Refuse parts that do not fit together, each by the fields that say so."""
+    prior, posterior = row(PRIORS, model.prior, "model.prior"), row(POSTERIORS, model.posterior, "model.posterior")
+    factorised = [_listed(each for each, row in table.items() if row.factorised) for table in (PRIORS, POSTERIORS)]
+    if prior.needs_factorised_posterior and not posterior.factorised:
+        raise ValueError(
+            f"Expected model.posterior {factorised[1]} with model.prior {prior.name!r}; got {posterior.name!r}, whose "
+            "mixture has no closed form here."
+        )
+    if objective.per_dimension and not (prior.factorised and posterior.factorised):
+        raise ValueError(
+            f"Expected model.prior {factorised[0]} and model.posterior {factorised[1]} with the objective "
+            f"{objective.name!r}, for the KL of each dimension; got {prior.name!r} and {posterior.name!r}."
+        )
+    if getattr(objective, "kl", "auto") != "closed-form":
+        return
+    if not prior.factorised:
+        raise ValueError(
+            f"Expected objective.kl 'auto' or 'sampled' with model.prior {prior.name!r}; got 'closed-form', which only "
+            f"{factorised[0]} has."
+        )
+    gradient = getattr(objective, "gradient", None)
+    if gradient is not None and row(GRADIENTS, gradient, "objective.gradient").needs_draws:
+        raise ValueError(
+            f"Expected objective.kl 'auto' or 'sampled' with objective.gradient {gradient!r}, which is one of draws; "
+            "got 'closed-form'."
+        )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return " or ".join(map(repr, names))
+
+
 def to_toml(recipe: Recipe) -> str:
     """A recipe as TOML.
+
+    Args:
+        recipe: any.
+
+    Returns:
+        Text that :func:`from_toml` reads back.
 
     Example:
         >>> from_toml(to_toml(Recipe(seed=3))) == Recipe(seed=3)
@@ -225,33 +202,80 @@ def to_toml(recipe: Recipe) -> str:
     return tomli_w.dumps(to_table(recipe))
 
 
-def from_toml(text: str, *, origin: str = "the recipe") -> Recipe:
+def from_toml(
+    text: str, *, origin: str = "the recipe", migrate: Callable[[dict[str, Any]], dict[str, Any]] = dict
+) -> Recipe:
     """Read a recipe, strictly.
+
+    Args:
+        text: TOML.
+        origin: where it comes from, for messages.
+        migrate: brings the table of an older version up to date; does nothing by default.
+
+    Returns:
+        The recipe.
 
     Raises:
         ValueError: for text that is no TOML, an unknown key, or a value of another type, naming all three.
+
+    Example:
+        >>> from_toml("seed = 3").seed
+        3
     """
     try:
         table = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"Expected TOML in {origin}; got something else: {error}.") from None
     try:
-        return from_table(table)
+        return from_table(migrate(table))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"In {origin}: {error}") from None
 
 
-def from_file(path: Path) -> Recipe:
-    """Read a recipe from a file; see :func:`from_toml`."""
+def from_file(path: Path, *, migrate: Callable[[dict[str, Any]], dict[str, Any]] = dict) -> Recipe:
+    """Read a recipe from a file.
+
+    Args:
+        path: a TOML file.
+        migrate: as of :func:`from_toml`.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        ValueError: for a file that is no text, and as :func:`from_toml` does.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "mine.toml")
+        ...     _ = path.write_text("seed = 3")
+        ...     from_file(path).seed
+        3
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except ValueError as error:
         raise ValueError(f"Expected TOML in {path}; got no text: {error}.") from None
-    return from_toml(text, origin=str(path))
+    return from_toml(text, origin=str(path), migrate=migrate)
 
 
-def from_table(table: dict[str, Any]) -> Recipe:
-    """A recipe from plain values; see :func:`from_toml`."""
+def from_table(table: Mapping[str, Any]) -> Recipe:
+    """A recipe from plain values.
+
+    Args:
+        table: values by name, sections as tables of their own.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        ValueError: for an unknown key or a value of another type.
+
+    Example:
+        >>> from_table({"train": {"epochs": 3}}).train.epochs
+        3.0
+    """
     return read(Recipe, table)
 
 
@@ -268,6 +292,12 @@ def shipped() -> list[str]:
 
 def load(name: str) -> Recipe:
     """A shipped recipe by name, or one of your own by path.
+
+    Args:
+        name: of a shipped recipe, or the path of a .toml file.
+
+    Returns:
+        The recipe.
 
     Raises:
         ValueError: for an unknown name, or a file that cannot be read as a recipe.

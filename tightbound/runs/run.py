@@ -4,42 +4,47 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import platform
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tightbound.runs import recipe as recipes
 from tightbound._version import __version__
-from tightbound.runs.build import MOST_LEVELS, Built, Config, build, build_model, build_objective, levels_of, prepared
-from tightbound.data import Data, summarise, load
+from tightbound.data import Data, Observations, summarise
+from tightbound.distributed import world
 from tightbound.evaluate import Evidence
 from tightbound.files import temporary_for, write_json, write_tensors, write_text
 from tightbound.model import VAE
-from tightbound.distributed import world
-from tightbound.runs.recipe import Recipe
-from tightbound.training import TrainResult, fit
-from tightbound.training.checkpoint import STATE, WEIGHTS, check_weights, foreign, load_weights
+from tightbound.runs import recipe as recipes
+from tightbound.runs.build import MOST_LEVELS, Built, Config, build, build_model, levels_of, loaded, prepared
+from tightbound.runs.migrate import CONFIG, FIRST, FORMAT, RECIPE, is_of_first_format, recipe_of
+from tightbound.runs.recipe import GIVEN, Recipe
+from tightbound.runs.registry import LIKELIHOODS
+from tightbound.training import TrainResult, batches, fit
+from tightbound.training.checkpoint import OBJECTIVE, STATE, WEIGHTS, check_weights, foreign, load_weights
 from tightbound.training.journal import METRICS, TIMING, read_metrics
 
-RECIPE = "recipe.toml"
-CONFIG = "config.json"
 ENVIRONMENT = "environment.json"
 EVALUATION = "evaluation.json"
 PER_OBSERVATION = "per-observation.safetensors"
 REPORT = "report.html"
 FIGURES = "figures"
-FILES = (RECIPE, CONFIG, ENVIRONMENT, EVALUATION, PER_OBSERVATION, REPORT, FIGURES, WEIGHTS, METRICS, TIMING, STATE)
+FILES = (
+    RECIPE, CONFIG, ENVIRONMENT, EVALUATION, PER_OBSERVATION, REPORT, FIGURES, WEIGHTS, OBJECTIVE, METRICS, TIMING,
+    STATE,
+)  # fmt: skip
 LEFTOVERS = {temporary_for(Path(RECIPE)).name}  # of a start that was killed before there was anything else
-FORMAT = 1
+
+Split = Literal["train", "validation", "test"]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Run:
     """A run's folder, read as it is asked for.
 
@@ -53,8 +58,11 @@ class Run:
     recipe: Recipe
     config: Config
 
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, recipe={self.recipe.name!r})"
+
     def model(self) -> VAE:
-        """The trained model, rebuilt from its recipe through a closed registry, in evaluation mode.
+        """The trained model, rebuilt from its recipe through the registry, on the CPU and in evaluation mode.
 
         Raises:
             ValueError: for weights that are missing, damaged or of another model.
@@ -67,27 +75,74 @@ class Run:
         load_weights(self.path, model)
         return model.eval()
 
-    def data(self, source: str | None = None) -> Data:
-        """The run's data, or another source, as the model's likelihood wants it.
+    def data(self, source: Any = None) -> Data:
+        """The run's data, or others, as the model's likelihood wants them.
+
+        Args:
+            source: other data: a name, a path, or anything that :func:`tightbound.data.load` takes. A run on data that
+                were made in Python needs those.
 
         Raises:
+            TypeError: for data of another kind.
             ValueError: for data that cannot be read, or of another shape than the model's.
         """
-        wanted, likelihood = self.recipe.data, self.recipe.model.likelihood
-        size = wanted.size if source is None or Path(source).is_dir() else None
-        data = load(source or wanted.source, size=size, test_fraction=wanted.test_fraction)
+        recipe = self.recipe
+        if source is not None and not (isinstance(source, str | os.PathLike) and Path(source).is_dir()):
+            recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, size=None))
+        _, data = loaded(recipe, source)
         if tuple(data.train.shape) != self.config.shape:
             raise ValueError(
                 f"Expected observations of shape {self.config.shape}, as this run's model has seen; got "
-                f"{tuple(data.train.shape)} in {data.name}."
+                f"{tuple(data.train.shape)} in {data.name}. Reshape them, or open the run that was trained on them."
             )
-        facts = summarise(data.train)
-        levels = levels_of(likelihood, facts, summarise(data.test))
-        if levels > self.config.levels or (levels < self.config.levels and likelihood != "categorical"):
+        facts, unseen = summarise(data.train), summarise(data.test)
+        levels = levels_of(recipe.model.likelihood, facts, unseen)
+        classes = LIKELIHOODS[recipe.model.likelihood].counts == "classes"
+        if levels > self.config.levels or (levels < self.config.levels and not classes):
             raise ValueError(
-                f"Expected {self.config.levels} levels, as this run's model has seen; got {levels} in {data.name}."
+                f"Expected {self.config.levels} levels, as this run's model has seen; got {levels} in {data.name}. "
+                "Store the values as those of the training data were."
             )
-        return prepared(self.recipe, data, facts)
+        return prepared(recipe, data, facts, unseen)
+
+    def split(self, name: Split | None = None, source: Any = None) -> Observations:
+        """The observations of a split.
+
+        Args:
+            name: "train" (without those of validation), "validation" or "test". Without a name the test set is meant;
+                of other data that have no test set of their own, all of them.
+            source: other data, as :meth:`data` takes them.
+
+        Raises:
+            TypeError: for data of another kind.
+            ValueError: for data that cannot be read or of another shape, and for a validation split that there is not.
+        """
+        data = self.data(source)
+        if source is not None and name is None:
+            return data.test if _has_own_test_set(data) else everything(data)[0]
+        if name in ("train", "validation") and (source is None or self.recipe.data.source == GIVEN):
+            train, held_out = batches.split(data.train, self.recipe.train.validation, self.recipe.seed)
+            if name == "train":
+                return train
+            if held_out is None:
+                raise ValueError(
+                    "Expected the split train or test, as this run held nothing out (train.validation = 0); got "
+                    "validation."
+                )
+            return held_out
+        if name == "validation":
+            raise ValueError(
+                f"Expected the split train or test of {data.name}; got validation, which only a run's own data have."
+            )
+        return data.split(name or "test")
+
+    def held_out(self, data: Data) -> Observations | None:
+        """What training keeps for validation, or None where it keeps nothing.
+
+        Args:
+            data: the run's own, as :meth:`data` gives them.
+        """
+        return batches.split(data.train, self.recipe.train.validation, self.recipe.seed)[1]
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of ``metrics.jsonl``."""
@@ -113,8 +168,51 @@ class Run:
         return _json(self.path / ENVIRONMENT) if (self.path / ENVIRONMENT).is_file() else {}
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trained:
+    """What a training made.
+
+    Attributes:
+        run: Its folder.
+        model: The trained model, in evaluation mode, on the device where it was trained.
+        data: What it was trained and is to be tested on, as the likelihood wants them.
+        result: How the training went.
+    """
+
+    run: Run
+    model: VAE
+    data: Data
+    result: TrainResult
+
+
+def everything(data: Data) -> list[Observations]:
+    """All observations as they are stored: in one part, or in two where the test set is kept apart.
+
+    Args:
+        data: any.
+
+    Example:
+        >>> from tightbound.data import load
+        >>> [len(part) for part in everything(load("digits"))]
+        [1797]
+    """
+    return [data.train, data.test] if _has_own_test_set(data) else [data.train.replace(rows=None)]
+
+
+def _has_own_test_set(data: Data) -> bool:
+    return data.train.stored is not data.test.stored
+
+
 def open_run(path: str | Path) -> Run:
     """Open a run's folder. A folder from a stranger can be opened: nothing in it is executed.
+
+    A folder that version 0.1.0 made opens as well; it stays as it is.
+
+    Args:
+        path: the folder.
+
+    Returns:
+        The run.
 
     Raises:
         ValueError: for a folder that is no run, or whose files are damaged or point elsewhere.
@@ -123,38 +221,65 @@ def open_run(path: str | Path) -> Run:
     return Run(folder, _recipe(folder), _config(folder / CONFIG))
 
 
-def train(recipe: Recipe, out: str | Path, *, progress: bool = True) -> tuple[Run, TrainResult]:
+def train(recipe: Recipe, out: str | Path, *, data: Any = None, progress: bool = True) -> Trained:
     """Build a recipe and train it into a new folder.
 
+    Args:
+        recipe: what to train.
+        out: the folder.
+        data: data in place of the recipe's own: anything that :func:`tightbound.data.load` takes.
+        progress: whether to show how it goes.
+
+    Returns:
+        The run, with the model and the data that it was made of.
+
     Raises:
+        TypeError: for data of another kind.
         ValueError: for a folder that already holds something, and whatever the recipe gets wrong.
     """
     folder = Path(out)
     fresh = not folder.exists() or (folder.is_dir() and {item.name for item in folder.iterdir()} <= LEFTOVERS)
     if world().is_main and not fresh:
         raise ValueError(f"Expected a new folder; got {folder}, which already holds something. Choose another --out.")
-    return _train(folder, build(recipe), resume=False, progress=progress)
+    return _train(folder, build(recipe, data), resume=False, progress=progress)
 
 
-def resume(path: str | Path, *, progress: bool = True) -> tuple[Run, TrainResult]:
+def resume(path: str | Path, *, data: Any = None, progress: bool = True) -> Trained:
     """Go on with a run that was stopped or killed; the result is that of a run never stopped, bit for bit.
 
+    Args:
+        path: the run's folder.
+        data: the data that it was started with, where they were made in Python.
+        progress: whether to show how it goes.
+
+    Returns:
+        The run, with the model and the data that it was made of.
+
     Raises:
-        ValueError: for a folder that is no run, or data that are not what it was started with.
+        TypeError: for data of another kind.
+        ValueError: for a folder that is no run, that an older version began, or whose data are not what it was started
+            with.
     """
     folder = Path(path)
-    return _train(folder, build(_recipe(folder)), resume=(folder / STATE).exists(), progress=progress)
+    recipe, begun = _recipe(folder), (folder / STATE).exists()
+    if begun and is_of_first_format(folder):
+        raise ValueError(
+            f"Expected a run of this version to go on with; got {folder}, which version 0.1.0 began. It can be "
+            f"evaluated, reported and embedded as it is. To train it anew: tightbound recipes {folder} > again.toml, "
+            "then tightbound train again.toml."
+        )
+    return _train(folder, build(recipe, data), resume=begun, progress=progress)
 
 
-def _train(folder: Path, built: Built, *, resume: bool, progress: bool) -> tuple[Run, TrainResult]:
+def _train(folder: Path, built: Built, *, resume: bool, progress: bool) -> Trained:
     if world().is_main and not resume:
         # The recipe first: with it, what is killed right here can be gone on with.
         write_text(folder / RECIPE, recipes.to_toml(built.recipe))
         write_json(folder / CONFIG, {"format": FORMAT, **dataclasses.asdict(built.config)})
         write_json(folder / ENVIRONMENT, environment())
-    ended = fit(
+    result = fit(
         built.model,
-        built.data.train,
+        built.data,
         objective=built.objective,
         seed=built.recipe.seed,
         out=folder,
@@ -162,11 +287,19 @@ def _train(folder: Path, built: Built, *, resume: bool, progress: bool) -> tuple
         progress=progress,
         settings=built.recipe.train,
     )
-    return Run(folder, built.recipe, built.config), ended
+    return Trained(Run(folder, built.recipe, built.config), built.model, built.data, result)
 
 
 def default_folder(recipe: Recipe) -> Path:
-    """``runs/<recipe>-<time>``."""
+    """Where a run goes unless it is told: ``runs/<recipe>-<time>``.
+
+    Args:
+        recipe: what is trained.
+
+    Example:
+        >>> str(default_folder(Recipe(name="digits")))
+        'runs/digits-...'
+    """
     return Path("runs") / f"{Path(recipe.name).name or 'run'}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
@@ -185,22 +318,20 @@ def environment() -> dict[str, Any]:
 
 
 def _recipe(folder: Path) -> Recipe:
-    if not (folder / RECIPE).is_file():
-        raise ValueError(f"Expected a run folder with a {RECIPE}; got {folder}. 'tightbound train' makes one.")
     for name in FILES:
         if not (folder / name).resolve().is_relative_to(folder.resolve()):
             raise ValueError(f"Expected files inside the run folder; got {folder / name}, which leads out of it.")
-    return recipes.from_file(folder / RECIPE)
+    return recipe_of(folder)
 
 
 def _config(path: Path) -> Config:
     values = _json(path)
     shape, levels = values.get("shape"), values.get("levels", 0)
     whole = isinstance(shape, list) and all(type(n) is int and n > 0 for n in shape) and type(levels) is int
-    if values.get("format") != FORMAT or not whole or not shape or not 0 <= levels <= MOST_LEVELS:
+    if values.get("format") not in (FIRST, FORMAT) or not whole or not shape or not 0 <= levels <= MOST_LEVELS:
         raise ValueError(
-            f"Expected a configuration of format {FORMAT}, a shape of positive whole numbers and at most {MOST_LEVELS} "
-            f"levels; got something else in {path}."
+            f"Expected a configuration of format {FORMAT} or older, a shape of positive whole numbers and at most "
+            f"{MOST_LEVELS} levels; got something else in {path}. A newer version of tightbound may have written it."
         )
     return Config(tuple(shape), levels, str(values.get("why", "")))
 
@@ -213,6 +344,3 @@ def _json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"Expected a JSON object in {path}; got {type(value).__name__}.")
     return value
-
-
-__all__ = ["Run", "build_objective", "default_folder", "environment", "open_run", "resume", "train"]

@@ -19,13 +19,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tightbound import plots
-from tightbound.runs.advice import BETA, Choice, Outcome, choices, comparable
 from tightbound.data import Observations
 from tightbound.evaluate import Estimate, Evidence
 from tightbound.files import write_json, write_tensors, write_text
+from tightbound.runs.advice import BETA, Choice, Outcome, choices, comparable
 from tightbound.runs.recipe import Recipe, to_toml
-from tightbound.runs.run import Run
-from tightbound.runs.selection import held_out
+from tightbound.runs.run import Trained
 
 TABLE = "sweep.json"
 BASE = "base.toml"
@@ -37,6 +36,12 @@ ESTIMATES = ("elbo", "distortion", "rate", "nll")
 
 def parse_over(text: str) -> tuple[str, list[Any]]:
     """A field and its values from ``field=a,b,c``.
+
+    Args:
+        text: what follows ``--over``.
+
+    Returns:
+        The field's dotted name, and its values.
 
     Raises:
         ValueError: for text of another form, or a value given twice.
@@ -65,7 +70,16 @@ def _value(word: str) -> Any:
 
 
 def begin(folder: Path, recipe: Recipe, field: str, values: Sequence[Any]) -> list[tuple[Any, Recipe, Path]]:
-    """The runs of a sweep: value, recipe, folder. A folder of the same sweep is gone on with, values may be added.
+    """Plan the runs of a sweep. A folder of the same sweep is gone on with, values may be added.
+
+    Args:
+        folder: the sweep's.
+        recipe: what the runs have in common.
+        field: dotted name of what differs.
+        values: of that field.
+
+    Returns:
+        Value, recipe and folder of each run.
 
     Raises:
         ValueError: for a folder that holds something else, a field there is not, or a value it cannot hold.
@@ -87,14 +101,25 @@ def begin(folder: Path, recipe: Recipe, field: str, values: Sequence[Any]) -> li
     return list(zip(values, changed, [folder / name for name in names], strict=True))
 
 
-def compared_on(run: Run) -> Observations:
-    """What the values are compared on: the observations held out for validation, the test set where there are none."""
-    data = run.data()
-    return held_out(run, data) or data.test
+def compared_on(trained: Trained) -> Observations:
+    """What the values are compared on: the observations held out for validation, the test set where there are none.
+
+    Args:
+        trained: one run of the sweep.
+    """
+    return trained.run.held_out(trained.data) or trained.data.test
 
 
 def keep(path: Path, found: Evidence) -> tuple[dict[str, Any], Tensor, Tensor]:
-    """Write a run's measurement into its folder; give what an :class:`Outcome` needs of it."""
+    """Write a run's measurement into its folder.
+
+    Args:
+        path: the run's folder.
+        found: its evidence.
+
+    Returns:
+        What an :class:`Outcome` needs of it: the numbers, and log p(x) and distortion of each observation.
+    """
     columns = {name: found.per_observation[name] for name in ("log_px", "distortion")}
     write_tensors(path / PER_OBSERVATION, columns)
     write_json(path / FOUND, found.to_json())
@@ -102,7 +127,14 @@ def keep(path: Path, found: Evidence) -> tuple[dict[str, Any], Tensor, Tensor]:
 
 
 def measured(path: Path) -> tuple[dict[str, Any], Tensor, Tensor] | None:
-    """What :func:`keep` wrote, or None where the run is not there yet or not measured."""
+    """What :func:`keep` wrote, or None where the run is not there yet or not measured.
+
+    Args:
+        path: the run's folder.
+
+    Returns:
+        As :func:`keep` gives it.
+    """
     if not (path / FOUND).is_file():
         return None
     columns = load_file(path / PER_OBSERVATION)
@@ -110,7 +142,17 @@ def measured(path: Path) -> tuple[dict[str, Any], Tensor, Tensor] | None:
 
 
 def finish(folder: Path, recipe: Recipe, field: str, outcomes: Sequence[Outcome]) -> str:
-    """Write the sweep's table, and for β its figures; give all of it in words for a terminal."""
+    """Write the sweep's table, and for β its figures.
+
+    Args:
+        folder: the sweep's.
+        recipe: what the runs have in common.
+        field: dotted name of what differs.
+        outcomes: the runs, measured.
+
+    Returns:
+        All of it in words, for a terminal.
+    """
     chosen, said = choices(field, outcomes), remarks(recipe, field, outcomes)
     rows = [row(field, outcome) for outcome in outcomes]
     made = {"field": field, "rows": rows, "choices": [dataclasses.asdict(c) for c in chosen], "remarks": said}

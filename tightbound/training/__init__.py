@@ -2,7 +2,7 @@
 
 from tightbound.settings import Training as Training
 from tightbound.training.failure import NonFiniteError as NonFiniteError
-from tightbound.training.loop import fit as fit
-from tightbound.training.trainer import TrainResult as TrainResult
+from tightbound.training.fit import fit as fit
+from tightbound.training.result import TrainResult as TrainResult
 
 __all__ = ["NonFiniteError", "TrainResult", "Training", "fit"]

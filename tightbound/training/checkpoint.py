@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +10,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from tightbound.data import Observations
-from tightbound.files import write_atomically, write_tensors
+from tightbound.files import foreign, write_atomically, write_tensors
 
-FORMAT = 2
+FORMAT = 3
 WEIGHTS = "model.safetensors"
+OBJECTIVE = "objective.safetensors"
 STATE = Path("checkpoint") / "state.pt"
-SAMPLED_ROWS = 64
 
 
 def save_state(run: Path, state: dict[str, Any]) -> None:
@@ -41,13 +35,18 @@ def load_state(run: Path) -> dict[str, Any]:
     with foreign(path, "a checkpoint of plain tensors"):
         state = torch.load(path, weights_only=True, map_location="cpu")
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise ValueError(f"Expected a checkpoint of format {FORMAT}; got another one at {path}.")
+        raise ValueError(
+            f"Expected a checkpoint of format {FORMAT}; got another one at {path}. Another version of tightbound wrote "
+            "it: go on with that version, or train anew."
+        )
     return state
 
 
-def save_weights(run: Path, weights: dict[str, Tensor]) -> None:
-    """Write a model's weights as safetensors."""
-    write_tensors(run / WEIGHTS, weights)
+def save_weights(run: Path, weights: dict[str, dict[str, Tensor]]) -> None:
+    """Write a model's weights as safetensors, and those of an objective that has any beside them."""
+    write_tensors(run / WEIGHTS, weights["model"])
+    if weights.get("objective"):
+        write_tensors(run / OBJECTIVE, weights["objective"])
 
 
 def check_weights(run: Path, model: nn.Module) -> None:
@@ -84,35 +83,3 @@ def _expect_same(path: Path, found: dict[str, Any], expected: dict[str, Any]) ->
             f"Expected the weights of the recipe's model in {path}; got others: {', '.join(wrong[:3])} missing, extra "
             "or of another shape or dtype. Recipe and weights do not belong together."
         )
-
-
-@contextmanager
-def foreign(path: Path, expected: str) -> Iterator[None]:
-    """Whatever goes wrong while a stranger's file is read is that file's fault, and a ValueError.
-
-    Raises:
-        ValueError: in place of any other exception.
-    """
-    try:
-        yield
-    except Exception as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if type(error).__name__ == "UnpicklingError":  # whose own text says how to run the file's code after all
-            first = "a pickle of more than plain values"
-        raise ValueError(
-            f"Expected {expected}; got a damaged or foreign file at {path} ({first}). Nothing in it was run."
-        ) from None
-
-
-def fingerprint(facts: object) -> str:
-    """A short name of what must not change between a run and its continuation."""
-    text = json.dumps(facts, sort_keys=True, default=str)
-    return hashlib.sha256(re.sub(r" at 0x[0-9a-fA-F]+", "", text).encode()).hexdigest()[:16]
-
-
-def fingerprint_of_data(data: Observations) -> str:
-    """The same for observations, by their number, their form and some of their values."""
-    rows = torch.linspace(0, len(data) - 1, min(len(data), SAMPLED_ROWS), dtype=torch.float64).long()
-    values = data.take(rows).cpu().to(torch.float64).numpy()
-    form = [len(data), list(data.shape), data.scale, data.binarise]
-    return fingerprint([form, hashlib.sha256(values.tobytes()).hexdigest()])

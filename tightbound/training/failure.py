@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from torch import Tensor
-
+from tightbound.batch import Batch
 from tightbound.training.step import TrainStep
 
 ADVICE = "Try a lower learning_rate, clip=1.0, a warm-up of the learning rate, or precision='float32'"
@@ -16,13 +15,13 @@ class NonFiniteError(ArithmeticError):
     """A loss, a term of it or a gradient became infinite or not a number; the last good checkpoint is kept."""
 
 
-def explain(learner: TrainStep, start: int, stop: int, batch: Callable[[int], Tensor]) -> NonFiniteError:
+def explain(step: TrainStep, start: int, stop: int, batch: Callable[[int], Batch]) -> NonFiniteError:
     """Repeat the steps since the last good state one by one until something is not finite, and name it.
 
     The fast loop looks only now and then; the replay is exact, so it finds what the loop ran into.
 
     Args:
-        learner: in its last good state.
+        step: in its last good state.
         start: how many steps had been made then.
         stop: how many had been made when the loop looked.
         batch: the batch of a step.
@@ -31,18 +30,18 @@ def explain(learner: TrainStep, start: int, stop: int, batch: Callable[[int], Te
         An error that counts steps from 1, as ``metrics.jsonl`` does.
     """
     for number in range(start, stop):
-        tensor = learner.gradient(batch(number), number)
-        values = dict(zip(("loss", *learner.names), tensor.tolist(), strict=True))
-        wrong = next((name for name in (*learner.names, "loss") if not math.isfinite(values[name])), None)
+        tensor = step.gradient(batch(number), number)
+        values = dict(zip(("loss", *step.names), tensor.tolist(), strict=True))
+        wrong = next((name for name in (*step.names, "loss") if not math.isfinite(values[name])), None)
         if wrong:
             return NonFiniteError(f"At step {number + 1} the {wrong} became {values[wrong]}. {ADVICE}{_hint(wrong)}.")
-        if name := learner.bad_gradient():
+        if name := step.bad_gradient():
             return NonFiniteError(
                 f"At step {number + 1} the gradient of {name} stopped being finite, while the loss was still "
                 f"{values['loss']:.4g}. {ADVICE}."
             )
-        learner.update(number)
-        if name := learner.bad_weight():
+        step.update(number)
+        if name := step.bad_weight():
             return NonFiniteError(f"At step {number + 1} the update took {name} out of range. {ADVICE}.")
     return NonFiniteError(f"Between steps {start + 1} and {stop} the loss stopped being finite. {ADVICE}.")
 

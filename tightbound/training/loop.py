@@ -1,85 +1,312 @@
-"""The one call that trains."""
+"""The training loop: it knows ``objective(model, batch, step)`` and nothing else about what it trains."""
 
 from __future__ import annotations
 
+import math
+import sys
+import threading
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tightbound.data import Data
-from tightbound.data import observations as as_observations
-from tightbound.distributed import joined
-from tightbound.model import VAE
-from tightbound.objectives import ELBO, Objective
-from tightbound.progress import progress_for
-from tightbound.runtime import own_random_state
+import torch
+from torch import Tensor
+
+from tightbound.batch import Batch
+from tightbound.checks import check_data
+from tightbound.data import Observations
+from tightbound.distributed import World
+from tightbound.execution import Execution, obstacle, step_pays
+from tightbound.files import foreign
+from tightbound.progress import Progress
+from tightbound.runtime import random_state, restore_random_state
 from tightbound.settings import Training
-from tightbound.training.signals import catching_signals
-from tightbound.training.trainer import Trainer, TrainResult
+from tightbound.training import checkpoint
+from tightbound.training.batches import Sampler
+from tightbound.training.failure import NonFiniteError, explain
+from tightbound.training.journal import Journal
+from tightbound.training.result import TrainResult
+from tightbound.training.state import Best, Standing, State
+from tightbound.training.step import TrainStep
+from tightbound.training.validation import validate
+
+LARGEST_SEED = 2**63 - 1
+NEXT_RANK = 15_485_863  # between seeds of two processes' noise: seeds 0, 1, 2 … are other people's runs
 
 
-def fit(
-    model: VAE,
-    data: Any,
-    *,
-    objective: Objective | None = None,
-    seed: int = 0,
-    out: str | Path | None = None,
-    resume: bool = False,
-    progress: bool = True,
-    settings: Training | None = None,
-    **changes: Any,
-) -> TrainResult:
-    r"""Train a model; afterwards it holds the best weights by validation loss.
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """What a training is made of and does not change.
 
-    Under ``torchrun`` the processes share each batch between them, draw noise of their own and take the same steps; the
-    first one writes to ``out``. To go on with such a run takes as many, and each must be able to read ``out``.
+    Attributes:
+        settings: How it trains.
+        seed: Of noise and batches.
+        world: The processes that share each batch.
+        data: What it trains on.
+        held_out: What it validates on, if anything.
+        test: What the model will be judged on, if that is known; only looked at, never trained on.
+        sampler: Which observations each step sees.
+        source: The run's folder, to go on from; None without one.
+        fingerprint: What must be the same to go on.
+    """
+
+    settings: Training
+    seed: int
+    world: World
+    data: Observations
+    held_out: Observations | None
+    test: Observations | None
+    sampler: Sampler
+    source: Path | None
+    fingerprint: dict[str, str]
+
+    @property
+    def out(self) -> Path | None:
+        """The folder to write into: the first process alone does."""
+        return self.source if self.world.is_main else None
+
+    @property
+    def steps(self) -> int:
+        """How many steps there are in all."""
+        return self.sampler.steps(self.settings.epochs)
+
+    @property
+    def noise_seed(self) -> int:
+        """Of this process's own noise; batches are of the run's seed, the same everywhere."""
+        return (self.seed + NEXT_RANK * self.world.rank) % (LARGEST_SEED + 1)
+
+
+class Loop:
+    """One training under way.
 
     Args:
-        model: what is trained, in place.
-        data: training observations: an array, a tensor, a torch ``Dataset``, ``Observations``, or ``Data`` for its
-            train split.
-        objective: what is made small; the ELBO by default.
-        seed: of the noise, the batches and the validation split.
-        out: folder for metrics, checkpoints and weights, without a run in it yet; nothing is written by default.
-        resume: go on from the checkpoint in ``out``: the result is that of a run never stopped, bit for bit.
-        progress: whether to show how it goes.
-        settings: a :class:`Training`; the defaults otherwise.
-        **changes: single settings of :class:`Training`, such as ``epochs=10``.
-
-    Returns:
-        How it went.
-
-    Raises:
-        TypeError: for a setting that does not exist, and data of another type.
-        ValueError: for data the model's likelihood does not describe, settings out of range, a folder that has a run in
-            it already, and a checkpoint that is missing, damaged or of another training.
-        NonFiniteError: when loss or gradient stop being finite, with the step and the term that went first.
-
-    Example:
-        >>> import torch, tightbound as tb
-        >>> _ = torch.manual_seed(0)
-        >>> x = torch.randn(200, 5)
-        >>> model = tb.VAE(
-        ...     prior=tb.priors.StandardNormal(2),
-        ...     posterior=tb.posteriors.DiagonalNormal(torch.nn.Linear(5, 4)),
-        ...     likelihood=tb.likelihoods.Gaussian(torch.nn.Linear(2, 5)),
-        ... )
-        >>> tb.fit(model, x, epochs=2, batch_size=50, progress=False).steps
-        7
+        setup: what it is made of.
+        step: the weights and how they move.
     """
-    settings = (settings or Training()).updated(changes)
-    observations = data.train if isinstance(data, Data) else as_observations(data)
-    was_training = model.training
-    with joined() as here:
-        trainer = Trainer(model, observations, objective or ELBO(), settings, seed, Path(out) if out else None)
-        with own_random_state(trainer.device), catching_signals() as asked_to_stop:
-            try:
-                trainer.begin(resume=resume)
-                shown = progress_for(trainer.steps, trainer.number, show=progress and here.is_main)
-                try:
-                    return trainer.run(asked_to_stop, shown)
-                finally:
-                    shown.close()
-            finally:
-                trainer.journal.close()
-                model.train(was_training)
+
+    def __init__(self, setup: Setup, step: TrainStep) -> None:
+        self.setup, self.step = setup, step
+        self.journal = Journal(None)
+        self.at = Standing()
+        self._good = self._state()  # the last state in which every number was finite
+        self._clock = time.perf_counter()
+
+    def begin(self) -> None:
+        """Start at step 0.
+
+        Raises:
+            ValueError: for a folder with a run in it, and data that the model does not describe.
+        """
+        setup, step = self.setup, self.step
+        if setup.out is not None and (setup.out / checkpoint.STATE).exists():
+            raise ValueError(
+                f"Expected a folder without a run in it; got {setup.out}. Choose another out=, or resume=True to go on."
+            )
+        for part in filter(None, (setup.data, setup.held_out, setup.test)):
+            check_data(step.model, part)
+        step.set_mode(training=True)
+        setup.world.broadcast([t for m in step.modules().values() for t in (*m.parameters(), *m.buffers())])
+        self._choose_execution()
+        torch.manual_seed(setup.noise_seed)
+        self.journal = Journal(setup.out)
+        self._good = self._state()
+        self._save()
+
+    def go_on(self) -> None:
+        """Start where the checkpoint left off.
+
+        Raises:
+            ValueError: for no folder, no checkpoint in it, a damaged one, or one of another training.
+        """
+        setup = self.setup
+        if setup.source is None:
+            raise ValueError("Expected out= with resume=True: the folder of the run to go on with.")
+        plain = checkpoint.load_state(setup.source)
+        with foreign(setup.source / checkpoint.STATE, "a checkpoint of this training"):
+            others = [name for name, value in setup.fingerprint.items() if plain["fingerprint"].get(name) != value]
+            number = torch.tensor(int(plain["standing"]["number"]))
+        if others:
+            raise ValueError(
+                f"Expected what the run in {setup.source} was started with; got another {', '.join(others)}. A resumed "
+                "run repeats the uninterrupted one, so nothing may change."
+            )
+        numbers = {int(each) for each in setup.world.gather(number)}
+        if len(numbers) > 1:
+            raise ValueError(
+                f"Expected one checkpoint for all processes; got those of steps {sorted(numbers)} in {setup.source}. "
+                "All of them must read the same folder."
+            )
+        with foreign(setup.source / checkpoint.STATE, "a checkpoint of this training"):
+            state = State.from_plain(plain)
+            self._restore(state)
+        self.step.set_mode(training=True)
+        self.step.use(Execution(state.execution.precision))
+        if state.execution.compiled:
+            self._compile(self._batch(0))
+            self._restore(state)
+        self.journal = Journal(setup.out, state.journal)
+        self._good = self._state()
+
+    def run(self, asked_to_stop: threading.Event, shown: Progress) -> TrainResult:
+        """Step until the end, an early stop or a signal."""
+        setup = self.setup
+        steps, sampler, world = setup.steps, setup.sampler, setup.world
+        self._clock, saved = time.perf_counter(), time.monotonic()
+        while self.at.number < steps and not self.at.early:
+            epochs = math.floor(sampler.epoch(self.at.number))
+            self._step()
+            last = self.at.number == steps
+            epoch_ended = math.floor(sampler.epoch(self.at.number)) > epochs or last
+            log = epoch_ended or self.at.number % setup.settings.log_every == 0
+            if world.count > 1 and not log:
+                continue  # what one process alone knows of is settled where all of them look up
+            asked, due = world.any(asked_to_stop.is_set(), time.monotonic() - saved > setup.settings.checkpoint_seconds)
+            if not (log or asked or due):
+                continue
+            self._look(shown, log=log, validation=epoch_ended)
+            over = last or self.at.early
+            if due or asked or over:
+                self._save()
+                saved = time.monotonic()
+            if asked and not over:
+                return self._finish("interrupted")
+        return self._finish("early" if self.at.early else "complete")
+
+    def _choose_execution(self) -> None:
+        """Precision and compilation, by rules that give the same answer for the same training."""
+        setup, step = self.setup, self.step
+        torch.manual_seed(setup.noise_seed)
+        batch = self._batch(0)
+        step.use(step.choose_precision(batch))
+        rows = batch.size * getattr(step.objective, "samples", 1)
+        wanted = setup.settings.compile
+        weights = sum(w.numel() for w in step.weights)
+        if wanted == "always" or (wanted == "auto" and step_pays(steps=setup.steps, parameters=weights, rows=rows)):
+            self._compile(batch)
+
+    def _compile(self, batch: Batch) -> None:
+        reason = obstacle() or self.step.try_compiled(batch)
+        if reason and self.setup.world.is_main:
+            print(f"The step runs uncompiled, and slower: {reason}.", file=sys.stderr)
+
+    def _step(self) -> None:
+        at = self.at
+        values = self.step.step(self._batch(at.number), at.number)
+        sums = values if at.sums is None else at.sums.add_(values)
+        self.at = replace(at, number=at.number + 1, sums=sums, summed=at.summed + 1)
+
+    def _batch(self, number: int) -> Batch:
+        setup = self.setup
+        batch = setup.data.batch(setup.world.shard(setup.sampler.indices(number)), self.step.dtype)
+        if setup.data.ask is not None:
+            setup.data.prefetch(setup.world.shard(setup.sampler.indices(number + 1)))
+        return batch._replace(checked=True)
+
+    def _look(self, shown: Progress, *, log: bool, validation: bool) -> None:
+        """Read what the steps left unread; where it is good, log it and hold it."""
+        buffers = [buffer for module in self.step.modules().values() for buffer in module.buffers()]
+        self.setup.world.broadcast(buffers)  # running statistics are of each process's own batches
+        finite = self.at.sums is None or bool(self.at.sums.isfinite().all())
+        if not finite or self.step.bad_weight():
+            raise self._failure()
+        if log:
+            self._log(shown)
+        if validation and self.setup.held_out is not None:
+            self._validate(self.setup.held_out, shown)
+        self._tick()
+        self._good = self._state()
+
+    def _tick(self) -> None:
+        now = time.perf_counter()
+        self.at, self._clock = replace(self.at, seconds=self.at.seconds + now - self._clock), now
+
+    def _log(self, shown: Progress) -> None:
+        at = self.at
+        if at.sums is None:
+            return
+        values = (at.sums / at.summed).tolist()
+        line = {
+            **self._where("train"),
+            **dict(zip(("loss", *self.step.names), values, strict=True)),
+            "learning_rate": self.step.rate(at.number),
+        }
+        self.journal.metric(**line)
+        self._tick()
+        self.journal.timing(step=at.number, seconds=round(self.at.seconds, 3))
+        best = self.at.best if self.setup.held_out is not None else replace(self.at.best, loss=line["loss"])
+        self.at = replace(self.at, sums=None, summed=0, best=best)
+        shown.advance(at.number, line)
+
+    def _where(self, split: str) -> dict[str, Any]:
+        number = self.at.number
+        return {"step": number, "epoch": round(self.setup.sampler.epoch(number), 4), "split": split}
+
+    def _validate(self, held_out: Observations, shown: Progress) -> None:
+        """Keep the weights if they are the best so far; give up after too long without better ones."""
+        step, best, number = self.step, self.at.best, self.at.number
+        step.swap_average()
+        values = validate(step, held_out, names=step.names)
+        if not math.isfinite(values["loss"]):
+            self._restore(self._good)
+            self._save()
+            raise NonFiniteError(
+                f"At step {number} the validation loss became {values['loss']}: some held-out observations lie where "
+                "the model makes no sense. Look for outliers in the data; lower learning_rate, or set clip=1.0."
+            )
+        better = values["loss"] < best.loss
+        best = Best(values["loss"], number, step.weights_now()) if better else replace(best, since=best.since + 1)
+        patience = self.setup.settings.patience
+        early = bool(patience) and best.since >= patience and number < self.setup.steps
+        self.at = replace(self.at, best=best, early=early)
+        step.swap_average()
+        line = {**self._where("validation"), **values, "best": better}
+        self.journal.metric(**line)
+        shown.advance(number, line)
+
+    def _state(self) -> State:
+        at, step = self.at, self.step
+        sums = None if at.sums is None else at.sums.clone()
+        return State(
+            replace(at, sums=sums), step.state(), step.names, step.execution, self._noise(), self.journal.sizes()
+        )
+
+    def _noise(self) -> list[dict[str, Tensor]]:
+        """The random state of each process."""
+        world = self.setup.world
+        found = {name: world.gather(value.cpu()) for name, value in random_state(self.step.device).items()}
+        return [{name: values[rank] for name, values in found.items()} for rank in range(world.count)]
+
+    def _restore(self, state: State) -> None:
+        step, standing = self.step, state.standing
+        step.restore(state.step)
+        restore_random_state(state.noise[self.setup.world.rank], step.device)
+        step.names = state.names
+        self.at = replace(standing, sums=None if standing.sums is None else standing.sums.to(step.device).clone())
+
+    def _save(self) -> None:
+        """Write down the last good state, where there is a folder for it."""
+        if self.setup.out is not None:
+            self.journal.sync()
+            plain = {**self._good.to_plain(), "fingerprint": self.setup.fingerprint}
+            checkpoint.save_state(self.setup.out, plain)
+
+    def _failure(self) -> NonFiniteError:
+        """Go back to the last good state, keep it, and find the step and the term that went first."""
+        stop = self.at.number
+        self._restore(self._good)
+        self._save()
+        return explain(self.step, self.at.number, stop, self._batch)
+
+    def _finish(self, ended: str) -> TrainResult:
+        at, step = self.at, self.step
+        best = at.best
+        if best.weights is not None:
+            step.load(best.weights)
+        else:
+            step.swap_average()
+            best = replace(best, step=at.number)
+        if self.setup.out is not None:
+            checkpoint.save_weights(self.setup.out, step.weights_now())
+        self.setup.world.wait()  # so that whoever goes on from here finds the files
+        return TrainResult(at.number, best.loss, best.step, at.seconds, ended, step.objective, self.journal.metrics)

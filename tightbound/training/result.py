@@ -17,6 +17,7 @@ class TrainResult:
         best_step: The step whose weights the model now has.
         seconds: Time spent training, earlier sessions of a resumed run included.
         ended: "complete", "early" (no better validation loss for a while) or "interrupted" (resumable).
+        objective: What was made small, with what was left to be chosen (``kl="auto"``) written out.
         metrics: The lines of ``metrics.jsonl``.
     """
 
@@ -25,4 +26,5 @@ class TrainResult:
     best_step: int
     seconds: float
     ended: str
+    objective: Any
     metrics: list[dict[str, Any]] = dataclasses.field(repr=False)

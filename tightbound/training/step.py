@@ -7,118 +7,171 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value
+from torch.func import functional_call, grad_and_value, vjp
 
-from tightbound.conditional import unvalidated
+from tightbound.batch import Batch
 from tightbound.distributed import world
-from tightbound.execution import Execution
-from tightbound.model import VAE
-from tightbound.objectives import Objective
-from tightbound.runtime import called_again, compiled, products_in, random_state, restore_random_state
+from tightbound.execution import Execution, called_again, compiled, multiplies_bfloat16, products_in
+from tightbound.model import Model
+from tightbound.objectives import Objective, SecondPlayer
+from tightbound.runtime import random_state, restore_random_state
 from tightbound.schedules import WarmupCosine
 from tightbound.settings import Training
 from tightbound.training.adam import Adam
 from tightbound.training.micro import micro_batched
 
 PRODUCTS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # layers that may read 16-bit copies of their weights
+SAME = 1e-3  # largest relative difference of two losses that count as the same
+SECOND = "second_player"  # what the log calls the second player's loss
 
 
 class TrainStep:
-    """A model's weights and the step that moves them.
+    """The weights of a model and of its objective, and the step that moves them.
 
     Loss and gradient are a plain function of tensors, and so is the update: each can be compiled into one graph. With
     16-bit products the loss reads 16-bit copies of the weights; Adam keeps the weights themselves in full.
 
+    A second player's weights get the gradient of their own loss and of nothing else, and the others none of it.
+
     References:
         Micikevicius et al.: Mixed precision training (2017), https://arxiv.org/abs/1710.03740.
+
+    Args:
+        model: on its device.
+        objective: likewise, if it is a module.
+        settings: of the training.
+        steps: how many there will be.
+        device: where to compute.
+
+    Raises:
+        ValueError: for a model in which nothing can be trained.
     """
 
     def __init__(
-        self, model: VAE, objective: Objective, settings: Training, *, steps: int, device: torch.device
+        self, model: Model, objective: Objective, settings: Training, *, steps: int, device: torch.device
     ) -> None:
-        self.model, self.settings, self.device = model, settings, device
-        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        if not self.parameters:
+        self.model, self.objective, self.settings, self.device = model, objective, settings, device
+        player: SecondPlayer | None = getattr(objective, "second_player", None)
+        theirs = [p for p in player.module.parameters() if p.requires_grad] if player else []
+        self.parameters = _trainable(model, objective, without=theirs)
+        if not any(p.requires_grad for p in model.parameters()):
             raise ValueError("Expected a model with parameters to train; got one where none requires a gradient.")
         self.weights = [p.detach() for p in self.parameters.values()]
         self.dtype = self.weights[0].dtype
         self.adam = Adam(self.weights, betas=settings.betas, clip=settings.clip, ema=settings.ema)
-        self.copies = list(self.weights)
-        self.gradients: Sequence[Tensor] = []
         floor = 0.0 if settings.schedule == "cosine" else 1.0
         self.rate = WarmupCosine(settings.learning_rate, steps, min(settings.warmup_steps, steps), floor)
-        self.objective = objective
+        self.player, self.their_parameters = player, theirs
+        self.their_weights = [p.detach() for p in theirs]
+        self.their_adam = Adam(self.their_weights, betas=player.betas) if player and theirs else None
+        self.copies = list(self.weights)
+        self.gradients: Sequence[Tensor] = []
+        self.their_gradients: Sequence[Tensor] = []
         self.names: tuple[str, ...] = ()  # of the loss's terms, known after the first step
         self.use(Execution())
 
-    def use(self, way: Execution) -> None:
+    def use(self, execution: Execution) -> None:
         """Choose how the step is computed; 16-bit copies of the weights are made anew."""
-        self.way = way
-        self._choose_loss(way)
-        layers = {id(p) for m in self.model.modules() if isinstance(m, PRODUCTS) for p in m.parameters(recurse=False)}
+        self.execution = execution
+        self._choose_loss(execution)
+        layers = {id(p) for m in self.loss.modules() if isinstance(m, PRODUCTS) for p in m.parameters(recurse=False)}
         for i, (w, p) in enumerate(zip(self.weights, self.parameters.values(), strict=True)):
-            low = way.dtype != torch.float32 and w.dtype == torch.float32 and id(p) in layers
-            self.copies[i] = w.to(way.dtype) if low else w
-        in_one = way.compiled and not self.settings.micro_batch  # whose pieces are compiled each by itself
+            low = execution.dtype != torch.float32 and w.dtype == torch.float32 and id(p) in layers
+            self.copies[i] = w.to(execution.dtype) if low else w
+        in_one = execution.compiled and not self.settings.micro_batch  # whose pieces are compiled each by itself
         self._gradients = compiled(self._gradients_in_one) if in_one else self._gradients_plainly
-        self._move = compiled(self.adam.move) if way.compiled else self.adam.move
+        self._move = compiled(self.adam.move) if execution.compiled else self.adam.move
 
-    def _choose_loss(self, way: Execution) -> None:
+    def _choose_loss(self, execution: Execution) -> None:
         model, rows = self.model, self.settings.micro_batch
         if rows:
-            model = micro_batched(model, rows, way.dtype, compile=way.compiled)
+            model = micro_batched(model, rows, execution.dtype, compile=execution.compiled)
         self.loss = _Loss(model, self.objective)
         names = {id(p): name for name, p in self.loss.named_parameters()}
         self.places = [names[id(p)] for p in self.parameters.values()]
+        self.their_places = [names[id(p)] for p in self.their_parameters]
 
-    def try_compiled(self, x: Tensor) -> str:
-        """Compile a step for batches such as ``x`` and change nothing else; gives the reason where that fails."""
+    def choose_precision(self, batch: Batch) -> Execution:
+        """bfloat16 where it is asked for, or where the device multiplies it natively and a batch's loss is the same.
+
+        Args:
+            batch: one of the training's.
+
+        Returns:
+            How to compute, uncompiled.
+        """
+        wanted = self.settings.precision
+        if wanted != "auto":
+            return Execution(wanted)
+        if not multiplies_bfloat16(self.device):
+            return Execution()
+        (differs,) = world().any(not self.same_loss(batch))
+        return Execution() if differs else Execution("bfloat16")
+
+    def same_loss(self, batch: Batch) -> bool:
+        """Whether a batch's loss, with the same noise, is the same in bfloat16 as in float32."""
+        losses = []
+        for precision in ("float32", "bfloat16"):
+            self.use(Execution(precision))
+            state = random_state(self.device)
+            with torch.no_grad():
+                losses.append(float(self.loss_of(batch)))
+            restore_random_state(state, self.device)
+        exact, rough = losses
+        return abs(rough - exact) <= SAME * max(1.0, abs(exact))
+
+    def try_compiled(self, batch: Batch) -> str:
+        """Compile a step for batches such as this one and change nothing else; gives the reason where that fails."""
         noise, before = random_state(self.device), self.state()
         try:
-            self.use(Execution(self.way.precision, compiled=True))
-            with unvalidated():  # and put back: the compiler switches validation off for good
-                self.step_alone(x)
-                called_again(self.step_alone, x)
+            self.use(Execution(self.execution.precision, compiled=True))
+            self.step_alone(batch)
+            called_again(self.step_alone, batch)
         except Exception as error:  # a model may do anything; whatever the compiler says, the plain step remains
-            self.use(Execution(self.way.precision))
+            self.use(Execution(self.execution.precision))
             return (str(error).strip().splitlines() or [type(error).__name__])[0]
         finally:
             restore_random_state(noise, self.device)
             self.restore(before)
         return ""
 
-    def step_alone(self, x: Tensor) -> None:
+    def step_alone(self, batch: Batch) -> None:
         """A first step that no other process has a part in."""
-        self.gradients, _ = self._own_gradient(x, 0)
+        self.gradients, self.their_gradients, _ = self._own_gradient(batch, 0)
         self.update(0)
 
-    def step(self, x: Tensor, number: int) -> Tensor:
+    def step(self, batch: Batch, number: int) -> Tensor:
         """Learn from one batch; its loss and terms as one tensor, unread, so that nothing waits for it."""
-        values = self.gradient(x, number)
+        values = self.gradient(batch, number)
         self.update(number)
         return values
 
-    def gradient(self, x: Tensor, number: int) -> Tensor:
+    def gradient(self, batch: Batch, number: int) -> Tensor:
         """The first half of a step: loss, terms and gradients of one batch, shared between processes."""
-        gradients, values = self._own_gradient(x, number)
-        *self.gradients, values = world().mean([*gradients, values], len(x))
+        ours, theirs, values = self._own_gradient(batch, number)
+        *gradients, values = world().mean([*ours, *theirs, values], batch.size)
+        self.gradients, self.their_gradients = gradients[: len(ours)], gradients[len(ours) :]
         return values
 
-    def _own_gradient(self, x: Tensor, number: int) -> tuple[Sequence[Tensor], Tensor]:
+    def _own_gradient(self, batch: Batch, number: int) -> tuple[Sequence[Tensor], Sequence[Tensor], Tensor]:
         step = torch.tensor(float(number), dtype=self.dtype).to(self.device, non_blocking=True)
-        gradients, values = self._gradients(self.copies, x.to(self.device, non_blocking=True), step)
+        ours, theirs, values = self._gradients(self.copies, self.their_weights, batch.to(self.device), step)
         self.names = self.loss.terms
         if world().count > 1:  # messages are in full precision
-            gradients = [g.to(self.dtype) for g in gradients]
-        return gradients, values
+            ours = [g.to(self.dtype) for g in ours]
+        return ours, theirs, values
 
     def update(self, number: int) -> None:
         """The second half: weights, averaged weights and 16-bit copies follow the gradient."""
         self._move(self.gradients, self.copies, self.adam.constants(number, self.rate(number + 1)))
+        if self.their_adam is not None and self.player is not None:
+            constants = self.their_adam.constants(number, self.player.learning_rate)
+            self.their_adam.move(self.their_gradients, self.their_weights, constants)
 
-    def loss_of(self, x: Tensor) -> Tensor:
+    def loss_of(self, batch: Batch) -> Tensor:
         """The loss of one batch at the first step."""
-        return self._value(self.copies, x.to(self.device), torch.zeros((), dtype=self.dtype, device=self.device))[0]
+        step = torch.zeros((), dtype=self.dtype, device=self.device)
+        return self._losses(self.copies, self.their_weights, batch.to(self.device), step)[0]
 
     def bad_gradient(self) -> str | None:
         """The first parameter whose gradient is not finite."""
@@ -135,47 +188,107 @@ class TrainStep:
             w.copy_(average)
             average.copy_(kept)
 
+    def modules(self) -> dict[str, nn.Module]:
+        """What has weights: the model, and the objective where it is a module."""
+        objective = self.objective
+        return {"model": self.model, **({"objective": objective} if isinstance(objective, nn.Module) else {})}
+
+    def weights_now(self) -> dict[str, dict[str, Tensor]]:
+        """A copy of every number that the model and the objective have."""
+        return _copied({name: module.state_dict() for name, module in self.modules().items()})
+
+    def load(self, weights: dict[str, dict[str, Tensor]]) -> None:
+        """Take over what :meth:`weights_now` gave."""
+        for name, module in self.modules().items():
+            module.load_state_dict(weights[name])
+
+    def set_mode(self, *, training: bool) -> None:
+        """Put model and objective into training mode, or into evaluation mode."""
+        for module in self.modules().values():
+            module.train(training)
+
     def state(self) -> dict[str, Any]:
         """Everything a step depends on besides data and random state, copied."""
-        return _copied({"model": self.model.state_dict(), **self.adam.state()})
+        theirs = {} if self.their_adam is None else self.their_adam.state()
+        return {"weights": self.weights_now(), "adam": _copied(self.adam.state()), "their_adam": _copied(theirs)}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to what :meth:`state` gave."""
-        self.model.load_state_dict(state["model"])
-        for name, tensors in self.adam.state().items():
-            for tensor, saved in zip(tensors, state[name], strict=True):
-                tensor.copy_(saved)
+        self.load(state["weights"])
+        for adam, saved in ((self.adam, state["adam"]), (self.their_adam, state["their_adam"])):
+            for name, tensors in adam.state().items() if adam is not None else ():
+                for tensor, value in zip(tensors, saved[name], strict=True):
+                    tensor.copy_(value)
         for copy, w in zip(self.copies, self.weights, strict=True):
             copy.copy_(w)
 
-    def _value(self, copies: Sequence[Tensor], x: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
-        named = dict(zip(self.places, copies, strict=True))
-        with products_in(self.way.dtype, self.device):
-            return functional_call(self.loss, named, (x, step))
+    def _losses(
+        self, copies: Sequence[Tensor], theirs: Sequence[Tensor], batch: Batch, step: Tensor
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        named = dict(zip([*self.places, *self.their_places], [*copies, *theirs], strict=True))
+        with products_in(self.execution.dtype, self.device):
+            return functional_call(self.loss, named, (batch, step))
 
-    def _gradients_plainly(self, copies: list[Tensor], x: Tensor, step: Tensor) -> tuple[Sequence[Tensor], Tensor]:
-        leaves = [copy.detach().requires_grad_() for copy in copies]
-        value, values = self._value(leaves, x, step)
-        gradients = torch.autograd.grad(value, leaves, materialize_grads=True)
-        return gradients, values
+    def _gradients_plainly(
+        self, copies: Sequence[Tensor], theirs: Sequence[Tensor], batch: Batch, step: Tensor
+    ) -> tuple[Sequence[Tensor], Sequence[Tensor], Tensor]:
+        ours = [copy.detach().requires_grad_() for copy in copies]
+        theirs = [w.detach().requires_grad_() for w in theirs]
+        value, second, values = self._losses(ours, theirs, batch, step)
+        gradients = torch.autograd.grad(value, ours, materialize_grads=True, retain_graph=second is not None)
+        if second is None or not theirs:
+            return gradients, [torch.zeros_like(w) for w in theirs], values
+        return gradients, torch.autograd.grad(second, theirs, materialize_grads=True), values
 
-    def _gradients_in_one(self, copies: list[Tensor], x: Tensor, step: Tensor) -> tuple[Sequence[Tensor], Tensor]:
-        gradients, (_, values) = grad_and_value(self._value, has_aux=True)(copies, x, step)
-        return gradients, values
+    def _gradients_in_one(
+        self, copies: Sequence[Tensor], theirs: Sequence[Tensor], batch: Batch, step: Tensor
+    ) -> tuple[Sequence[Tensor], Sequence[Tensor], Tensor]:
+        if not theirs:
+
+            def single(copies: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+                value, _, values = self._losses(copies, theirs, batch, step)
+                return value, values
+
+            gradients, (_, values) = grad_and_value(single, has_aux=True)(copies)
+            return gradients, [], values
+
+        def both(copies: Sequence[Tensor], theirs: Sequence[Tensor]) -> tuple[tuple[Tensor, Tensor], Tensor]:
+            value, second, values = self._losses(copies, theirs, batch, step)
+            return (value, torch.zeros_like(value) if second is None else second), values
+
+        (value, second), pull, values = vjp(both, copies, theirs, has_aux=True)  # type: ignore[misc]
+        gradients, _ = pull((torch.ones_like(value), torch.zeros_like(second)))
+        _, their_gradients = pull((torch.zeros_like(value), torch.ones_like(second)))
+        return gradients, their_gradients, values
 
 
 class _Loss(nn.Module):
-    """The objective of the model as a module, so that its parameters can be put in from outside."""
+    """The objective of the model as a module, so that the parameters of both can be put in from outside."""
 
-    def __init__(self, model: VAE, objective: Objective) -> None:
+    def __init__(self, model: Model, objective: Objective) -> None:
         super().__init__()
         self.model, self.objective = model, objective
         self.terms: tuple[str, ...] = ()
 
-    def forward(self, x: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
-        loss = self.objective(self.model, x, step)
-        self.terms = tuple(loss.terms)
-        return loss.value, torch.stack([loss.value.detach(), *loss.terms.values()])
+    def forward(self, batch: Batch, step: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+        loss = self.objective(self.model, batch, step)
+        terms = loss.terms if loss.second is None else {**loss.terms, SECOND: loss.second.detach()}
+        self.terms = tuple(terms)
+        return loss.value, loss.second, torch.stack([loss.value.detach(), *terms.values()])
+
+
+def _trainable(model: Model, objective: Objective, *, without: Sequence[nn.Parameter]) -> dict[str, nn.Parameter]:
+    """Parameters by name, those of an objective behind its own prefix; none twice, and none of the second player's."""
+    named = list(model.named_parameters())
+    if isinstance(objective, nn.Module):
+        named += [(f"objective.{name}", p) for name, p in objective.named_parameters()]
+    seen = {id(p) for p in without}
+    found: dict[str, nn.Parameter] = {}
+    for name, p in named:
+        if p.requires_grad and id(p) not in seen:
+            seen.add(id(p))
+            found[name] = p
+    return found
 
 
 def _first_bad(tensors: Mapping[str, Tensor]) -> str | None:

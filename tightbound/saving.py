@@ -1,0 +1,189 @@
+"""Models in folders, without pickle: what they are built of as JSON, their weights as safetensors.
+
+Only the library's own pieces and a few of torch's can be named, so a stranger's folder cannot name code.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from tightbound import likelihoods, networks, posteriors, priors
+from tightbound._version import __version__
+from tightbound.files import foreign, write_json, write_tensors
+from tightbound.model import VAE, Model
+from tightbound.runtime import home
+
+MODEL = "model.json"
+WEIGHTS = "model.safetensors"
+FORMAT = 1
+LARGEST = 2**31  # numbers in one model that a file may ask for
+PIECES: dict[str, type[nn.Module]] = {
+    cls.__name__: cls
+    for cls in (
+        VAE,
+        priors.StandardNormal,
+        priors.MixtureOfNormals,
+        priors.VampPrior,
+        posteriors.DiagonalNormal,
+        posteriors.FullNormal,
+        likelihoods.Bernoulli,
+        likelihoods.UnnormalisedBernoulli,
+        likelihoods.ContinuousBernoulli,
+        likelihoods.Gaussian,
+        likelihoods.Laplace,
+        likelihoods.DiscretizedLogistic,
+        likelihoods.Categorical,
+        likelihoods.Poisson,
+        likelihoods.NegativeBinomial,
+        networks.MLP,
+        networks.ConvEncoder,
+        networks.ConvDecoder,
+        networks.Standardized,
+        nn.Linear,
+        *networks.ACTIVATIONS.values(),
+    )
+}
+ARGUMENTS = {"Linear": ("in_features", "out_features", "bias")}  # where they are not those of the constructor
+
+
+def save_model(model: Model, folder: Path) -> None:
+    """Write a model into a folder.
+
+    Args:
+        model: any.
+        folder: where to; made if it is not there.
+
+    Raises:
+        ValueError: for a folder that holds a run.
+    """
+    if (folder / "recipe.toml").exists():
+        raise ValueError(f"Expected a folder of its own for a model; got {folder}, which holds a run. Choose another.")
+    _, dtype = home(model)
+    made = {
+        "format": FORMAT,
+        "tightbound": __version__,
+        "dtype": str(dtype).removeprefix("torch."),
+        "model": _described(model, "model", {}),
+    }
+    write_tensors(folder / WEIGHTS, model.state_dict())
+    write_json(folder / MODEL, made)
+
+
+def load_model(folder: str | Path) -> Model:
+    """Read a model that :meth:`tightbound.VAE.save` wrote. Nothing in the folder is executed.
+
+    Args:
+        folder: where it is.
+
+    Returns:
+        The model, on the CPU, in evaluation mode.
+
+    Raises:
+        ValueError: for a folder without a model, a damaged one, one of another version, and a model with pieces that
+            are not the library's own, with what to do about it.
+
+    Example:
+        >>> import tempfile
+        >>> model = VAE(
+        ...     prior=priors.StandardNormal(2),
+        ...     posterior=posteriors.DiagonalNormal(networks.MLP((5,), (4,))),
+        ...     likelihood=likelihoods.Gaussian(networks.MLP((2,), (5,))),
+        ... )
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.save(folder)
+        ...     bool(load_model(folder).embed(torch.ones(1, 5)).equal(model.embed(torch.ones(1, 5))))
+        True
+    """
+    folder = Path(folder)
+    path = folder / MODEL
+    if not path.is_file():
+        raise ValueError(
+            f"Expected a folder that model.save(...) wrote, with a {MODEL}; got {folder}. A run's folder is opened by "
+            "tb.open_run(folder).model()."
+        )
+    with foreign(path, "a model's description"):
+        made = json.loads(path.read_text(encoding="utf-8"))
+        version, spec, dtype = made["format"], made["model"], getattr(torch, made["dtype"])
+    if version != FORMAT:
+        raise ValueError(
+            f"Expected a model of format {FORMAT}; got {version!r} in {path}. Write it anew: model.save()."
+        )
+    if own := _own_pieces(spec):
+        raise ValueError(
+            f"Expected a model of the library's own pieces; got {own[0]} in {path}, whose code no folder keeps. Build "
+            f"the model as before and read the weights into it: "
+            f"safetensors.torch.load_model(model, {str(folder / WEIGHTS)!r})."
+        )
+    with foreign(path, "a model's description"), torch.random.fork_rng(devices=[]):
+        with torch.device("meta"):
+            size = sum(value.numel() for value in _built(spec, "model", {}).state_dict().values())
+        if size > LARGEST:
+            raise ValueError(f"{size} numbers are more than a model may have here")
+        model = _built(spec, "model", {}).to(dtype)
+    with foreign(folder / WEIGHTS, "the weights of this model"):
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    return model.eval()
+
+
+def _described(value: Any, place: str, seen: dict[int, str]) -> Any:
+    """A piece as plain values: its class and what its constructor takes."""
+    if isinstance(value, Tensor):
+        return {"tensor": list(value.shape)}
+    if not isinstance(value, nn.Module):
+        return list(value) if isinstance(value, (tuple, torch.Size)) else value
+    if id(value) in seen:
+        return {"same": seen[id(value)]}
+    seen[id(value)] = place
+    if type(value) is nn.Sequential:
+        return {"piece": "Sequential", "layers": [_described(v, f"{place}.{i}", seen) for i, v in enumerate(value)]}
+    name = type(value).__name__
+    if PIECES.get(name) is not type(value):
+        return {"own": f"{type(value).__module__}.{type(value).__qualname__}"}
+    arguments = {key: _argument(value, key) for key in _arguments(name)}
+    return {"piece": name, **{key: _described(found, f"{place}.{key}", seen) for key, found in arguments.items()}}
+
+
+def _argument(piece: nn.Module, key: str) -> Any:
+    if isinstance(piece, nn.Linear) and key == "bias":
+        return piece.bias is not None
+    return getattr(piece, key)
+
+
+def _arguments(name: str) -> tuple[str, ...]:
+    if PIECES[name].__module__.startswith("torch.nn") and name not in ARGUMENTS:
+        return ()  # activations as they are by default
+    return ARGUMENTS.get(name) or tuple(inspect.signature(PIECES[name]).parameters)
+
+
+def _own_pieces(spec: Any) -> list[str]:
+    """Classes that are not the library's, by name."""
+    if isinstance(spec, Mapping):
+        own = [str(spec["own"])] if "own" in spec else []
+        return own + [name for value in spec.values() for name in _own_pieces(value)]
+    return [name for value in spec for name in _own_pieces(value)] if isinstance(spec, list) else []
+
+
+def _built(spec: Any, place: str, made: dict[str, Any]) -> Any:
+    if isinstance(spec, list):
+        return tuple(_built(value, place, made) for value in spec)
+    if not isinstance(spec, dict):
+        return spec
+    if "tensor" in spec:
+        return torch.zeros(spec["tensor"])
+    if "same" in spec:
+        return made[spec["same"]]
+    if spec["piece"] == "Sequential":
+        layers = [_built(value, f"{place}.{i}", made) for i, value in enumerate(spec["layers"])]
+        made[place] = nn.Sequential(*layers)
+        return made[place]
+    cls = PIECES[spec["piece"]]
+    made[place] = cls(**{key: _built(value, f"{place}.{key}", made) for key, value in spec.items() if key != "piece"})
+    return made[place]

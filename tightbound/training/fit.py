@@ -1,0 +1,180 @@
+"""The one call that trains."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from tightbound.checks import check_model, require_gradients
+from tightbound.data import Data, Observations
+from tightbound.data import observations as as_observations
+from tightbound.distributed import World, joined
+from tightbound.model import Model
+from tightbound.objectives import ELBO, Objective, resolve
+from tightbound.progress import progress_for
+from tightbound.runtime import home, own_random_state, resolve_device
+from tightbound.settings import Training
+from tightbound.training import batches
+from tightbound.training.fingerprint import run_fingerprint
+from tightbound.training.loop import LARGEST_SEED, Loop, Setup
+from tightbound.training.result import TrainResult
+from tightbound.training.signals import catching_signals
+from tightbound.training.step import TrainStep
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _shows_every_setting(function: F) -> F:
+    """Let ``help`` show the settings that the function takes by name."""
+    signature = inspect.signature(function)
+    own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    more = [
+        inspect.Parameter(item.name, inspect.Parameter.KEYWORD_ONLY, default=item.default, annotation=item.type)
+        for item in fields(Training)
+    ]
+    function.__signature__ = signature.replace(parameters=[*own, *more])  # type: ignore[attr-defined]
+    listed = (inspect.getdoc(Training) or "").partition("Attributes:\n")[2]
+    if function.__doc__ is not None:
+        settings = "\n".join(f"    {line}" if line.strip() else "" for line in listed.splitlines())
+        function.__doc__ = function.__doc__.replace("    @settings", settings)
+    return function
+
+
+@_shows_every_setting
+def fit(
+    model: Model,
+    data: Any,
+    *,
+    objective: Objective | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    settings: Training | None = None,
+    **changes: Any,
+) -> TrainResult:
+    r"""Train a model; afterwards it holds the best weights by validation loss and is in evaluation mode.
+
+    Under ``torchrun`` the processes share each batch between them, draw noise of their own and take the same steps; the
+    first one writes to ``out``. To go on with such a run takes as many, and each must be able to read ``out``.
+
+    Model and data are looked at before the first step: shapes, finite values, the likelihood's support, and whether
+    the model's parts fit together. Of ``Data`` the test set is looked at too, and not trained on.
+
+    Args:
+        model: what is trained, in place.
+        data: training observations: an array, a tensor, a torch ``Dataset``, ``Observations``, or ``Data`` for its
+            train split.
+        objective: what is made small; the ELBO by default. One that is a module is trained with the model.
+        seed: of the noise, the batches and the validation split.
+        out: folder for metrics, checkpoints and weights, without a run in it yet; nothing is written by default.
+        resume: go on from the checkpoint in ``out``: the result is that of a run never stopped, bit for bit.
+        progress: whether to show how it goes.
+        settings: a :class:`Training`; the defaults otherwise.
+        **changes: single settings by name, such as ``epochs=10``; they are listed below.
+
+    Settings:
+    @settings
+
+    Returns:
+        How it went.
+
+    Raises:
+        TypeError: for a setting that does not exist, data of another type, and a model that cannot be trained as it is.
+        ValueError: for data the model's likelihood does not describe, parts that do not fit together, settings out of
+            range, a folder that has a run in it already, and a checkpoint that is missing, damaged or of another
+            training.
+        RuntimeError: inside ``torch.no_grad()``.
+        NonFiniteError: when loss or gradient stop being finite, with the step and the term that went first.
+
+    Example:
+        >>> import torch, tightbound as tb
+        >>> _ = torch.manual_seed(0)
+        >>> x = torch.randn(200, 5)
+        >>> model = tb.VAE(
+        ...     prior=tb.priors.StandardNormal(2),
+        ...     posterior=tb.posteriors.DiagonalNormal(torch.nn.Linear(5, 4)),
+        ...     likelihood=tb.likelihoods.Gaussian(torch.nn.Linear(2, 5)),
+        ... )
+        >>> tb.fit(model, x, epochs=2, batch_size=50, progress=False).steps
+        7
+    """
+    require_gradients()
+    settings = (settings or Training()).updated(changes)
+    if not isinstance(model, Model):
+        raise TypeError(
+            f"Expected a model such as tb.VAE(prior, posterior, likelihood); got {type(model).__name__}. Write a "
+            "tb.Model for one of your own."
+        )
+    if not 0 <= seed <= LARGEST_SEED:
+        raise ValueError(f"Expected a seed from 0 to 2⁶³ − 1; got {seed}.")
+    source = Path(out) if out else None
+    with joined() as here:
+        loop = _prepared(model, data, objective or ELBO(), settings, seed, source, here)
+        step = loop.step
+        with own_random_state(step.device), catching_signals() as asked_to_stop:
+            try:
+                if resume:
+                    loop.go_on()
+                else:
+                    loop.begin()
+                shown = progress_for(loop.setup.steps, loop.at.number, show=progress and here.is_main)
+                try:
+                    return loop.run(asked_to_stop, shown)
+                finally:
+                    shown.close()
+            finally:
+                loop.journal.close()
+                step.set_mode(training=False)
+
+
+def _prepared(
+    model: Model, data: Any, objective: Objective, settings: Training, seed: int, source: Path | None, here: World
+) -> Loop:
+    observations = data.train if isinstance(data, Data) else as_observations(data)
+    device = here.device(resolve_device(settings.device))
+    train, held_out = batches.split(observations, settings.validation, seed)
+    sampler = batches.Sampler(len(train), settings.batch_size, seed=seed, device=device)
+    if sampler.batch_size < here.count:
+        raise ValueError(
+            f"Expected at least one observation of a batch for each of {here.count} processes; got batches of "
+            f"{sampler.batch_size}. Take a larger batch_size, or fewer processes."
+        )
+    model.to(device)
+    if isinstance(objective, nn.Module):
+        objective.to(device)
+    few = observations.eval_batch(0, 2, home(model)[1]).to(device)
+    check_model(model, few, name=observations.name)
+    with torch.no_grad():
+        objective = resolve(objective, model, few)
+    step = TrainStep(model, objective, settings, steps=sampler.steps(settings.epochs), device=device)
+    setup = Setup(
+        settings=settings,
+        seed=seed,
+        world=here,
+        data=_on(train, device),
+        held_out=held_out,
+        test=data.test if isinstance(data, Data) else None,
+        sampler=sampler,
+        source=source,
+        fingerprint=run_fingerprint(
+            settings, device=device, objective=objective, seed=seed, processes=here.count, model=model,
+            data=observations,
+        ),
+    )  # fmt: skip
+    return Loop(setup, step)
+
+
+def _on(data: Observations, device: torch.device) -> Observations:
+    """The observations where they are computed on."""
+    if device.type == "cpu":
+        return data
+    names = ("stored", "rows", "labels", "factors", "mask")
+    moved = {name: value.to(device) for name in names if (value := getattr(data, name)) is not None}
+    return data.replace(**moved, ask=None)

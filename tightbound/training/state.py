@@ -1,0 +1,108 @@
+"""Where a training stands: plain frozen values, of which a checkpoint is made."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from tightbound.execution import Execution
+
+
+@dataclass(frozen=True, eq=False)
+class Best:
+    """The best validation loss so far, and the weights that had it.
+
+    Attributes:
+        loss: In nats per observation; the last training loss where nothing is held out.
+        step: The step that had it.
+        weights: Of model and objective, each by name; None before the first validation.
+        since: Validations that have passed without a better one.
+    """
+
+    loss: float = math.inf
+    step: int = 0
+    weights: dict[str, dict[str, Tensor]] | None = None
+    since: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Standing:
+    """How far a training has come.
+
+    Attributes:
+        number: Steps made.
+        early: Whether validation has stopped getting better.
+        sums: Loss and terms added up since the last line of the log, unread; None before the first step after it.
+        summed: Over how many steps.
+        best: The best so far.
+        seconds: Time spent, earlier sessions included.
+    """
+
+    number: int = 0
+    early: bool = False
+    sums: Tensor | None = None
+    summed: int = 0
+    best: Best = Best()
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """Everything that the rest of a training depends on.
+
+    Attributes:
+        standing: How far it has come.
+        step: Weights and moments, as the training step gives them.
+        names: Of the loss's terms.
+        execution: How a step is computed.
+        noise: The random state of each process.
+        journal: Bytes in each of the two log files.
+    """
+
+    standing: Standing
+    step: dict[str, Any]
+    names: tuple[str, ...]
+    execution: Execution
+    noise: list[dict[str, Tensor]]
+    journal: tuple[int, int]
+
+    def to_plain(self) -> dict[str, Any]:
+        """Tensors, numbers, texts and containers of them, as a checkpoint holds them."""
+        standing = {item.name: getattr(self.standing, item.name) for item in dataclasses.fields(Standing)}
+        return {
+            "standing": {**standing, "best": {f.name: getattr(self.standing.best, f.name) for f in _fields_of_best()}},
+            "step": self.step,
+            "names": list(self.names),
+            "execution": dataclasses.asdict(self.execution),
+            "noise": self.noise,
+            "journal": list(self.journal),
+        }
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> State:
+        """The state that :meth:`to_plain` gave.
+
+        Raises:
+            KeyError: where something is missing.
+            TypeError: where something is of another type, or too much.
+            ValueError: likewise.
+        """
+        standing = dict(plain["standing"])
+        best = Best(**standing.pop("best"))
+        metrics, timing = map(int, plain["journal"])
+        return cls(
+            Standing(**{**standing, "number": int(standing["number"]), "best": best}),
+            dict(plain["step"]),
+            tuple(map(str, plain["names"])),
+            Execution(**plain["execution"]),
+            list(plain["noise"]),
+            (metrics, timing),
+        )
+
+
+def _fields_of_best() -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(Best)
