@@ -94,9 +94,9 @@ def _run(run: Any, request: dict[str, Any]) -> int:
         if "hook" in request:
             _kill_at(request["hook"], request["at"])
         if request["verb"] == "train":
-            _, ended = run.train(from_table(request["recipe"]), request["folder"], progress=False)
+            ended = run.train(from_table(request["recipe"]), request["folder"], progress=False).result
         else:
-            _, ended = run.resume(request["folder"], progress=False)
+            ended = run.resume(request["folder"], progress=False).result
         return {"complete": 0, "early": 0, "interrupted": 3}[ended.ended]
     except BaseException:
         traceback.print_exc()

@@ -25,18 +25,18 @@ from test_train_failure import ROOM, observations, poisoned
 from torch import Tensor, nn
 from training import QUIET, data, model, weights
 
-from tightbound import world as meeting
-from tightbound.conditional import unvalidated
+from tightbound.batch import Batch
 from tightbound.data import Observations
-from tightbound.distributed import World, joined
+from tightbound.distributed import World, joined, world
 from tightbound.divergences import kl
 from tightbound.model import VAE
 from tightbound.objectives import ELBO, Loss
-from tightbound.runtime import resolve_device
 from tightbound.settings import Training
-from tightbound.training import fit, precision, trainer, validation
+from tightbound.training import fit, loop
+from tightbound.training import step as steps
 from tightbound.training.batches import Sampler
 from tightbound.training.step import TrainStep
+from tightbound.training.validation import validate
 
 CPU = torch.device("cpu")
 LONG: dict[str, Any] = {**QUIET, "epochs": 3, "ema": 0.9, "clip": 1.0, "checkpoint_seconds": 0, "log_every": 4}
@@ -47,9 +47,9 @@ STOPPED_IN = 5  # a step that is none of those in which all look up
 class AtTheMean:
     """The ELBO with the posterior's mean in place of draws: an objective without noise."""
 
-    def __call__(self, model: VAE, x: Tensor, step: Tensor | None = None) -> Loss:
-        q = model.encode(x)
-        distortion, rate = -model.likelihood.log_prob(x, q.mean).mean(), kl(q, model.prior()).mean()
+    def __call__(self, model: VAE, batch: Batch, step: Tensor | None = None) -> Loss:
+        q = model.posterior(batch.x)
+        distortion, rate = -model.likelihood.log_prob(batch.x, q.mean).mean(), kl(q, model.prior()).mean()
         return Loss(distortion + rate, {"distortion": distortion.detach(), "rate": rate.detach()})
 
 
@@ -83,37 +83,34 @@ def mean(folder: Path, here: World) -> dict[str, Any]:
 
 def validated(folder: Path, here: World) -> dict[str, Any]:
     """The validation loss of an objective with noise, over several batches."""
-    vae, held_out = model().double(), Observations(data(2500))
-    with unvalidated():
-        return validation.validate(
-            vae, ELBO(kl="sampled"), held_out, names=("distortion", "rate"), dtype=torch.float64, device=CPU
-        )
+    step = TrainStep(model().double(), ELBO(kl="sampled"), Training(), steps=1, device=CPU)
+    return validate(step, Observations(data(2500)), names=("distortion", "rate"))
 
 
 def noisy(folder: Path, here: World) -> dict[str, Any]:
     """What each process sees and draws, and where it ends."""
     seen: dict[str, list[Tensor]] = {"indices": [], "x": [], "noise": []}
-    visit = Observations.visit
+    made = Observations.batch
 
-    def watched(self: Observations, indices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        x = visit(self, indices, dtype)
+    def watched(self: Observations, indices: Tensor, dtype: torch.dtype = torch.float32) -> Batch:
+        batch = made(self, indices, dtype)
         seen["indices"].append(indices)
-        seen["x"].append(x)
-        return x
+        seen["x"].append(batch.x)
+        return batch
 
-    def objective(model: VAE, x: Tensor, step: Tensor | None = None) -> Loss:
-        draws, q = model.draw(x, samples=1), model.encode(x)
+    def objective(model: VAE, batch: Batch, step: Tensor | None = None) -> Loss:
+        draws, q = model.draw(batch, samples=1), model.posterior(batch.x)
         seen["noise"].append(((draws.z[0] - q.mean) / q.stddev).detach())
         return Loss(-draws.log_w.mean(), {})
 
-    Observations.visit = watched
+    Observations.batch = watched
     vae = model()
     settings = {**QUIET, "validation": 0, "batch_size": 21, "epochs": 2.0}
     try:
         grey = Observations(torch.full((100, 3), 0.5), binarise=True)
         ended = fit(vae, grey, objective=objective, seed=3, **settings)
     finally:
-        Observations.visit = visit
+        Observations.batch = made
     return {"weights": weights(vae), "steps": ended.steps, **seen}
 
 
@@ -173,12 +170,12 @@ def refused(folder: Path, here: World) -> dict[str, Any]:
 
 def chosen(folder: Path, here: World) -> dict[str, Any]:
     """Precision where processes see different things, and what is said of a step that cannot be compiled."""
-    learner = TrainStep(model(), ELBO(), Training(), steps=1, device=resolve_device("cpu"))
-    precision.multiplies_bfloat16, found = lambda device: True, []
-    for same in (lambda learner, x: here.is_main, lambda learner, x: True):
-        precision.same_loss = same
-        found.append(precision.choose_precision(learner, data(4)).precision)
-    trainer.obstacle = lambda: "out of luck"
+    step = TrainStep(model(), ELBO(), Training(), steps=1, device=CPU)
+    steps.multiplies_bfloat16, found = lambda device: True, []
+    for same in (lambda batch: here.is_main, lambda batch: True):
+        step.same_loss = same
+        found.append(step.choose_precision(Batch(data(4))).precision)
+    loop.obstacle = lambda: "out of luck"
     with contextlib.redirect_stderr(io.StringIO()) as said:
         fit(model(), data(), **{**QUIET, "epochs": 0.25, "compile": "always"})
     return {"precisions": found, "said": said.getvalue()}
@@ -202,7 +199,7 @@ def alone_each(folder: Path, here: World) -> dict[str, Any]:
     for vae in vaes:
         told(lambda: fit(model(), data(), **{**QUIET, "batch_size": 1}))
         fit(vae, data(), **{**QUIET, "epochs": 1})
-    return {"weights": [weights(vae) for vae in vaes], "left": meeting.world() == World()}
+    return {"weights": [weights(vae) for vae in vaes], "left": world() == World()}
 
 
 CASES = {case.__name__: case for case in (

@@ -14,7 +14,7 @@ from tightbound import objectives
 from tightbound.data import load, summarise
 from tightbound.runs import recipe as recipes
 from tightbound.runs.build import build, build_model, build_objective, resolve
-from tightbound.runs.recipe import ObjectiveRecipe
+from tightbound.runs.registry import Elbo
 from tightbound.runs.run import open_run, train
 from tightbound.schedules import Linear
 from tightbound.training import fit
@@ -83,7 +83,7 @@ def test_every_objective(tmp_path: Path, changes: dict[str, Any], expected: obje
 
 def test_an_impossible_objective_is_refused() -> None:
     with pytest.raises(ValueError, match="Expected beta >= 0; got -1"):
-        build_objective(ObjectiveRecipe(beta=-1.0))
+        build_objective(Elbo(beta=-1.0))
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_a_run_brings_its_model_back(tmp_path: Path, likelihood: str, kind: str,
         model__prior="vamp" if kind == "real" else "standard-normal",
         objective__kl="sampled" if kind == "real" else "closed-form",
     )
-    run, _ = train(made, tmp_path / "run", progress=False)
+    run = train(made, tmp_path / "run", progress=False).run
     again, x = open_run(tmp_path / "run"), run.data().test.eval_batch()
     before = torch.get_rng_state()
     model = again.model()
@@ -163,7 +163,7 @@ def test_a_run_brings_its_model_back(tmp_path: Path, likelihood: str, kind: str,
         assert model.embed(x).equal(run.model().embed(x))
         assert model.embed(x).equal(built.model.eval().embed(x))
         assert model.prior.log_prob(torch.zeros(1, 3)).equal(built.model.prior.log_prob(torch.zeros(1, 3)))
-        assert model.likelihood.log_prob(x, torch.zeros(len(x), 3)).isfinite().all()
+        assert model.likelihood.log_prob(x.x, torch.zeros(x.size, 3)).isfinite().all()
 
 
 def test_the_outline_has_the_model_s_names_and_shapes_and_no_memory(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_the_last_bias_starts_at_the_mean_of_the_data(tmp_path: Path) -> None:
     built = build(recipe(source(tmp_path, "counts"), model__likelihood="poisson", model__network="mlp"))
     with torch.no_grad():
         start = built.model.decode(torch.zeros(1, 3)).mean[0]
-    torch.testing.assert_close(start, built.data.train.eval_batch().mean(0))
+    torch.testing.assert_close(start, built.data.train.eval_batch().x.mean(0))
 
 
 def test_constant_elements_do_no_harm(tmp_path: Path) -> None:

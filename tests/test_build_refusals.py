@@ -33,8 +33,16 @@ from tightbound.runs.recipe import ModelRecipe
             "Expected whole numbers from 0 to 65535 at most for 'categorical'",
         ),
         ("real", {"model__likelihood": "bernoulli"}, "Expected values between 0 and 1 to binarise; got"),
-        ("real", {"model__likelihood": "grey-bernoulli"}, "Expected values between 0 and 1 for 'grey-bernoulli'; got"),
-        ("counts", {"model__likelihood": "grey-bernoulli"}, "Take 'gaussian' for real numbers or 'poisson' for counts"),
+        (
+            "real",
+            {"model__likelihood": "unnormalised-bernoulli"},
+            "Expected values between 0 and 1 for 'unnormalised-bernoulli'; got",
+        ),
+        (
+            "counts",
+            {"model__likelihood": "unnormalised-bernoulli"},
+            "Take 'gaussian' for real numbers or 'poisson' for counts",
+        ),
         ("real", {"model__likelihood": "gaussian", "model__scale": -1.0}, "Expected a positive scale"),
         ("real", {"model__activation": "rely"}, r"Expected an activation .* Did you mean 'relu'\?"),
         ("real", {"data__size": 20}, "Expected a size for folders of images only"),

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny import SMALL, copied, refused, said, trained
+from tiny import SMALL, copied, refused, said, stopped, trained
 
 from tightbound.cli import commands
 from tightbound.evaluate import evidence
+from tightbound.runs import build as builds
 from tightbound.runs import recipe as recipes
-from tightbound.runs.run import open_run
-from tightbound.runs.selection import everything, held_out, part
+from tightbound.runs import run as runs
+from tightbound.runs.run import everything, open_run
 
 PROMISED = "elbo elbo_se distortion rate iwae nll bits_per_dim active_units latent_dim observations ess_median"
 
@@ -55,8 +56,7 @@ def test_a_complete_run_resumes_to_itself(capsys, tmp_path):
 
 def test_an_interrupted_training_says_how_to_go_on(capsys, tmp_path, monkeypatch):
     run = copied(tmp_path)
-    fit = commands.TrainResult(steps=7, loss=1.0, best_step=7, seconds=1.0, ended="interrupted", metrics=[])
-    monkeypatch.setattr(commands.run, "resume", lambda path, progress: (open_run(path), fit))
+    monkeypatch.setattr(commands.run, "resume", lambda path, progress: stopped(run))
     code, out, error = said(capsys, "train", "--resume", run)
     assert (code, out) == (1, "")
     assert error == f"Stopped at step 7. Go on with: tightbound train --resume {run}\n"
@@ -87,13 +87,13 @@ def test_evaluate_prints_one_json_object_and_keeps_it(capsys, tmp_path):
 def test_evaluate_gives_what_the_library_gives(capsys):
     run = open_run(trained())
     _, out, _ = said(capsys, "evaluate", trained(), "--split", "validation", "--samples", "7", "--json")
-    expected = evidence(run.model(), held_out(run, run.data()), samples=7)
+    expected = evidence(run.model(), run.held_out(run.data()), samples=7)
     assert json.loads(out)["elbo"] == pytest.approx(expected.elbo.value, abs=1e-6)
 
 
 @pytest.mark.parametrize(("split", "count"), [("train", 1455), ("validation", 162), ("test", 180)])
 def test_the_splits_are_what_training_made_of_the_data(split, count):
-    assert len(part(open_run(trained()), split)) == count
+    assert len(open_run(trained()).split(split)) == count
 
 
 def test_a_sampled_rate_is_kept_as_any_other(capsys, tmp_path):
@@ -108,7 +108,7 @@ def test_a_sampled_rate_is_kept_as_any_other(capsys, tmp_path):
 
 def test_the_splits_are_disjoint_and_everything():
     run = open_run(trained())
-    rows = [part(run, split).rows for split in ("train", "validation", "test")]
+    rows = [run.split(split).rows for split in ("train", "validation", "test")]
     assert torch.cat(rows).sort().values.tolist() == list(range(1797))
     assert [len(whole) for whole in everything(run.data())] == [1797]
 
@@ -148,6 +148,34 @@ def test_samples_as_numbers_and_as_a_picture(capsys, tmp_path):
             assert (np.load(tmp_path / "x.npy") == np.load(tmp_path / "before.npy")).all() == (seed == 0)
     code, out, _ = said(capsys, "sample", run)
     assert (code, out) == (0, f"{run / 'figures' / 'samples.png'}\n")
+
+
+def test_samples_are_means_unless_noise_is_asked_for(capsys, tmp_path):
+    assert said(capsys, "sample", trained(), "--count", "3", "--out", tmp_path / "mean.npy")[0] == 0
+    assert said(capsys, "sample", trained(), "--count", "3", "--noise", "--out", tmp_path / "x.npy")[0] == 0
+    assert set(np.unique(np.load(tmp_path / "x.npy"))) <= {0.0, 1.0}
+    assert not set(np.unique(np.load(tmp_path / "mean.npy"))) <= {0.0, 1.0}
+
+
+def test_training_loads_the_data_once_summarises_each_split_once_and_builds_the_model_once(
+    capsys, tmp_path, monkeypatch
+):
+    called: list[str] = []
+
+    def counted(module, name):
+        original = getattr(module, name)
+
+        def call(*args, **kwargs):
+            called.append(name)
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(module, name, call)
+
+    for module in (builds, runs):
+        for name in ("loaded", "summarise", "build_model"):
+            counted(module, name)
+    assert said(capsys, "train", "digits", *SMALL, "--quiet", "--out", tmp_path / "run")[0] == 0
+    assert sorted(called) == ["build_model", "loaded", "summarise", "summarise"]
 
 
 def test_sampling_leaves_the_random_state_alone(capsys, tmp_path):
@@ -192,8 +220,7 @@ def test_embeddings_are_posterior_means_row_by_row(capsys, tmp_path):
         assert said(capsys, "embed", trained(), "--split", split, "--out", tmp_path / f"{split}.npy")[0] == 0
         assert np.load(tmp_path / f"{split}.npy").shape == (count, 3)
     whole = everything(run.data())[0]
-    with torch.no_grad():
-        expected = run.model().embed(whole.eval_batch(0, 50))
+    expected = run.model().embed(whole.eval_batch(0, 50))
     np.testing.assert_allclose(np.load(tmp_path / "all.npy")[:50], expected.numpy(), atol=1e-6)
 
 

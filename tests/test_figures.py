@@ -27,7 +27,7 @@ def made(run) -> dict[str, figures.Picture]:
 
 def words(**changes) -> str:
     recipe = recipes.Recipe().updated({f"objective.{key}": value for key, value in changes.items()})
-    return figures.loss_in_words(recipe, steps=100)
+    return recipe.objective.in_words(steps=100)
 
 
 def test_a_run_has_every_picture_each_with_a_caption_and_a_description():

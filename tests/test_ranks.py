@@ -15,7 +15,7 @@ from test_train_failure import BAD_STEP, EXPECTED
 from torch import Tensor
 from training import data, equal, model, weights, written
 
-from tightbound.distributed import joined
+from tightbound.distributed import joined, world
 from tightbound.training import fit
 from tightbound.training.batches import Sampler
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import tomli_w
@@ -13,7 +13,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tightbound.runs import recipe as recipes
-from tightbound.runs.recipe import DataRecipe, EvaluateRecipe, LikelihoodName, ModelRecipe, ObjectiveRecipe, Recipe
+from tightbound.runs.recipe import DataRecipe, EvaluateRecipe, ModelRecipe, Recipe
+from tightbound.runs.registry import LIKELIHOODS, OBJECTIVES, Capacity, Elbo, Iwae
+from tightbound.runs.schema import to_table
 from tightbound.settings import Training
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -31,14 +33,14 @@ model_recipes = st.builds(
     activation=texts,
     init=st.sampled_from(["torch", "xavier"]),
     posterior=st.sampled_from(["diagonal-normal", "full-normal"]),
-    likelihood=st.sampled_from(get_args(LikelihoodName)),
+    likelihood=st.sampled_from(["auto", *LIKELIHOODS]),
     scale=st.one_of(positive, st.sampled_from(["learned", "per-element"])),
 )
 exact = {"samples": whole, "kl": st.sampled_from(["closed-form", "sampled"]), "warmup_steps": st.integers(0, 10**6)}
 objective_recipes = st.one_of(
-    st.builds(ObjectiveRecipe, beta=positive, **exact),
-    st.builds(ObjectiveRecipe, name=st.just("iwae"), samples=whole),
-    st.builds(ObjectiveRecipe, name=st.just("capacity"), capacity=positive, gamma=positive, **exact),
+    st.builds(Elbo, beta=positive, **exact),
+    st.builds(Iwae, samples=whole),
+    st.builds(Capacity, capacity=positive, gamma=positive, **exact),
 )
 trainings = st.builds(
     Training,
@@ -79,14 +81,14 @@ def test_toml_and_back_is_the_same_recipe(recipe: Recipe) -> None:
 
 @pytest.mark.parametrize("prior", ["mixture", "vamp"])
 def test_learned_priors_survive_the_way_through_toml(prior: Any) -> None:
-    recipe = Recipe(model=ModelRecipe(prior=prior, components=7), objective=ObjectiveRecipe(kl="sampled"))
+    recipe = Recipe(model=ModelRecipe(prior=prior, components=7), objective=Elbo(kl="sampled"))
     assert recipes.from_toml(recipes.to_toml(recipe)) == recipe
 
 
 def test_every_field_is_written_and_described() -> None:
-    table = recipes.to_table(Recipe(data=DataRecipe(size=32)))
+    table = to_table(Recipe(data=DataRecipe(size=32)))
     for section, cls in {
-        "data": DataRecipe, "model": ModelRecipe, "objective": ObjectiveRecipe, "train": Training,
+        "data": DataRecipe, "model": ModelRecipe, "objective": Elbo, "train": Training,
         "evaluate": EvaluateRecipe,
     }.items():  # fmt: skip
         names = [field.name for field in dataclasses.fields(cls)]
@@ -167,7 +169,9 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )
-names = [field.name for cls in (Recipe, ModelRecipe, ObjectiveRecipe, Training) for field in dataclasses.fields(cls)]
+names = [
+    field.name for cls in (Recipe, ModelRecipe, *OBJECTIVES.values(), Training) for field in dataclasses.fields(cls)
+]
 keys = st.sampled_from(names) | st.text(max_size=5)
 tables = st.dictionaries(keys, values | st.dictionaries(keys, values, max_size=4), max_size=4)
 
@@ -211,7 +215,7 @@ def test_whole_numbers_serve_as_numbers() -> None:
 def test_updated_by_dotted_name() -> None:
     changed = Recipe().updated({"train.epochs": 3, "objective.beta": 2, "data.size": 28, "name": "mine"})
     assert changed == Recipe(
-        name="mine", train=Training(epochs=3.0), objective=ObjectiveRecipe(beta=2.0), data=DataRecipe(size=28)
+        name="mine", train=Training(epochs=3.0), objective=Elbo(beta=2.0), data=DataRecipe(size=28)
     )
     assert Recipe(data=DataRecipe(size=28)).updated({"data.size": None}).data.size is None
 

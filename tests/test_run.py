@@ -64,7 +64,7 @@ def test_the_environment_is_written_down(folder: Path) -> None:
 
 
 def test_the_model_is_the_one_trained(tmp_path: Path) -> None:
-    run, _ = train(TINY, tmp_path / "run", progress=False)
+    run = train(TINY, tmp_path / "run", progress=False).run
     x = run.data().test.eval_batch()
     with torch.no_grad():
         assert run.model().embed(x).equal(open_run(run.path).model().embed(x))
@@ -114,7 +114,7 @@ def test_data_of_another_source_is_prepared_as_the_run_s_own(folder: Path, tmp_p
 
 def test_data_of_another_source_must_have_the_levels(tmp_path: Path) -> None:
     grey = TINY.updated({"model.likelihood": "discretized-logistic"})
-    run, _ = train(grey, tmp_path / "run", progress=False)
+    run = train(grey, tmp_path / "run", progress=False).run
     np.save(tmp_path / "other.npy", np.arange(640, dtype=np.uint8).reshape(10, 1, 8, 8))
     with pytest.raises(ValueError, match=r"Expected 17 levels, as this run's model has seen; got 256"):
         run.data(str(tmp_path / "other.npy"))
@@ -160,8 +160,7 @@ def test_what_was_killed_before_its_first_checkpoint_starts_afresh(
 
 def test_a_complete_run_stays_as_it_is(folder: Path) -> None:
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    _, first = resume(folder, progress=False)
-    _, second = resume(folder, progress=False)
+    first, second = (resume(folder, progress=False).result for _ in range(2))
     assert first == second
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 

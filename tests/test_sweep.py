@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import SMALL, refused, said, trained
+from tiny import SMALL, refused, said, stopped, trained
 
 from tightbound.cli import commands
 from tightbound.evaluate import evidence
@@ -17,7 +17,6 @@ from tightbound.runs import advice, sweep
 from tightbound.runs import recipe as recipes
 from tightbound.runs.advice import Outcome, choices
 from tightbound.runs.run import open_run
-from tightbound.runs.selection import part
 
 NOISE = torch.linspace(-1.0, 1.0, 50)
 
@@ -202,15 +201,14 @@ def check_what_it_writes(folder: Path) -> None:
     run = open_run(folder / "beta=4")
     assert run.recipe.objective.beta == 4.0
     assert run.evaluation() is None  # the test set stays unseen until a run is chosen
-    found = evidence(run.model(), part(run, "validation"), samples=20)
+    found = evidence(run.model(), run.split("validation"), samples=20)
     for name in ("elbo", "distortion", "rate", "nll"):
         assert math.isclose(table["rows"][2][name], found.to_json()[name], rel_tol=1e-5)
     assert table["rows"][2]["active_units"] == found.active_units
 
 
 def test_an_interrupted_run_of_a_sweep_says_how_to_go_on(capsys, tmp_path, monkeypatch):
-    fit = commands.TrainResult(steps=7, loss=1.0, best_step=7, seconds=1.0, ended="interrupted", metrics=[])
-    monkeypatch.setattr(commands.run, "train", lambda recipe, folder, progress: (open_run(trained()), fit))
+    monkeypatch.setattr(commands.run, "train", lambda recipe, folder, progress: stopped())
     code, out, error = run_sweep(capsys, tmp_path / "a sweep")
     assert (code, out) == (1, "")
     assert error.endswith(f"Stopped. The same command goes on, with --out '{tmp_path / 'a sweep'}'\n")

@@ -16,6 +16,7 @@ from torch import nn
 from training import QUIET, data, model, weights, written
 
 from tightbound.data import Observations
+from tightbound.files import foreign
 from tightbound.objectives import ELBO
 from tightbound.training import Training, fit
 from tightbound.training import checkpoint as checkpoints
@@ -23,14 +24,12 @@ from tightbound.training.checkpoint import (
     STATE,
     WEIGHTS,
     check_weights,
-    fingerprint,
-    fingerprint_of_data,
-    foreign,
     load_state,
     load_weights,
     save_state,
     save_weights,
 )
+from tightbound.training.fingerprint import fingerprint, fingerprint_of_data
 from tightbound.training.journal import METRICS, TIMING, Journal, read_metrics
 
 # State and weights
@@ -56,7 +55,7 @@ def test_a_missing_state_is_named(tmp_path: Path) -> None:
 def test_a_state_of_another_form_is_refused(tmp_path: Path, value: Any) -> None:
     (tmp_path / STATE).parent.mkdir()
     torch.save(value, tmp_path / STATE)
-    with pytest.raises(ValueError, match="Expected a checkpoint of format 2; got another one at"):
+    with pytest.raises(ValueError, match="Expected a checkpoint of format 3; got another one at"):
         load_state(tmp_path)
 
 
@@ -70,10 +69,10 @@ def test_an_object_in_a_state_is_refused(tmp_path: Path) -> None:
 
 def test_weights_come_back_bit_for_bit(tmp_path: Path) -> None:
     before, other = model(), model(seed=1)
-    save_weights(tmp_path, before.state_dict())
+    save_weights(tmp_path, {"model": before.state_dict()})
     first = (tmp_path / WEIGHTS).read_bytes()
     load_weights(tmp_path, other)
-    save_weights(tmp_path, other.state_dict())
+    save_weights(tmp_path, {"model": other.state_dict()})
     assert (tmp_path / WEIGHTS).read_bytes() == first
 
 
@@ -82,14 +81,14 @@ def test_weights_of_any_dtype_and_layout_are_written(tmp_path: Path) -> None:
     for i, dtype in enumerate((torch.float64, torch.bfloat16, torch.int64, torch.uint8, torch.bool, torch.complex64)):
         module.register_buffer(f"b{i}", torch.ones(3, 4).to(dtype).T)
     module.register_buffer("view", torch.zeros(()).expand(5, 5))
-    save_weights(tmp_path, module.state_dict())
+    save_weights(tmp_path, {"model": module.state_dict()})
     module.register_buffer("view", torch.ones(5, 5))
     load_weights(tmp_path, module)
     assert module.get_buffer("view").sum() == 0
 
 
 def test_weights_are_checked_without_a_model_in_memory(tmp_path: Path) -> None:
-    save_weights(tmp_path, nn.Linear(3, 2).state_dict())
+    save_weights(tmp_path, {"model": nn.Linear(3, 2).state_dict()})
     check_weights(tmp_path, nn.Linear(3, 2, device="meta"))
     for other in (nn.Linear(2, 3, device="meta"), nn.Linear(3, 2, bias=False, device="meta"), nn.Sequential()):
         with pytest.raises(ValueError, match=r"Expected the weights of the recipe's model .*: bias"):
@@ -191,7 +190,7 @@ def test_checkpoints_hold_the_last_step_that_was_looked_at(tmp_path: Path, monke
     save = checkpoints.save_state
 
     def watched(run: Path, state: dict[str, Any]) -> None:
-        numbers.append(state["number"])
+        numbers.append(state["standing"]["number"])
         save(run, state)
 
     monkeypatch.setattr(checkpoints, "save_state", watched)
@@ -205,8 +204,11 @@ def test_checkpoints_hold_the_last_step_that_was_looked_at(tmp_path: Path, monke
 def test_the_state_is_of_plain_values(tmp_path: Path) -> None:
     fit(model(), data(), epochs=1, out=tmp_path, settings=Training(ema=0.9), **QUIET)
     state = load_state(tmp_path)
-    assert state["number"] == 4
-    assert weights(model()).keys() == state["learner"]["model"].keys() == state["best"]["weights"].keys()
+    assert state.keys() == {"format", "standing", "step", "names", "execution", "noise", "journal", "fingerprint"}
+    assert state["standing"]["number"] == 4
+    for kept in (state["step"]["weights"], state["standing"]["best"]["weights"]):
+        assert kept.keys() == {"model"}
+        assert weights(model()).keys() == kept["model"].keys()
 
 
 # Metrics

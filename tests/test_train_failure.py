@@ -93,8 +93,8 @@ def test_step_and_culprit_are_named(tmp_path: Path, kind: str, changes: dict[str
     with pytest.raises(NonFiniteError, match=rf"^At step {BAD_STEP} {EXPECTED[kind]}"):
         fit(poisoned(kind), observations(), out=tmp_path, **{**ROOM, **changes})
     state = load_state(tmp_path)
-    assert state["number"] < BAD_STEP
-    assert all(value.isfinite().all() for value in state["learner"]["model"].values())
+    assert state["standing"]["number"] < BAD_STEP
+    assert all(value.isfinite().all() for value in state["step"]["weights"]["model"].values())
 
 
 def test_the_test_can_tell_steps_apart() -> None:
@@ -143,4 +143,4 @@ def test_a_validation_loss_that_is_not_finite(tmp_path: Path, ema: float) -> Non
     for resume in (False, True):
         with pytest.raises(NonFiniteError, match=r"^At step 4 the validation loss became (inf|nan): some held-out obs"):
             fit(model(), x, resume=resume, **settings)
-        assert load_state(tmp_path)["number"] == 3
+        assert load_state(tmp_path)["standing"]["number"] == 3

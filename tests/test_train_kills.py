@@ -97,7 +97,7 @@ def test_kills_at_the_very_end_leave_no_trace(
     folder, steps = tmp_path / "run", open_run(never_stopped[0]).metrics()[-1]["step"]
     last = 3 + steps  # after recipe, configuration, environment and a checkpoint at step 0 and at each but the last
     assert server("train", folder, recipe=RECIPE, hook="replace", at=last)[0] == -signal.SIGKILL
-    assert load_state(folder)["number"] == steps - 1
+    assert load_state(folder)["standing"]["number"] == steps - 1
     at = 0
     while server("resume", folder, hook="replace", at=at)[0] != 0:
         at += 1
@@ -121,7 +121,7 @@ def test_a_signal_stops_a_process_cleanly(
 def test_kills_leave_no_trace_where_the_step_is_compiled(server: Server, tmp_path: Path) -> None:
     recipe = {**RECIPE, "train": {**RECIPE["train"], "compile": "always"}}
     status, seconds = server("train", tmp_path / "never", recipe=recipe)
-    assert (status, load_state(tmp_path / "never")["way"]["compiled"]) == (0, True)
+    assert (status, load_state(tmp_path / "never")["execution"]["compiled"]) == (0, True)
     status, seconds = server("train", tmp_path / "again", recipe=recipe)  # now that what was compiled is at hand
     assert (status, written(tmp_path / "again")) == (0, written(tmp_path / "never"))
     chance, killed = random.Random(0), 0

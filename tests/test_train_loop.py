@@ -17,6 +17,7 @@ from torch.utils.data import TensorDataset
 from training import QUIET, before_each_step, data, equal, lines, model, weights, written
 
 import tightbound as tb
+from tightbound.batch import Batch
 from tightbound.data import Data, Observations
 from tightbound.objectives import ELBO, IWAE, Capacity, FreeBits, Loss
 from tightbound.training import Training, fit
@@ -63,8 +64,8 @@ def test_every_objective_gets_better(objective: tb.objectives.Objective) -> None
 
 
 def test_any_function_of_model_and_batch_is_an_objective(tmp_path: Path) -> None:
-    def objective(model: tb.VAE, x: Tensor, step: Tensor | None = None) -> Loss:
-        error = (model.reconstruct(x) - x).square().sum(-1).mean()
+    def objective(model: tb.VAE, batch: Batch, step: Tensor | None = None) -> Loss:
+        error = (model.likelihood(model.posterior(batch.x).mean).mean - batch.x).square().sum(-1).mean()
         return Loss(error, {"error": error.detach()})
 
     ended = fit(model(), data(), objective=objective, epochs=5, out=tmp_path, **QUIET)
@@ -109,10 +110,14 @@ def test_the_user_s_global_state_is_left_alone(tmp_path: Path) -> None:
     fit(vae, x, epochs=2, out=tmp_path / "run", **QUIET)
     assert torch.get_rng_state().equal(before)
     assert Distribution._validate_args == validates
-    assert not vae.training
-    assert fit(vae.train(), x, epochs=2, **QUIET)
-    assert vae.training
     assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_whatever_its_mode_was_a_trained_model_is_in_evaluation_mode(training: bool) -> None:
+    vae = model().train(training)
+    fit(vae, data(), epochs=1, **QUIET)
+    assert not any(module.training for module in vae.modules())
 
 
 @pytest.mark.parametrize("validates", [False, True])
@@ -218,13 +223,13 @@ def test_progress_is_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys
 
 def test_batches_are_the_sampler_s(monkeypatch: pytest.MonkeyPatch) -> None:
     x, seen = torch.arange(300.0).reshape(100, 3) / 100, []
-    visit = Observations.visit
+    batch = Observations.batch
 
-    def watch(self: Observations, indices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    def watch(self: Observations, indices: Tensor, dtype: torch.dtype = torch.float32) -> Batch:
         seen.append(indices)
-        return visit(self, indices, dtype)
+        return batch(self, indices, dtype)
 
-    monkeypatch.setattr(Observations, "visit", watch)
+    monkeypatch.setattr(Observations, "batch", watch)
     fit(model(), x, epochs=2, seed=5, **QUIET)
     sampler = Sampler(80, 20, seed=5, device=torch.device("cpu"))
     assert [indices.tolist() for indices in seen[-8:]] == [sampler.indices(step).tolist() for step in range(8)]

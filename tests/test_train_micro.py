@@ -17,12 +17,10 @@ from torch import Tensor, nn
 from training import QUIET, before_each_step, data, equal, weights, written
 
 import tightbound as tb
-from tightbound.conditional import unvalidated
-from tightbound.draws import Draws
-from tightbound.execution import Execution
+from tightbound.batch import Batch
+from tightbound.execution import Execution, obstacle
 from tightbound.networks import MLP
 from tightbound.objectives import ELBO, IWAE, Capacity, FreeBits, Objective
-from tightbound.runtime import obstacle
 from tightbound.settings import Training
 from tightbound.training import fit
 from tightbound.training.micro import MicroBatched, micro_batched
@@ -51,10 +49,17 @@ class Antithetic(tb.VAE):
         super().__init__(*parts)
         self.stretch = nn.Parameter(torch.tensor(1.0))
 
-    def draw(self, x: Tensor, *, samples: int = 1) -> Draws:
-        q = self.encode(x)
-        away = self.stretch * (q.rsample(torch.Size([samples])) - q.mean)
-        return self.weigh(x, torch.cat([q.mean + away, q.mean - away]), q)
+    def propose(self, batch: Batch, samples: int) -> tuple[Tensor, Tensor]:
+        q = self.posterior(batch.x)
+        away = self.stretch * (q.rsample(torch.Size([-(-samples // 2)])) - q.mean)
+        z = torch.cat([q.mean + away, q.mean - away])[:samples]
+        return z, self.log_posterior(batch, z)
+
+    def log_posterior(self, batch: Batch, z: Tensor, *, frozen: bool = False) -> Tensor:
+        """Each draw by itself is normal, with a scale stretched."""
+        q, stretch = self.posterior(batch.x), self.stretch.detach() if frozen else self.stretch
+        mean, scale = (t.detach() if frozen else t for t in (q.mean, q.stddev))
+        return torch.distributions.Normal(mean, stretch * scale, validate_args=False).log_prob(z).sum(-1)
 
 
 def mlp() -> nn.Module:
@@ -83,14 +88,13 @@ def observations(count: int = BATCH) -> Tensor:
     return data(count).double()
 
 
-def gradients(model: tb.VAE, objective: Objective, rows: int, *, way: Execution = FULL) -> dict[str, Tensor]:
+def gradients(model: tb.VAE, objective: Objective, rows: int, *, execution: Execution = FULL) -> dict[str, Tensor]:
     """A step's loss, terms and gradients by name; in one piece where ``rows`` is 0."""
-    learner = TrainStep(model, objective, Training(micro_batch=rows), steps=10, device=torch.device("cpu"))
-    learner.use(way)
+    step = TrainStep(model, objective, Training(micro_batch=rows), steps=10, device=torch.device("cpu"))
+    step.use(execution)
     torch.manual_seed(1)
-    with unvalidated():  # as the trainer does
-        values = learner.gradient(observations().to(learner.dtype), 3)
-    return {"values": values, **dict(zip(learner.parameters, learner.gradients, strict=True))}
+    values = step.gradient(Batch(observations().to(step.dtype), checked=True), 3)
+    return {"values": values, **dict(zip(step.parameters, step.gradients, strict=True))}
 
 
 def near(found: dict[str, Tensor], expected: dict[str, Tensor], **tolerance: float) -> None:
@@ -98,12 +102,16 @@ def near(found: dict[str, Tensor], expected: dict[str, Tensor], **tolerance: flo
     torch.testing.assert_close(found, expected, **(tolerance or SAME))
 
 
-def pair(decoder: Callable[[], nn.Module] = mlp) -> tuple[tb.VAE, MicroBatched, Tensor, Tensor, Tensor]:
-    """A model, its likelihood in pieces, observations, latents, and numbers to weigh log-densities by."""
+def pair(decoder: Callable[[], nn.Module] = mlp) -> tuple[tb.VAE, MicroBatched, Batch, Tensor, Tensor]:
+    """A model, its log-densities in pieces, observations, latents, and numbers to weigh log-densities by."""
     model = vae(decoder)
     z = torch.randn(SAMPLES, BATCH, 2, dtype=torch.float64, requires_grad=True)
-    cotangent = torch.randn(SAMPLES, BATCH, dtype=torch.float64)
-    return model, MicroBatched(model.likelihood, 4, torch.float32), observations(), z, cotangent
+    cotangent = torch.randn(2, SAMPLES, BATCH, dtype=torch.float64)
+    return model, MicroBatched(model, 4, torch.float32), Batch(observations()), z, cotangent
+
+
+def scored(log_joint: Callable[[Batch, Tensor], tuple[Tensor, Tensor]], batch: Batch, z: Tensor) -> Tensor:
+    return torch.stack(log_joint(batch, z))
 
 
 # The same numbers
@@ -125,7 +133,7 @@ def test_a_shared_parameter_gets_its_whole_gradient(tied: str) -> None:
     near(gradients(vae(decoder), IWAE(SAMPLES), 4), gradients(vae(decoder), IWAE(SAMPLES), 0))
 
 
-def test_a_model_with_a_draw_of_its_own() -> None:
+def test_a_model_with_proposals_of_its_own() -> None:
     found = gradients(vae(kind=Antithetic), IWAE(SAMPLES), 4)
     near(found, gradients(vae(kind=Antithetic), IWAE(SAMPLES), 0))
     assert "stretch" in found
@@ -133,42 +141,36 @@ def test_a_model_with_a_draw_of_its_own() -> None:
 
 @pytest.mark.parametrize("decoder", [unsteady, spectral])
 def test_the_second_decoding_is_the_first_again_and_leaves_no_trace(decoder: Callable[[], nn.Module]) -> None:
-    model, micro, x, z, cotangent = pair(decoder)
+    model, micro, batch, z, cotangent = pair(decoder)
     torch.manual_seed(2)
-    loss = (micro.log_prob(x, z) * cotangent).sum()
+    loss = (scored(micro, batch, z) * cotangent).sum()
     torch.rand(3)  # what happens between the two decodings is none of theirs
     found = torch.autograd.grad(loss, [z, *model.likelihood.parameters()])
     found_after = [*model.buffers(), torch.rand(3)]
 
-    model, micro, x, _, _ = pair(decoder)
+    model, micro, batch, _, _ = pair(decoder)
     torch.manual_seed(2)
-    pieces = [(model.likelihood.log_prob(x[b], z[k, b]) * cotangent[k, b]).sum() for k, b in micro.pieces(*z.shape[:2])]
+    pieces = [
+        (scored(model.log_joint, batch.rows(b), z[k, b]) * cotangent[:, k, b]).sum()
+        for k, b in micro.pieces(*z.shape[:2])
+    ]
     torch.rand(3)
     expected = torch.autograd.grad(torch.stack(pieces).sum(), [z, *model.likelihood.parameters()])
     torch.testing.assert_close(found, expected, **SAME)
     torch.testing.assert_close(found_after, [*model.buffers(), torch.rand(3)], rtol=0, atol=0)
 
 
-def test_frozen_holds_parameters_and_nothing_else() -> None:
-    model, micro, x, z, cotangent = pair()
-    (micro.log_prob(x, z, frozen=True) * cotangent).sum().backward()
-    assert all(p.grad is None for p in model.parameters())
-    expected = torch.autograd.grad((model.likelihood.log_prob(x, z) * cotangent).sum(), z)
-    torch.testing.assert_close((z.grad,), expected, **SAME)
+def test_both_log_densities_are_the_models_own() -> None:
+    model, micro, batch, z, cotangent = pair()
+    torch.testing.assert_close(scored(micro, batch, z), scored(model.log_joint, batch, z), **SAME)
+    found = torch.autograd.grad((scored(micro, batch, z) * cotangent).sum(), z)
+    torch.testing.assert_close(found, torch.autograd.grad((scored(model.log_joint, batch, z) * cotangent).sum(), z))
 
 
-def test_one_draw_may_come_without_its_axis_and_means_are_the_likelihoods_own() -> None:
-    model, micro, x, z, _ = pair()
-    torch.testing.assert_close(micro.log_prob(x, z[0]), model.likelihood.log_prob(x, z[0]), **SAME)
-    assert micro(z).mean.equal(model.likelihood(z).mean)
-
-
-def test_latents_are_needed_and_must_fit_the_observations() -> None:
-    _, micro, x, z, _ = pair()
-    with pytest.raises(TypeError, match=r"^Expected latents z of shape \(K, B, \*latent\); got None\. A likelihood is"):
-        micro.log_prob(x)
+def test_latents_must_fit_the_observations() -> None:
+    _, micro, batch, z, _ = pair()
     with pytest.raises(ValueError, match=r"shape \(K, 2, \*latent\) for 2 .*; got \(5, 6, 2\)\. Give .*=0\.$"):
-        micro.log_prob(x[:2], z)
+        micro(batch.rows(slice(0, 2)), z)
 
 
 # In bounded memory
@@ -176,7 +178,7 @@ def test_latents_are_needed_and_must_fit_the_observations() -> None:
 
 @given(draws=st.integers(1, 12), count=st.integers(1, 12), rows=st.integers(1, 150))
 def test_each_draw_of_each_observation_is_in_one_piece_and_none_is_too_large(draws: int, count: int, rows: int) -> None:
-    micro = MicroBatched(vae().likelihood, rows, torch.float32)
+    micro = MicroBatched(vae(), rows, torch.float32)
     seen, pieces = torch.zeros(draws, count), [*micro.pieces(draws, count)]
     for piece in pieces:
         seen[piece] += 1
@@ -200,7 +202,7 @@ def test_nothing_of_a_decoders_insides_is_kept() -> None:
         used = micro_batched(model, rows, torch.float32, compile=False) if rows else model
         saved: list[Tensor] = []
         with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
-            IWAE(SAMPLES)(used, observations())
+            IWAE(SAMPLES)(used, Batch(observations(), checked=True))
         sizes = {t.data_ptr(): t.untyped_storage().nbytes() for t in saved}
         return sum(sizes.values()) - sum(sizes.get(p.data_ptr(), 0) for p in model.parameters())
 
@@ -214,18 +216,19 @@ def test_nothing_of_a_decoders_insides_is_kept() -> None:
 def test_sixteen_bit_products_give_nearly_the_gradient_of_single_precision() -> None:
     exact = gradients(vae().float(), IWAE(SAMPLES), 0)
     for rows in (0, 4):
-        rough = gradients(vae().float(), IWAE(SAMPLES), rows, way=Execution("bfloat16"))
+        rough = gradients(vae().float(), IWAE(SAMPLES), rows, execution=Execution("bfloat16"))
         for name, value in exact.items():
             assert (rough[name] - value).norm() < 8 * torch.finfo(torch.bfloat16).eps * value.norm()
 
 
 def test_sums_over_many_pieces_keep_what_sixteen_bits_would_lose() -> None:
     """Equal terms added up in bfloat16 come to a stop at the 256th."""
-    count, likelihood = 600, tb.likelihoods.Gaussian(nn.Linear(2, 3).bfloat16(), scale=1.0)
+    count, model = 600, vae(lambda: nn.Linear(2, 3)).float()
+    likelihood = model.likelihood = tb.likelihoods.Gaussian(nn.Linear(2, 3).bfloat16(), scale=1.0)
     x, z = torch.ones(1, 3), torch.ones(1, 1, 2)
     one = torch.autograd.grad(likelihood.log_prob(x, z.bfloat16()).sum(), likelihood.network.weight)[0]
-    micro = MicroBatched(likelihood, 1, torch.bfloat16)
-    micro.log_prob(x, z.expand(count, 1, 2)).sum().backward()
+    micro = MicroBatched(model, 1, torch.bfloat16)
+    micro(Batch(x), z.expand(count, 1, 2))[0].sum().backward()
     found = likelihood.network.weight.grad
     torch.testing.assert_close(found.float(), count * one.float(), rtol=torch.finfo(torch.bfloat16).eps, atol=0)
 
@@ -236,8 +239,8 @@ def test_score_and_gradient_are_each_one_graph(monkeypatch: pytest.MonkeyPatch, 
         return torch.compile(function, fullgraph=True, dynamic=False, backend="eager")
 
     monkeypatch.setattr("tightbound.training.micro.compiled", traced)
-    expected = gradients(vae().float(), IWAE(SAMPLES), 4, way=Execution(precision))
-    found = gradients(vae().float(), IWAE(SAMPLES), 4, way=Execution(precision, compiled=True))
+    expected = gradients(vae().float(), IWAE(SAMPLES), 4, execution=Execution(precision))
+    found = gradients(vae().float(), IWAE(SAMPLES), 4, execution=Execution(precision, compiled=True))
     near(found, expected, rtol=1e-6, atol=1e-6)
 
 
@@ -247,7 +250,7 @@ def test_score_and_gradient_are_each_one_graph(monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.parametrize("rows", [4, 13])
 def test_the_compiled_way_agrees_with_the_plain_one(rows: int) -> None:
     plain, quick = vae(unsteady), vae(unsteady)
-    found = gradients(quick, IWAE(SAMPLES), rows, way=Execution(compiled=True))
+    found = gradients(quick, IWAE(SAMPLES), rows, execution=Execution(compiled=True))
     torch.testing.assert_close(found, gradients(plain, IWAE(SAMPLES), rows), rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(dict(quick.named_buffers()), dict(plain.named_buffers()), rtol=1e-9, atol=1e-12)
 

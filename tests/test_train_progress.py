@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
+from tightbound import progress
 from tightbound.progress import Bar, Lines, Silent, progress_for
-from tightbound.training import progress
 
 
 def train(shown, *, steps: int, validate_every: int | None, log_every: int = 50) -> None:

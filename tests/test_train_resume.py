@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from training import QUIET, before_each_step, data, equal, model, weights, written
 
+from tightbound.batch import Batch
 from tightbound.divergences import kl
 from tightbound.model import VAE
 from tightbound.objectives import Loss
@@ -103,7 +104,7 @@ def test_an_interrupted_run_has_its_best_weights_so_far(monkeypatch: pytest.Monk
     validated = [line for line in ended.metrics if line["split"] == "validation"]
     best = min(validated, key=lambda line: line["loss"])
     assert (ended.best_step, ended.loss) == (best["step"], best["loss"])
-    assert equal(found, load_state(tmp_path / "stopped")["best"]["weights"])
+    assert equal(found, load_state(tmp_path / "stopped")["standing"]["best"]["weights"]["model"])
 
 
 def test_training_works_outside_the_main_thread() -> None:
@@ -133,9 +134,9 @@ def test_running_statistics_and_dropout_are_part_of_the_state(monkeypatch: pytes
 class ReconstructionAndRate:
     """Batch normalisation wants latents of shape (B, latent), where a draw has (K, B, latent)."""
 
-    def __call__(self, model: VAE, x: Tensor, step: Tensor | None = None) -> Loss:
-        q = model.encode(x)
-        distortion = -model.likelihood.log_prob(x, q.rsample()).mean()
+    def __call__(self, model: VAE, batch: Batch, step: Tensor | None = None) -> Loss:
+        q = model.posterior(batch.x)
+        distortion = -model.likelihood.log_prob(batch.x, q.rsample()).mean()
         rate = kl(q, model.prior()).mean()
         return Loss(distortion + rate, {"distortion": distortion.detach(), "rate": rate.detach()})
 

@@ -12,7 +12,8 @@ from training import QUIET, data, equal, lines, model, recorded, weights
 from tightbound.data import Observations
 from tightbound.objectives import ELBO
 from tightbound.schedules import Linear, WarmupCosine
-from tightbound.training import batches, fit
+from tightbound.training import Training, batches, fit
+from tightbound.training.step import TrainStep
 from tightbound.training.validation import validate
 
 
@@ -87,8 +88,8 @@ def test_validation_sees_the_averaged_weights() -> None:
     [seen] = [line for line in lines(ended, "validation") if line["step"] == ended.best_step]
     held_out = batches.split(Observations(data()), QUIET["validation"], 0)[1]
     assert held_out is not None
-    names = ("distortion", "rate")
-    again = validate(vae, ELBO(), held_out, names=names, dtype=torch.float32, device=torch.device("cpu"))
+    step = TrainStep(vae, ELBO(), Training(), steps=1, device=torch.device("cpu"))
+    again = validate(step, held_out, names=("distortion", "rate"))
     assert again["loss"] == pytest.approx(seen["loss"], rel=1e-6)
 
 

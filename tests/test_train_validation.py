@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from training import QUIET, before_each_step, data, equal, lines, model, recorded, weights
 
+from tightbound.batch import Batch
 from tightbound.data import Observations
 from tightbound.objectives import ELBO
 from tightbound.training import fit
@@ -50,16 +51,16 @@ def test_validation_is_the_objective_on_what_was_held_out() -> None:
 def test_what_is_held_out_is_never_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
     x = data()
     seen: set[tuple[float, ...]] = set()
-    visit = Observations.visit
+    batch = Observations.batch
 
-    def watch(self: Observations, indices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        found = visit(self, indices, dtype)
-        seen.update(map(tuple, found.tolist()))
+    def watch(self: Observations, indices: Tensor, dtype: torch.dtype = torch.float32) -> Batch:
+        found = batch(self, indices, dtype)
+        seen.update(map(tuple, found.x.tolist()))
         return found
 
-    monkeypatch.setattr(Observations, "visit", watch)
+    monkeypatch.setattr(Observations, "batch", watch)
     fit(model(), x, epochs=3, **QUIET)
-    kept = set(map(tuple, held_out(x).eval_batch().tolist()))
+    kept = set(map(tuple, held_out(x).eval_batch().x.tolist()))
     assert len(kept) == 20
     assert seen == set(map(tuple, x.tolist())) - kept
 
@@ -70,7 +71,8 @@ def test_validation_is_without_dropout() -> None:
     modes: list[bool] = []
     vae.posterior.network.register_forward_hook(lambda module, *_: modes.append(module.training))
     fit(vae.eval(), data(), epochs=2, **QUIET)
-    assert modes == [*[True] * 4, False] * 2
+    assert modes[-10:] == [*[True] * 4, False] * 2
+    assert not any(modes[:-10])  # the model is tried before the first step
     assert not vae.training
 
 
@@ -84,7 +86,7 @@ def test_validation_leaves_the_noise_of_the_steps_alone(monkeypatch: pytest.Monk
 def scripted(monkeypatch: pytest.MonkeyPatch, losses: list[float]) -> None:
     """Validation losses as they are wanted."""
     script = iter(losses)
-    monkeypatch.setattr("tightbound.training.trainer.validate", lambda *args, **kwargs: {"loss": next(script)})
+    monkeypatch.setattr("tightbound.training.loop.validate", lambda *args, **kwargs: {"loss": next(script)})
 
 
 @pytest.mark.parametrize(

@@ -8,53 +8,57 @@ import pytest
 import torch
 from training import QUIET, data, model
 
-from tightbound import runtime
-from tightbound.conditional import unvalidated
-from tightbound.execution import Execution, pays
+from tightbound import execution
+from tightbound.batch import Batch
+from tightbound.execution import Execution, obstacle, step_pays
 from tightbound.objectives import ELBO
 from tightbound.settings import Training
-from tightbound.training import fit, precision, trainer
+from tightbound.training import fit
 from tightbound.training.adam import Adam
-from tightbound.training.precision import choose_precision
 from tightbound.training.step import TrainStep
 
 
-def learner(**settings: Any) -> TrainStep:
+def train_step(**settings: Any) -> TrainStep:
     return TrainStep(model(), ELBO(), Training(**settings), steps=10, device=torch.device("cpu"))
 
 
+def batch() -> Batch:
+    """Observations whose values nobody needs to look at again."""
+    return Batch(data(), checked=True)
+
+
 def test_sixteen_bits_where_the_processor_has_them_and_the_loss_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device: True)
-    assert choose_precision(learner(), data()) == Execution("bfloat16")
-    monkeypatch.setattr(precision, "SAME", 0.0)
-    assert choose_precision(learner(), data()) == Execution("float32")
-    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device: False)
-    assert choose_precision(learner(), data()) == Execution("float32")
+    monkeypatch.setattr("tightbound.training.step.multiplies_bfloat16", lambda device: True)
+    assert train_step().choose_precision(batch()) == Execution("bfloat16")
+    monkeypatch.setattr("tightbound.training.step.SAME", 0.0)
+    assert train_step().choose_precision(batch()) == Execution("float32")
+    monkeypatch.setattr("tightbound.training.step.multiplies_bfloat16", lambda device: False)
+    assert train_step().choose_precision(batch()) == Execution("float32")
 
 
 def test_a_named_precision_is_taken_at_its_word() -> None:
-    assert choose_precision(learner(precision="float32"), data()) == Execution("float32")
-    assert choose_precision(learner(precision="bfloat16"), data()) == Execution("bfloat16")
+    assert train_step(precision="float32").choose_precision(batch()) == Execution("float32")
+    assert train_step(precision="bfloat16").choose_precision(batch()) == Execution("bfloat16")
 
 
 def test_weights_are_kept_in_full_and_read_in_sixteen_bits() -> None:
-    one = learner()
+    one = train_step()
     one.use(Execution("bfloat16"))
     assert {w.dtype for w in one.weights} == {torch.float32}
     assert torch.bfloat16 in {copy.dtype for copy in one.copies}
     for number in range(3):
-        one.step(data(), number)
+        one.step(batch(), number)
     for copy, w in zip(one.copies, one.weights, strict=True):
         assert copy.equal(w.to(copy.dtype))
 
 
 def test_the_step_is_torchs_own_adam() -> None:
-    ours, theirs = learner(schedule="constant"), model()
+    ours, theirs = train_step(schedule="constant"), model()
     theirs.load_state_dict(ours.model.state_dict())
     optimizer = torch.optim.Adam(theirs.parameters(), lr=Training().learning_rate)
     torch.manual_seed(3)
     for number in range(4):
-        ours.step(data(), number)
+        ours.step(batch(), number)
     torch.manual_seed(3)
     for _ in range(4):
         optimizer.zero_grad()
@@ -66,22 +70,21 @@ def test_the_step_is_torchs_own_adam() -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # the compiler's own
-@pytest.mark.skipif(bool(runtime.obstacle()), reason="nothing can be compiled here")
+@pytest.mark.skipif(bool(obstacle()), reason="nothing can be compiled here")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_compiled_step_is_the_plain_one(precision: str) -> None:
     settings = {"schedule": "constant", "clip": 0.5, "ema": 0.9}
-    plain, quick = learner(**settings), learner(**settings)
+    plain, quick = train_step(**settings), train_step(**settings)
     quick.model.load_state_dict(plain.model.state_dict())
     plain.use(Execution(precision))
     quick.use(Execution(precision))
     before = quick.state()
-    assert quick.try_compiled(data()) == ""
+    assert quick.try_compiled(batch()) == ""
     torch.testing.assert_close(quick.state(), before, rtol=0, atol=0)
     for one in (plain, quick):
         torch.manual_seed(3)
-        with unvalidated():  # as the trainer does
-            for number in range(5):
-                one.step(data(), number)
+        for number in range(5):
+            one.step(batch(), number)
     near = {"rtol": 1e-4, "atol": 1e-5} if precision == "float32" else {"rtol": 1e-2, "atol": 1e-3}
     torch.testing.assert_close(quick.state(), plain.state(), **near)
 
@@ -97,7 +100,7 @@ def test_a_moment_that_fades_ends_at_nothing() -> None:
 
 
 def test_compiling_pays_for_long_trainings_only() -> None:
-    sizes = [pays(steps=steps, parameters=10**6, rows=128) for steps in (10, 1000, 10**5)]
+    sizes = [step_pays(steps=steps, parameters=10**6, rows=128) for steps in (10, 1000, 10**5)]
     assert sizes == sorted(sizes)
     assert sizes[0] is False
     assert sizes[-1] is True
@@ -106,7 +109,7 @@ def test_compiling_pays_for_long_trainings_only() -> None:
 def test_without_a_compiler_training_goes_on_and_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(trainer, "obstacle", lambda: "no C++ compiler was found")
+    monkeypatch.setattr("tightbound.training.loop.obstacle", lambda: "no C++ compiler was found")
     plain = fit(model(), data(), epochs=2, **QUIET)
     ended = fit(model(), data(), epochs=2, compile="always", **QUIET)
     assert "The step runs uncompiled, and slower: no C++ compiler was found." in capsys.readouterr().err
@@ -120,7 +123,7 @@ def test_a_step_that_cannot_be_compiled_runs_plainly(
         raise RuntimeError("this model\nis beyond me")
 
     monkeypatch.setattr("tightbound.training.step.compiled", lambda function: refuse)
-    monkeypatch.setattr(trainer, "obstacle", lambda: "")
+    monkeypatch.setattr("tightbound.training.loop.obstacle", lambda: "")
     plain = fit(model(), data(), epochs=2, **QUIET)
     ended = fit(model(), data(), epochs=2, compile="always", **QUIET)
     assert "slower: this model." in capsys.readouterr().err
@@ -140,7 +143,7 @@ class Counting(torch.nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # the compiler's own
-@pytest.mark.skipif(bool(runtime.obstacle()), reason="nothing can be compiled here")
+@pytest.mark.skipif(bool(obstacle()), reason="nothing can be compiled here")
 def test_a_model_that_would_be_compiled_at_every_step_runs_plainly(capsys: pytest.CaptureFixture[str]) -> None:
     ended = []
     for compile in ("never", "always"):
@@ -153,8 +156,8 @@ def test_a_model_that_would_be_compiled_at_every_step_runs_plainly(capsys: pytes
 
 
 def test_what_stands_in_the_way_of_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime.shutil, "which", lambda name: None)
-    assert runtime.obstacle() == "no C++ compiler was found"
-    monkeypatch.setattr(runtime.shutil, "which", lambda name: "/usr/bin/c++")
-    monkeypatch.setattr(runtime.sysconfig, "get_paths", lambda: {"include": "/nowhere"})
-    assert "Python.h was not found" in runtime.obstacle()
+    monkeypatch.setattr(execution.shutil, "which", lambda name: None)
+    assert execution.obstacle() == "no C++ compiler was found"
+    monkeypatch.setattr(execution.shutil, "which", lambda name: "/usr/bin/c++")
+    monkeypatch.setattr(execution.sysconfig, "get_paths", lambda: {"include": "/nowhere"})
+    assert "Python.h was not found" in execution.obstacle()

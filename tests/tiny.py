@@ -7,10 +7,14 @@ import functools
 import shutil
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tightbound.cli.verbs import main
+
+if TYPE_CHECKING:
+    from tightbound.runs.run import Trained
 
 SMALL = ("--model.hidden", "16", "--model.latent-dim", "3", "--evaluate.samples", "20", "--train.epochs", "1")
 
@@ -28,6 +32,16 @@ def trained() -> Path:
 def copied(to: Path) -> Path:
     """A copy of it that may be written into."""
     return Path(shutil.copytree(trained(), to / "run"))
+
+
+def stopped(path: Path | None = None) -> Trained:
+    """What a training gives that was interrupted at step 7."""
+    from tightbound.runs.run import Trained, open_run
+    from tightbound.training import TrainResult
+
+    run = open_run(path or trained())
+    ended = TrainResult(steps=7, loss=1.0, best_step=7, seconds=1.0, ended="interrupted", objective=None, metrics=[])
+    return Trained(run, run.model(), run.data(), ended)
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:

@@ -11,52 +11,39 @@ from typing import TYPE_CHECKING, Any
 from tightbound._version import __version__
 
 if TYPE_CHECKING:
-    from tightbound import (
-        bounds as bounds,
-    )
-    from tightbound import (
-        data as data,
-    )
-    from tightbound import (
-        divergences as divergences,
-    )
-    from tightbound import (
-        evaluate as evaluate,
-    )
-    from tightbound import (
-        gradients as gradients,
-    )
-    from tightbound import (
-        likelihoods as likelihoods,
-    )
-    from tightbound import (
-        networks as networks,
-    )
-    from tightbound import (
-        objectives as objectives,
-    )
-    from tightbound import (
-        plots as plots,
-    )
-    from tightbound import (
-        posteriors as posteriors,
-    )
-    from tightbound import (
-        priors as priors,
-    )
-    from tightbound import (
-        schedules as schedules,
-    )
+    import os
+
+    from tightbound import bounds as bounds
+    from tightbound import data as data
+    from tightbound import distributions as distributions
+    from tightbound import divergences as divergences
+    from tightbound import evaluate as evaluate
+    from tightbound import gradients as gradients
+    from tightbound import likelihoods as likelihoods
+    from tightbound import networks as networks
+    from tightbound import objectives as objectives
+    from tightbound import plots as plots
+    from tightbound import posteriors as posteriors
+    from tightbound import priors as priors
+    from tightbound import schedules as schedules
+    from tightbound import training as training
+    from tightbound.batch import Batch as Batch
     from tightbound.draws import Draws as Draws
+    from tightbound.evaluate.evidence import evidence as evidence
     from tightbound.model import VAE as VAE
+    from tightbound.model import Model as Model
+    from tightbound.runs.recipe import Recipe as Recipe
     from tightbound.runs.run import Run as Run
     from tightbound.runs.run import open_run as open_run
     from tightbound.settings import Training as Training
-    from tightbound.training import fit as fit
+    from tightbound.training.fit import fit as fit
+
+    load_data = data.load
 
 _MODULES = (
     "bounds",
     "data",
+    "distributions",
     "divergences",
     "evaluate",
     "gradients",
@@ -67,25 +54,114 @@ _MODULES = (
     "posteriors",
     "priors",
     "schedules",
+    "training",
 )
-_NAMES = {
-    "VAE": "tightbound.model",
+_NAMES = {  # and where each is, under the same name unless another one is given
+    "Batch": "tightbound.batch",
     "Draws": "tightbound.draws",
+    "Model": "tightbound.model",
+    "Recipe": "tightbound.runs.recipe",
     "Run": "tightbound.runs.run",
     "Training": "tightbound.settings",
+    "VAE": "tightbound.model",
+    "evidence": "tightbound.evaluate",
     "fit": "tightbound.training",
+    "load_data": "tightbound.data:load",
     "open_run": "tightbound.runs.run",
 }
 
-__all__ = ["__version__", *_MODULES, *_NAMES]
+__all__ = ["__version__", *_MODULES, *_NAMES, "load_model", "train"]
+
+
+def train(
+    recipe: str | os.PathLike[str] | Recipe,
+    *,
+    data: Any = None,
+    out: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+) -> Run:
+    """Train a recipe into a new folder. The command line's ``tightbound train`` evaluates and reports besides.
+
+    Args:
+        recipe: a recipe, the name of one that comes with the library, or the path of a .toml file.
+        data: data in place of the recipe's own: anything that ``load_data`` takes.
+        out: the run's new folder; ``runs/<recipe>-<time>`` by default.
+        progress: whether to show how it goes.
+
+    Returns:
+        The run: ``run.model()`` is the trained model.
+
+    Raises:
+        TypeError: for data of another kind.
+        ValueError: for a recipe that there is not, a folder that already holds something, and whatever the recipe gets
+            wrong.
+
+    Example:
+        >>> import tempfile, tightbound as tb
+        >>> wanted = tb.Recipe().updated({"train.epochs": 0.1, "model.hidden": [8], "model.latent_dim": 2})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     tb.train(wanted, out=f"{folder}/run", progress=False).model().sample(3).shape
+        torch.Size([3, 1, 8, 8])
+    """
+    from pathlib import Path
+
+    from tightbound.runs import recipe as recipes
+    from tightbound.runs import run
+
+    wanted = recipe if isinstance(recipe, recipes.Recipe) else recipes.load(str(recipe))
+    if data is None and not wanted.data.source:
+        raise ValueError(
+            f"Expected data with the recipe {wanted.name!r}, which is for data of your own; got none. For example: "
+            f"tb.train({wanted.name!r}, data=x)."
+        )
+    return run.train(wanted, run.default_folder(wanted) if out is None else Path(out), data=data, progress=progress).run
+
+
+def load_model(folder: str | os.PathLike[str]) -> Model:
+    """The model in a folder: a run's, or one that ``model.save`` wrote. Nothing in the folder is executed.
+
+    Args:
+        folder: where it is.
+
+    Returns:
+        The model, on the CPU and in evaluation mode.
+
+    Raises:
+        ValueError: for a folder that holds no model, and for damaged files.
+
+    Example:
+        >>> import tempfile, tightbound as tb
+        >>> model = tb.VAE(
+        ...     prior=tb.priors.StandardNormal(2),
+        ...     posterior=tb.posteriors.DiagonalNormal(tb.networks.MLP((5,), (4,))),
+        ...     likelihood=tb.likelihoods.Gaussian(tb.networks.MLP((2,), (5,))),
+        ... )
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.save(f"{folder}/model")
+        ...     tb.load_model(f"{folder}/model").sample(3).shape
+        torch.Size([3, 5])
+    """
+    from pathlib import Path
+
+    from tightbound import saving
+    from tightbound.runs.migrate import RECIPE
+
+    if (Path(folder) / RECIPE).is_file():
+        from tightbound.runs.run import open_run
+
+        return open_run(Path(folder)).model()
+    return saving.load_model(Path(folder))
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"tightbound.{name}")
     if name in _NAMES:
-        return getattr(importlib.import_module(_NAMES[name]), name)
-    raise AttributeError(f"module 'tightbound' has no attribute {name!r}")
+        module, _, other = _NAMES[name].partition(":")
+        return getattr(importlib.import_module(module), other or name)
+    from tightbound.surface import missing
+
+    raise missing("tightbound", name, __all__)
 
 
 def __dir__() -> list[str]:

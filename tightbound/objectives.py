@@ -19,6 +19,7 @@ from tightbound.draws import Draws
 from tightbound.gradients import Gradient, Pathwise, StickingTheLanding
 from tightbound.model import Model
 from tightbound.schedules import Linear, at
+from tightbound.surface import missing
 
 KL = Literal["auto", "closed-form", "sampled"]
 
@@ -371,3 +372,16 @@ def _at_least(name: str, value: float | Linear, least: float) -> None:
     smallest = min(value.start, value.end) if isinstance(value, Linear) else value
     if not smallest >= least:
         raise ValueError(f"Expected {name} >= {least}; got {value}.")
+
+
+_INSTEAD = {
+    "BetaVAE": "ELBO(beta=…)",
+    "BetaELBO": "ELBO(beta=…)",
+    "VAE": "ELBO()",
+    "IWELBO": "IWAE(samples=…)",
+}
+
+
+def __getattr__(name: str) -> Any:
+    known = [each for each in globals() if not each.startswith("_")]
+    raise missing(__name__, name, known, instead=_INSTEAD)

@@ -1,4 +1,4 @@
-"""What a person sees while a model trains: a bar on a terminal, plain lines elsewhere."""
+"""What a person sees while something takes long: a bar on a terminal, plain lines elsewhere. No torch here."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ class Progress(Protocol):
 
 
 class Silent:
-    """Nothing is shown."""
+    """Nothing is shown.
+
+    Example:
+        >>> Silent().close()
+    """
 
     def advance(self, step: int, line: dict[str, Any]) -> None:
         """Do nothing."""
@@ -42,6 +46,9 @@ class Lines:
         done: where the training begins.
         count: how many lines to print, about.
         seconds: the longest silence.
+
+    Example:
+        >>> Lines(100).close()
     """
 
     def __init__(self, steps: int, *, done: int = 0, count: int = 20, seconds: float = 600.0) -> None:
@@ -131,6 +138,9 @@ def _number(line: dict[str, Any], key: str) -> str:
 def describe(line: dict[str, Any]) -> str:
     """A line of metrics in words.
 
+    Args:
+        line: of ``metrics.jsonl``.
+
     Example:
         >>> describe({"split": "train", "loss": 3.0, "distortion": 2.0, "rate": 1.0, "step": 1})
         'train loss 3.00 (distortion 2.00, rate 1.00)'
@@ -140,7 +150,17 @@ def describe(line: dict[str, Any]) -> str:
 
 
 def progress_for(steps: int, done: int, *, show: bool) -> Progress:
-    """A bar on a terminal, lines elsewhere, nothing where nothing is wanted."""
+    """What shows a training: a bar on a terminal, lines elsewhere, nothing where nothing is wanted.
+
+    Args:
+        steps: how many there are in all.
+        done: where the training begins.
+        show: whether anything is wanted.
+
+    Example:
+        >>> type(progress_for(10, 0, show=False)).__name__
+        'Silent'
+    """
     if not show:
         return Silent()
     return Bar(steps, done=done) if sys.stderr.isatty() else Lines(steps, done=done)
@@ -170,3 +190,44 @@ def progress(title: str, total: int | None, *, unit: str) -> Iterator[Callable[[
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=total)
         yield lambda done: bar.advance(task, done)
+
+
+@contextmanager
+def evaluating(total: int, *, show: bool = True, seconds: float = 20.0) -> Iterator[Callable[[int, int], None] | None]:
+    """Yield a function that is told how many observations are evaluated; None where nothing is shown.
+
+    Args:
+        total: how many there are.
+        show: whether anything is shown: a bar on a terminal, elsewhere a plain line now and then.
+        seconds: the least time between two lines, so that a short evaluation says nothing.
+
+    Example:
+        >>> with evaluating(2, show=False) as tell:
+        ...     print(tell)
+        None
+    """
+    if not show:
+        yield None
+        return
+    if not sys.stderr.isatty():
+        yield _now_and_then(seconds)
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("evaluating", total=total)
+        yield lambda done, of: bar.update(task, completed=done)
+
+
+def _now_and_then(seconds: float) -> Callable[[int, int], None]:
+    """Lines that come at most so often."""
+    said = time.monotonic()
+
+    def tell(done: int, of: int) -> None:
+        nonlocal said
+        if time.monotonic() - said > seconds:
+            print(f"evaluated {done} of {of} observations", file=sys.stderr, flush=True)
+            said = time.monotonic()
+
+    return tell

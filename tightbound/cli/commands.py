@@ -10,9 +10,9 @@ import dataclasses
 import json
 import shlex
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -24,15 +24,14 @@ from tightbound.distributed import joined
 from tightbound.evaluate import Evidence, evidence
 from tightbound.files import write_atomically
 from tightbound.model import VAE
+from tightbound.progress import evaluating
 from tightbound.report import figures
 from tightbound.report.page import write_report
 from tightbound.runs import run
 from tightbound.runs import sweep as sweeps
 from tightbound.runs.recipe import Recipe
-from tightbound.runs.run import FIGURES, Run, open_run
-from tightbound.runs.selection import everything, part
-from tightbound.runtime import own_random_state, resolve_device
-from tightbound.training import TrainResult
+from tightbound.runs.run import FIGURES, Run, Split, Trained, everything, open_run
+from tightbound.runtime import home, own_random_state, resolve_device
 
 MOST = 1024  # pictures in one figure
 
@@ -44,8 +43,8 @@ def train(recipe: Recipe, out: Path | None, *, before: Recipe | None = None, pro
         if progress and here.is_main:
             for note in notes(before or recipe, recipe):
                 _tell(note)
-        made, ended = run.train(recipe, folder, progress=progress)
-    return _after(made, ended, progress=progress) if here.is_main else int(ended.ended == "interrupted")
+        trained = run.train(recipe, folder, progress=progress)
+    return _after(trained, progress=progress) if here.is_main else int(trained.result.ended == "interrupted")
 
 
 def notes(before: Recipe, recipe: Recipe) -> list[str]:
@@ -67,11 +66,12 @@ def notes(before: Recipe, recipe: Recipe) -> list[str]:
 def resume(path: Path, *, progress: bool = True) -> int:
     """Go on with a run, evaluate, report."""
     with joined() as here:
-        made, ended = run.resume(path, progress=progress)
-    return _after(made, ended, progress=progress) if here.is_main else int(ended.ended == "interrupted")
+        trained = run.resume(path, progress=progress)
+    return _after(trained, progress=progress) if here.is_main else int(trained.result.ended == "interrupted")
 
 
-def _after(made: Run, ended: TrainResult, *, progress: bool) -> int:
+def _after(trained: Trained, *, progress: bool) -> int:
+    made, ended = trained.run, trained.result
     if ended.ended == "interrupted":
         _tell(f"Stopped at step {ended.steps}. Go on with: tightbound train --resume {shlex.quote(str(made.path))}")
         return 1
@@ -82,16 +82,17 @@ def _after(made: Run, ended: TrainResult, *, progress: bool) -> int:
         _tell(f"Likelihood: {made.recipe.model.likelihood} ({made.config.why}).")
         _warn_of_warm_up(made.recipe, ended.steps)
     try:
-        found = _evaluated(made, made.recipe.evaluate.samples, progress=progress)
+        found = _evidence(trained.model, trained.data.test, made.recipe.evaluate.samples, progress=progress)
     except ValueError as error:  # not the request was wrong but what training made of it
         raise ArithmeticError(f"The run in {made.path} is trained, but not to be evaluated. {error}") from error
-    page = write_report(made, _model(made), made.data())
+    made.save_evaluation(found)
+    page = write_report(made, trained.model, trained.data)
     print(f"{found}\nReport: {page}")
     return 0
 
 
 def _warn_of_warm_up(recipe: Recipe, steps: int) -> None:
-    warmup = recipe.objective.warmup_steps
+    warmup = getattr(recipe.objective, "warmup_steps", 0)
     if warmup >= steps:
         _tell(
             f"Note: the objective warms up over {warmup} steps and training took {steps}: the full objective was never "
@@ -99,41 +100,39 @@ def _warn_of_warm_up(recipe: Recipe, steps: int) -> None:
         )
 
 
-def evaluate(path: Path, *, split: str | None, samples: int | None, source: str | None, as_json: bool) -> int:
+def evaluate(path: Path, *, split: Split | None, samples: int | None, source: str | None, as_json: bool) -> int:
     """Print the evidence; keep it in the run where it is of its own test set."""
     made = open_run(path)
     count = samples if samples is not None else made.recipe.evaluate.samples
     if count < 1:
         raise ValueError(f"Expected --samples of at least 1; got {count}.")
+    observations, model = made.split(split, source), _model(made)
+    found = _evidence(model, observations, count, progress=True)
     if source is None and split in (None, "test"):
-        found = _evaluated(made, count, progress=True)
+        made.save_evaluation(found)
         _tell(f"Kept in {made.path / run.EVALUATION}; 'tightbound report {shlex.quote(str(path))}' renews the page.")
-    else:
-        found = _evidence(made, part(made, split, source), count, progress=True)
     print(json.dumps(found.to_json(), allow_nan=False) if as_json else found)
     return 0
 
 
-def sample(path: Path, *, count: int, temperature: float, seed: int, out: Path | None) -> int:
-    """Samples from the prior, as a picture or as numbers."""
+def sample(path: Path, *, count: int, noise: bool, temperature: float, seed: int, out: Path | None) -> int:
+    """Samples from the prior, decoded, as a picture or as numbers: means of p(x|z), or with noise draws of x."""
     _at_least("count", count, 1)
     if not temperature >= 0:
         raise ValueError(f"Expected --temperature of 0 or more; got {temperature:g}.")
     made, out = _open(path, out, "samples", (".png", ".npy"), count)
     model = _model(made)
-    device = next(model.parameters()).device
-    with own_random_state(device):
-        torch.manual_seed(seed)
-        x = model.sample(count, temperature=temperature)
+    with own_random_state(home(model)[0], seed=seed):
+        x = model.sample(count, mean=not noise, temperature=temperature)
     return _save(x, out, lambda: plots.samples(x))
 
 
-def reconstruct(path: Path, *, count: int, split: str, out: Path | None) -> int:
+def reconstruct(path: Path, *, count: int, split: Split, out: Path | None) -> int:
     """Reconstructions, as a picture or as numbers."""
     _at_least("count", count, 1)
     made, out = _open(path, out, "reconstructions", (".png", ".npy"), 2 * count)
-    shown, seen = figures.examples(part(made, split), count)
-    x = figures.reconstructed(_model(made), seen)
+    shown, seen = figures.examples(made.split(split), count)
+    x = _model(made).reconstruct(seen)
     return _save(x, out, lambda: plots.reconstructions(shown, x, count))
 
 
@@ -144,12 +143,12 @@ def traverse(path: Path, *, index: int, dimensions: int, steps: int, out: Path |
     made, out = _open(path, out, "traversal", (".png",))
     shown = min(dimensions, made.recipe.model.latent_dim)
     _at_most_pictures(shown * steps)
-    test = made.data().test
+    test, model = made.data().test, _model(made)
     if not 0 <= index < len(test):
         raise ValueError(f"Expected --index between 0 and {len(test) - 1}, a test observation; got {index}.")
-    found = made.evaluation() or evidence(_model(made), test, samples=1).to_json()  # which dimensions say most
-    x = test.eval_batch(index, index + 1)[0]
-    figure = plots.latent_traversal(_model(made), x, steps=steps, **figures.ranked(found, shown))
+    found = made.evaluation() or evidence(model, test, samples=1).to_json()  # which dimensions say most
+    x = test.eval_batch(index, index + 1).x[0]
+    figure = plots.latent_traversal(model, x, steps=steps, **figures.ranked(found, shown))
     return _save(None, out, lambda: figure)
 
 
@@ -165,23 +164,24 @@ def interpolate(path: Path, *, rows: int, steps: int, out: Path | None) -> int:
     return _save(None, out, lambda: figure)
 
 
-def embed(path: Path, *, out: Path, split: str | None, source: str | None) -> int:
+def embed(path: Path, *, out: Path, split: Split | Literal["all"] | None, source: str | None) -> int:
     """Posterior means as a .npy file."""
     made, out = _open(path, out, "", (".npy",))
-    model = _model(made)
     if split == "all" or (split is None and source is not None):
         parts = everything(made.data(source))
     else:
-        parts = [part(made, split, source)]
-    return _save(torch.cat([figures.embedded(model, part) for part in parts]), out, None)
+        parts = [made.split(split, source)]
+    model = _model(made)
+    return _save(torch.cat([model.embed(part) for part in parts]), out, None)
 
 
 def report(path: Path) -> int:
     """Write the report anew, after an evaluation where there was none."""
     made = open_run(path)
+    model, data = _model(made), made.data()
     if made.evaluation() is None:
-        _evaluated(made, made.recipe.evaluate.samples, progress=True)
-    print(f"Report: {write_report(made, _model(made), made.data())}")
+        made.save_evaluation(_evidence(model, data.test, made.recipe.evaluate.samples, progress=True))
+    print(f"Report: {write_report(made, model, data)}")
     return 0
 
 
@@ -196,51 +196,25 @@ def sweep(recipe: Recipe, over: str, out: Path | None, *, progress: bool = True)
             _tell(f"[{number}/{len(planned)}] {field} = {value}: {path}")
         found = sweeps.measured(path)
         if found is None:
-            made, ended = (
+            trained = (
                 run.resume(path, progress=progress)
                 if (path / run.RECIPE).is_file()
                 else run.train(changed, path, progress=progress)
             )
-            if ended.ended == "interrupted":
+            if trained.result.ended == "interrupted":
                 _tell(f"Stopped. The same command goes on, with --out {shlex.quote(str(folder))}")
                 return 1
-            held_out = sweeps.compared_on(made)
-            found = sweeps.keep(path, _evidence(made, held_out, made.recipe.evaluate.samples, progress=progress))
+            samples = changed.evaluate.samples
+            measured = _evidence(trained.model, sweeps.compared_on(trained), samples, progress=progress)
+            found = sweeps.keep(path, measured)
         outcomes.append(sweeps.Outcome(value, *found))
     print(sweeps.finish(folder, recipe, field, outcomes))
     return 0
 
 
-def _evaluated(made: Run, samples: int, *, progress: bool) -> Evidence:
-    found = _evidence(made, made.data().test, samples, progress=progress)
-    made.save_evaluation(found)
-    return found
-
-
-def _evidence(made: Run, observations: Observations, samples: int, *, progress: bool) -> Evidence:
-    if not (progress and sys.stderr.isatty()):
-        return evidence(_model(made), observations, samples=samples, progress=_lines() if progress else None)
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("evaluating", total=len(observations))
-        return evidence(
-            _model(made), observations, samples=samples, progress=lambda done, of: bar.update(task, completed=done)
-        )
-
-
-def _lines(seconds: float = 20.0) -> Callable[[int, int], None]:
-    """A plain line now and then, for logs and pipes: short evaluations say nothing."""
-    said = time.monotonic()
-
-    def tell(done: int, of: int) -> None:
-        nonlocal said
-        if time.monotonic() - said > seconds:
-            print(f"evaluated {done} of {of} observations", file=sys.stderr, flush=True)
-            said = time.monotonic()
-
-    return tell
+def _evidence(model: VAE, observations: Observations, samples: int, *, progress: bool) -> Evidence:
+    with evaluating(len(observations), show=progress) as tell:
+        return evidence(model, observations, samples=samples, progress=tell)
 
 
 def _model(made: Run) -> VAE:

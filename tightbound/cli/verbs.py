@@ -148,7 +148,16 @@ def evaluate(
 
 
 @app.command
-def sample(run: Path, /, *, count: int = 64, temperature: float = 1.0, seed: int = 0, out: Path | None = None) -> int:
+def sample(
+    run: Path,
+    /,
+    *,
+    count: int = 64,
+    noise: Switch = False,
+    temperature: float = 1.0,
+    seed: int = 0,
+    out: Path | None = None,
+) -> int:
     """Draw from the prior and decode: the means of p(x|z).
 
     For example: `tightbound sample runs/digits --count 1000 --out samples.npy`.
@@ -156,13 +165,14 @@ def sample(run: Path, /, *, count: int = 64, temperature: float = 1.0, seed: int
     Args:
         run: A run's folder.
         count: How many.
+        noise: Draw x itself from p(x|z), as the model does, in place of its mean.
         temperature: What the prior's standard deviations are multiplied by.
         seed: Of the draws.
         out: A new .png for a picture, .npy for the numbers; RUN/figures/samples.png by default.
     """
     from tightbound.cli import commands
 
-    return commands.sample(run, count=count, temperature=temperature, seed=seed, out=out)
+    return commands.sample(run, count=count, noise=noise, temperature=temperature, seed=seed, out=out)
 
 
 @app.command

@@ -3,8 +3,8 @@
 - Images are read in the order of their paths, from all folders below too. Hidden files and files of other kinds are
   ignored.
 - The name of a sub-folder labels the images in it. A folder that holds ``train`` and ``test`` is already split.
-- All images become 8-bit. If any image is in colour, all are; a palette counts as colour. Photographs are turned upright
-  as their EXIF data says. 16-bit images and transparent pixels are refused, since 8 bits cannot keep them.
+- All images become 8-bit. If any image is in colour, all are; a palette counts as colour. Photographs are turned
+  upright as their EXIF data says. 16-bit images and transparent pixels are refused, since 8 bits cannot keep them.
 - With ``size``, each image's short side is resized to that many pixels, and the centre is cut out as a square.
 """
 

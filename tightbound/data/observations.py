@@ -288,7 +288,8 @@ class Observations:
             ``label``, ``mask`` and ``factors``, each None where there are none.
 
         Example:
-            >>> data = Observations(torch.tensor([[0, 51], [255, 0]], dtype=torch.uint8), torch.tensor([5, 6]), scale=255)
+            >>> pixels = torch.tensor([[0, 51], [255, 0]], dtype=torch.uint8)
+            >>> data = Observations(pixels, torch.tensor([5, 6]), scale=255)
             >>> batch = data.batch(torch.tensor([1, 0]))
             >>> batch.x, batch.label
             (tensor([[1.0000, 0.0000],
@@ -393,7 +394,7 @@ def _random_bits(shape: torch.Size, device: torch.device, generator: torch.Gener
 
 
 def _eval_bits(start: int, stop: int, shape: torch.Size) -> Tensor:
-    """Draw bits for observations ``start`` to ``stop``. Each block has its own seed, so any range gets the same bits."""
+    """Bits for observations ``start`` to ``stop``: each block has its own seed, so any range gets the same bits."""
     cpu = torch.device("cpu")
     parts = [torch.empty((0, *shape), dtype=torch.int16)]
     for block in range(start // BLOCK, -(-stop // BLOCK)):

@@ -8,7 +8,7 @@ from tightbound.plots.codes import kl_per_dimension, latent_map
 from tightbound.plots.curves import training_curves
 from tightbound.plots.evidence import bound_by_samples, effective_sample_size
 from tightbound.plots.latents import interpolation, latent_traversal, manifold
-from tightbound.plots.output import save, to_data_uri, to_png
+from tightbound.plots.output import save, to_png
 from tightbound.plots.pictures import alt_text, data_grid, images, reconstructions, samples
 from tightbound.plots.tradeoff import beta_tradeoff, rate_distortion
 
@@ -28,7 +28,6 @@ __all__ = [
     "reconstructions",
     "samples",
     "save",
-    "to_data_uri",
     "to_png",
     "training_curves",
 ]

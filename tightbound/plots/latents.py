@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from tightbound.model import VAE
 from tightbound.plots._cells import Limits, sheet
-from tightbound.plots._decoding import decoded, embedded, prior_moments
+from tightbound.plots._decoding import decoded, prior_moments
 from tightbound.plots._style import (
     BLUE,
     GREY,
@@ -76,7 +76,7 @@ def latent_traversal(
     alive = alive_by(nats if nats is not None else np.full(len(mean), np.inf), active)
     order = _chosen(dimensions, nats, len(mean))
     at = torch.linspace(-span, span, steps, dtype=mean.dtype, device=mean.device)
-    z = (mean if x0 is None else embedded(model, x0[None])[0]).repeat(len(order), steps, 1)
+    z = (mean if x0 is None else model.embed(x0[None])[0]).repeat(len(order), steps, 1)
     for row, j in enumerate(order):
         z[row, :, j] = mean[j] + at * deviation[j]
     made = sheet(decoded(model, z.flatten(0, 1)), steps, limits=limits)
@@ -140,7 +140,7 @@ def interpolation(model: VAE, a: Array, b: Array, steps: int = 9, *, limits: Lim
         raise ValueError(f"Expected a and b of one shape (N, ...); got {tuple(a.shape)} and {tuple(b.shape)}.")
     if steps < 2:
         raise ValueError(f"Expected steps >= 2; got {steps}.")
-    start, end = embedded(model, a), embedded(model, b)
+    start, end = model.embed(a), model.embed(b)
     along = torch.linspace(0, 1, steps, dtype=start.dtype, device=start.device)[:, None]
     z = torch.lerp(start[:, None], end[:, None], along)
     means = decoded(model, z.flatten(0, 1)).reshape(len(a), steps, *a.shape[1:])

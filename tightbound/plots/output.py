@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from pathlib import Path
 
@@ -48,16 +47,3 @@ def save(figure: Figure, path: str | Path, *, dpi: int = DPI) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(png)
     return path
-
-
-def to_data_uri(figure: Figure, *, dpi: int = DPI) -> str:
-    """The figure as ``data:image/png;base64,…``, for a page that needs no other file.
-
-    Raises:
-        ValueError: for a resolution that is not positive.
-
-    Example:
-        >>> to_data_uri(Figure(figsize=(1, 1)))[:22]
-        'data:image/png;base64,'
-    """
-    return "data:image/png;base64," + base64.b64encode(to_png(figure, dpi=dpi)).decode("ascii")

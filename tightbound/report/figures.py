@@ -13,9 +13,8 @@ from torch import Tensor
 from tightbound import plots
 from tightbound.data import Data, Observations
 from tightbound.model import VAE
-from tightbound.runs.recipe import Recipe
 from tightbound.runs.run import Run
-from tightbound.runtime import own_random_state
+from tightbound.runtime import home, own_random_state
 
 CODES = 5000  # observations in the latent map: enough to see its shape
 ROWS = 12  # latent dimensions in the traversal
@@ -48,38 +47,12 @@ def pictures(run: Run, model: VAE, data: Data) -> Iterator[Picture]:
 
 def _training(run: Run) -> Iterator[Picture]:
     if metrics := run.metrics():
-        words = [loss_in_words(run.recipe, metrics[-1]["step"])]
+        words = [run.recipe.objective.in_words(metrics[-1]["step"])]
         if any(line["split"] == "validation" for line in metrics):
             words.append("As far as validation stays above training, the model has learned its examples by heart.")
             words.append("Ringed: the best validation loss, whose weights this run keeps.")
             words.append("Validation is of averaged weights, which lag at first." if run.recipe.train.ema else "")
         yield Picture("training", "Training", " ".join(words).strip(), plots.training_curves(metrics))
-
-
-def loss_in_words(recipe: Recipe, steps: int) -> str:
-    """What the loss of a recipe is made of, after so many steps."""
-    objective = recipe.objective
-    if objective.name == "iwae":
-        bound = f"Loss = minus the importance-weighted bound of {objective.samples} samples"
-        return f"{bound}, which is less than distortion + rate."
-    if objective.name == "free-bits":
-        return f"Loss = distortion + rate, where {objective.nats:g} nats of each latent dimension are free."
-    if objective.name == "capacity":
-        return (
-            f"Loss = distortion + {objective.gamma:g} × the distance of the rate from {objective.capacity:g} nats"
-            f"{_warm_up(recipe, steps, 'a target that rises')}."
-        )
-    if objective.beta == 1 and not objective.warmup_steps:
-        return "Loss = distortion + rate."
-    return f"Loss = distortion + β · rate, β = {objective.beta:g}{_warm_up(recipe, steps, 'rising from 0')}."
-
-
-def _warm_up(recipe: Recipe, steps: int, what: str) -> str:
-    warmup = recipe.objective.warmup_steps
-    if not warmup:
-        return ""
-    ended = "" if warmup < steps else ", which this training did not reach"
-    return f", in training {what} over the first {warmup} steps{ended}"
 
 
 def _evidence(run: Run, evaluation: dict[str, Any]) -> Iterator[Picture]:
@@ -107,7 +80,7 @@ def _evidence(run: Run, evaluation: dict[str, Any]) -> Iterator[Picture]:
 
 def _maps(model: VAE, data: Data) -> Iterator[Picture]:
     count = min(len(data.test), CODES)
-    codes = embedded(model, data.test, count)
+    codes = model.embed(data.test.subset(torch.arange(count)))
     if count > 1:
         labels = data.test.label(torch.arange(count))
         caption = f"Posterior means of {count} test observations"
@@ -125,11 +98,10 @@ def _decoded(model: VAE, data: Data) -> Iterator[Picture]:
     caption = "The first test observations, each with the mean of p(x|z) at the mean of q(z|x)."
     if data.test.binarise:
         caption += " The originals are shown in grey; the model saw them binarised."
-    figure = plots.reconstructions(shown, reconstructed(model, seen))
+    figure = plots.reconstructions(shown, model.reconstruct(seen))
     yield Picture("reconstructions", "Reconstructions", caption, figure)
-    with own_random_state(_device(model)):
-        torch.manual_seed(0)
-        drawn = model.sample(2 * SHOWN if shown.ndim > 2 else SHOWN)
+    with own_random_state(home(model)[0], seed=0):
+        drawn = model.sample(2 * SHOWN if shown.ndim > 2 else SHOWN, mean=True)
     caption = "The means of p(x|z) for z drawn from the prior, not chosen by anyone."
     yield Picture("samples", "Samples", caption, plots.samples(drawn))
 
@@ -169,22 +141,4 @@ def _stored(data: Data) -> Picture:
 def examples(observations: Observations, count: int) -> tuple[Tensor, Tensor]:
     """The first observations: as a person wants to see them, and as the model does."""
     rows = torch.arange(min(count, len(observations)))
-    return observations.unbinarised(rows), observations.eval_batch(0, len(rows))
-
-
-@torch.no_grad()
-def reconstructed(model: VAE, seen: Tensor) -> Tensor:
-    """The model's reconstructions."""
-    return model.reconstruct(seen.to(_device(model)))
-
-
-@torch.no_grad()
-def embedded(model: VAE, observations: Observations, count: int | None = None) -> Tensor:
-    """Posterior means of the first ``count`` observations, shape (count, latent), on the CPU."""
-    if count is not None:
-        observations = observations.subset(torch.arange(min(count, len(observations))))
-    return torch.cat([model.embed(x.to(_device(model))).cpu() for x in observations.batches(1024)])
-
-
-def _device(model: VAE) -> torch.device:
-    return next(model.parameters()).device
+    return observations.unbinarised(rows), observations.eval_batch(0, len(rows)).x

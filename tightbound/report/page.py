@@ -6,6 +6,7 @@ import base64
 import html
 import struct
 from functools import partial
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -14,56 +15,13 @@ from tightbound.data import Data
 from tightbound.evaluate import Estimate
 from tightbound.files import write_atomically, write_text
 from tightbound.model import VAE
-from tightbound.report.figures import Picture, loss_in_words, pictures
+from tightbound.report.figures import Picture, pictures
 from tightbound.runs import recipe as recipes
 from tightbound.runs.run import FIGURES, REPORT, Run
-from tightbound.training import batches
 
 DPI = 150  # of the figures, as plots make them
 WIDE = 800  # CSS pixels: a wider figure has a row of its own
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # nothing is fetched and nothing runs
-STYLE = """
-:root { color-scheme: light; --ink: #1c2430; --soft: #57626f; --line: #dfe4ea; --good: #0072b2; --bad: #d55e00; }
-* { box-sizing: border-box; }
-body { font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; color: var(--ink);
-  background: #f4f6f8; margin: 0; padding: 2.5rem 1rem 4rem; overflow-wrap: break-word; }
-main { max-width: 70rem; margin: 0 auto; display: grid; gap: 1.1rem; grid-template-columns: repeat(2, minmax(0, 1fr));
-  grid-auto-flow: row dense; }
-header, footer, .wide { grid-column: 1 / -1; }
-h1 { font-size: 2rem; line-height: 1.2; margin: 0 0 .3rem; }
-h2 { font-size: 1.1rem; margin: 0 0 .5rem; }
-header p { color: var(--soft); margin: 0; max-width: 48rem; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; margin: 1rem 0 0; font-size: .95rem; }
-dt { color: var(--soft); } dd { margin: 0; }
-section { background: #fff; border: 1px solid var(--line); border-radius: 10px; padding: 1.1rem 1.3rem; min-width: 0; }
-.verdict { border-left: 5px solid var(--good); } .verdict.warning { border-left-color: var(--bad); }
-.verdict h2 small { color: var(--bad); font-size: .85rem; font-weight: 600; margin-left: .5rem; }
-.verdict p { font-size: 1.06rem; margin: 1rem 0 0; max-width: 54rem; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(10.5rem, 1fr)); gap: .8rem 1.5rem; }
-.tiles b { display: block; font-size: 1.45rem; line-height: 1.25; font-weight: 650; white-space: nowrap;
-  font-variant-numeric: tabular-nums; }
-.tiles b small { font-size: .95rem; font-weight: 400; color: var(--soft); }
-.tiles span { color: var(--soft); font-size: .9rem; }
-figure { margin: 0; } figure img { max-width: 100%; height: auto; display: block; margin: 0 auto .6rem; }
-figcaption, .note { color: var(--soft); font-size: .92rem; margin: 0 0 .6rem; } figcaption { margin: 0; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .97rem; }
-th, td { text-align: left; padding: .32rem 1.2rem .32rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-th { font-weight: 600; font-size: .85rem; color: var(--soft); } tr:last-child td { border-bottom: 0; }
-.number { text-align: right; white-space: nowrap; } td.error { color: var(--soft); white-space: nowrap; }
-td.about { color: var(--soft); width: 60%; }
-pre { overflow-x: auto; font-size: .85rem; line-height: 1.45; margin: .7rem 0 0; }
-summary { cursor: pointer; font-weight: 600; }
-footer { color: var(--soft); font-size: .85rem; }
-@media (max-width: 50rem) { body { padding: 1.2rem .6rem 3rem; } main { grid-template-columns: minmax(0, 1fr); }
-  section { padding: .9rem 1rem; } dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .4rem; }
-  figure { overflow-x: auto; } .wide img { min-width: 36rem; }
-  tr { display: grid; grid-template-columns: 1fr auto 5rem; border-bottom: 1px solid var(--line); padding: .25rem 0; }
-  th, td { border: 0; padding: 0 0 0 .6rem; } td.name, td.about { padding: 0; }
-  td.about { grid-column: 1 / -1; width: auto; }
-  th.about { display: none; } }
-@media print { body { background: #fff; padding: 0; } section { break-inside: avoid; } }
-"""
 
 
 def write_report(run: Run, model: VAE, data: Data) -> Path:
@@ -94,9 +52,13 @@ def render(run: Run, data: Data, sections: list[str]) -> str:
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>{STYLE}</style></head>\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>\n{_style()}</style></head>\n'
         f"<body><main>\n{chr(10).join(parts)}\n</main></body></html>\n"
     )
+
+
+def _style() -> str:
+    return (resources.files("tightbound.report") / "style.css").read_text(encoding="utf-8")
 
 
 def _header(run: Run, data: Data) -> str:
@@ -107,7 +69,7 @@ def _header(run: Run, data: Data) -> str:
 
 
 def _data(run: Run, data: Data) -> str:
-    held_out = batches.split(data.train, run.recipe.train.validation, run.recipe.seed)[1]
+    held_out = run.held_out(data)
     kept = f", {len(held_out)} of them held out for validation," if held_out is not None else ""
     shape = "×".join(map(str, run.config.shape))
     binarised = ", binarised" if data.test.binarise else ""
@@ -128,7 +90,7 @@ def _training(run: Run) -> str:
     if not metrics:
         return "none on record"
     step, epoch = metrics[-1]["step"], metrics[-1]["epoch"]
-    return f"{step} steps, {epoch:.4g} epochs, seed {run.recipe.seed}. {loss_in_words(run.recipe, step)}"
+    return f"{step} steps, {epoch:.4g} epochs, seed {run.recipe.seed}. {run.recipe.objective.in_words(step)}"
 
 
 def _verdict(found: dict[str, Any]) -> str:

@@ -45,6 +45,9 @@ class Choice:
 def comparable(field: str) -> bool:
     """Whether runs that differ in this field describe the same observations, so that their nats can be compared.
 
+    Args:
+        field: its dotted name.
+
     Example:
         >>> comparable("model.latent_dim"), comparable("data.size")
         (True, False)
@@ -65,6 +68,13 @@ def choices(field: str, outcomes: Sequence[Outcome]) -> list[Choice]:
 
     Values are compared by differences paired by observation; less than two standard errors tell nothing apart, nor does
     less than what an unreliable estimate of log p(x) may still lack.
+
+    Args:
+        field: dotted name of the swept field.
+        outcomes: the runs, measured on the same observations.
+
+    Returns:
+        One choice for each purpose; none where the runs cannot be compared.
 
     References:
         Alemi et al.: Fixing a Broken ELBO (2018), https://arxiv.org/abs/1711.00464; Locatello et al.: Challenging
@@ -137,6 +147,9 @@ def _cost(best: Outcome, likeliest: Outcome) -> str:
 def unsettled(found: dict[str, Any]) -> float:
     """Nats that an estimate of log p(x) from too few effective samples may still lack: its last rise over K.
 
+    Args:
+        found: the evaluation, as ``Evidence.to_json`` gives it.
+
     Example:
         >>> unsettled({"reliable": False, "iwae": [{"value": -9.0}, {"value": -8.5}]})
         0.5
@@ -148,6 +161,10 @@ def unsettled(found: dict[str, Any]) -> float:
 
 def surely_above(a: Tensor, b: Tensor) -> bool:
     """Whether the mean of ``a`` lies two standard errors or more above that of ``b``, paired by observation.
+
+    Args:
+        a: a value of each observation, shape (N,).
+        b: likewise.
 
     Example:
         >>> import torch

@@ -19,7 +19,7 @@ from tightbound._version import __version__
 from tightbound.data import Data, Observations, summarise
 from tightbound.distributed import world
 from tightbound.evaluate import Evidence
-from tightbound.files import temporary_for, write_json, write_tensors, write_text
+from tightbound.files import foreign, temporary_for, write_json, write_tensors, write_text
 from tightbound.model import VAE
 from tightbound.runs import recipe as recipes
 from tightbound.runs.build import MOST_LEVELS, Built, Config, build, build_model, levels_of, loaded, prepared
@@ -27,7 +27,7 @@ from tightbound.runs.migrate import CONFIG, FIRST, FORMAT, RECIPE, is_of_first_f
 from tightbound.runs.recipe import GIVEN, Recipe
 from tightbound.runs.registry import LIKELIHOODS
 from tightbound.training import TrainResult, batches, fit
-from tightbound.training.checkpoint import OBJECTIVE, STATE, WEIGHTS, check_weights, foreign, load_weights
+from tightbound.training.checkpoint import OBJECTIVE, STATE, WEIGHTS, check_weights, load_weights
 from tightbound.training.journal import METRICS, TIMING, read_metrics
 
 ENVIRONMENT = "environment.json"

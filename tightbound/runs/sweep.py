@@ -166,14 +166,25 @@ def finish(folder: Path, recipe: Recipe, field: str, outcomes: Sequence[Outcome]
 
 
 def row(field: str, outcome: Outcome) -> dict[str, Any]:
-    """One run's numbers."""
+    """One run's numbers, as a row of the sweep's table.
+
+    Args:
+        field: dotted name of what differs between the runs.
+        outcome: the run, measured.
+    """
     keys = [key for name in ESTIMATES for key in (name, f"{name}_se")]
     keys += ["bits_per_dim", "active_units", "latent_dim", "observations", "samples", "low_ess_share", "reliable"]
     return {field.split(".")[-1]: outcome.value, **{key: outcome.found[key] for key in keys}}
 
 
 def remarks(recipe: Recipe, field: str, outcomes: Sequence[Outcome]) -> list[str]:
-    """What a reader must know to take the numbers for what they are."""
+    """What a reader must know to take the numbers for what they are.
+
+    Args:
+        recipe: what the runs have in common.
+        field: dotted name of what differs.
+        outcomes: the runs, measured.
+    """
     found = outcomes[0].found
     validated = recipe.train.validation > 0 or field == "train.validation"
     said = [

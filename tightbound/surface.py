@@ -1,0 +1,32 @@
+"""What a module answers when it is asked for a name that it does not have. No torch here."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+
+
+def missing(
+    module: str, name: str, known: Iterable[str], *, instead: Mapping[str, str] | None = None
+) -> AttributeError:
+    """The error for a name that a module does not have, with the one that may have been meant.
+
+    Args:
+        module: the module's name.
+        name: what it was asked for.
+        known: the names that it has.
+        instead: what to write for names that are known from elsewhere.
+
+    Returns:
+        An error to be raised.
+
+    Example:
+        >>> missing("tightbound", "objectivs", ["objectives", "priors"])
+        AttributeError("module 'tightbound' has no attribute 'objectivs'. Did you mean objectives?")
+    """
+    close = [word for word in known if word.lower() == name.lower()] or difflib.get_close_matches(
+        name, list(known), n=1
+    )
+    meant = (instead or {}).get(name) or next(iter(close), "")
+    hint = f". Did you mean {meant}?" if meant else ""
+    return AttributeError(f"module {module!r} has no attribute {name!r}{hint}")
