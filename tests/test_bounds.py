@@ -17,9 +17,9 @@ from tightbound.draws import Draws
 BOUNDS: dict[str, Callable[[Draws], Tensor]] = {
     "elbo": elbo,
     "iwae": iwae,
-    "renyi-0.3": lambda draws: renyi(draws, 0.3),
-    "renyi-2": lambda draws: renyi(draws, 2.0),
-    "miwae-2": lambda draws: miwae(draws, 2),
+    "renyi-0.3": lambda draws: renyi(0.3)(draws),
+    "renyi-2": lambda draws: renyi(2.0)(draws),
+    "miwae-2": lambda draws: miwae(2)(draws),
 }
 every_bound = pytest.mark.parametrize("bound", BOUNDS.values(), ids=BOUNDS)
 log_weights = st.lists(
@@ -82,35 +82,35 @@ def test_hand_computed_values() -> None:
     draws = draws_with(torch.tensor([[0.0], [math.log(3)]], dtype=torch.float64))
     assert elbo(draws).item() == pytest.approx(0.5 * math.log(3))
     assert iwae(draws).item() == pytest.approx(math.log(2))
-    assert renyi(draws, 2.0).item() == pytest.approx(-math.log((1 + 1 / 3) / 2))
-    assert renyi(draws, 0.5).item() == pytest.approx(2 * math.log((1 + math.sqrt(3)) / 2))
+    assert renyi(2.0)(draws).item() == pytest.approx(-math.log((1 + 1 / 3) / 2))
+    assert renyi(0.5)(draws).item() == pytest.approx(2 * math.log((1 + math.sqrt(3)) / 2))
 
 
 @given(log_weights)
 def test_limits_of_renyi(log_w: Tensor) -> None:
     draws = draws_with(log_w)
-    torch.testing.assert_close(renyi(draws, 0.0), iwae(draws))
-    torch.testing.assert_close(renyi(draws, 1.0), elbo(draws))
+    torch.testing.assert_close(renyi(0.0)(draws), iwae(draws))
+    torch.testing.assert_close(renyi(1.0)(draws), elbo(draws))
     for near in (1 - 1e-10, 1 + 1e-10):
-        torch.testing.assert_close(renyi(draws, near), elbo(draws), rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(renyi(near)(draws), elbo(draws), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("alpha", [1 - 1e-6, 1 + 1e-6])
 def test_renyi_is_continuous_at_one_in_single_precision(alpha: float) -> None:
     draws = draws_with(torch.randn(16, 5) - 100)
-    torch.testing.assert_close(renyi(draws, alpha), elbo(draws), rtol=1e-6, atol=1e-4)
+    torch.testing.assert_close(renyi(alpha)(draws), elbo(draws), rtol=1e-6, atol=1e-4)
 
 
 @given(log_weights, st.floats(0, 5), st.floats(0, 5))
 def test_renyi_falls_with_its_order(log_w: Tensor, one: float, other: float) -> None:
     draws, (low, high) = draws_with(log_w), sorted((one, other))
-    assert (renyi(draws, high) <= renyi(draws, low) + 1e-9).all()
+    assert (renyi(high)(draws) <= renyi(low)(draws) + 1e-9).all()
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 0.999, 1.0, 1.001, 3.0])
 def test_renyi_stands_extreme_weights(alpha: float) -> None:
     log_w = torch.tensor([[-1e4], [1e4], [3.0]], requires_grad=True)
-    bound = renyi(draws_with(log_w), alpha)
+    bound = renyi(alpha)(draws_with(log_w))
     (gradient,) = torch.autograd.grad(bound.sum(), log_w)
     assert -1e4 <= bound <= 1e4
     assert gradient.isfinite().all()
@@ -118,19 +118,19 @@ def test_renyi_stands_extreme_weights(alpha: float) -> None:
 
 def test_a_weight_of_zero_ends_only_the_bounds_that_average_logarithms() -> None:
     draws = draws_with(torch.tensor([[0.0], [-math.inf]]))
-    assert iwae(draws).item() == renyi(draws, 0.0).item() == pytest.approx(-math.log(2))
-    assert elbo(draws).item() == renyi(draws, 1.5).item() == -math.inf
+    assert iwae(draws).item() == renyi(0.0)(draws).item() == pytest.approx(-math.log(2))
+    assert elbo(draws).item() == renyi(1.5)(draws).item() == -math.inf
     nothing = draws_with(torch.full((2, 1), -math.inf))
-    assert iwae(nothing).item() == renyi(nothing, 0.5).item() == -math.inf
+    assert iwae(nothing).item() == renyi(0.5)(nothing).item() == -math.inf
 
 
 @given(log_weights)
 def test_limits_and_order_of_miwae(log_w: Tensor) -> None:
     draws = draws_with(log_w)
-    torch.testing.assert_close(miwae(draws, 1), iwae(draws))
-    torch.testing.assert_close(miwae(draws, 4), elbo(draws))
-    assert (elbo(draws) <= miwae(draws, 2) + 1e-9).all()
-    assert (miwae(draws, 2) <= iwae(draws) + 1e-9).all()
+    torch.testing.assert_close(miwae(1)(draws), iwae(draws))
+    torch.testing.assert_close(miwae(4)(draws), elbo(draws))
+    assert (elbo(draws) <= miwae(2)(draws) + 1e-9).all()
+    assert (miwae(2)(draws) <= iwae(draws) + 1e-9).all()
 
 
 @every_bound
@@ -163,10 +163,16 @@ def test_weights_of_the_gradient_sum_to_one(bound: Callable[[Draws], Tensor]) ->
 @pytest.mark.parametrize("alpha", [-0.1, -math.inf, math.inf, math.nan])
 def test_renyi_refuses_orders_that_bound_nothing(alpha: float) -> None:
     with pytest.raises(ValueError, match=r"Expected an order alpha >= 0; got"):
-        renyi(draws_with(torch.zeros(2, 1)), alpha)
+        renyi(alpha)(draws_with(torch.zeros(2, 1)))
 
 
-@pytest.mark.parametrize("groups", [0, -1, 3, 8])
+@pytest.mark.parametrize("groups", [0, -1])
+def test_miwae_refuses_fewer_than_one_group(groups: int) -> None:
+    with pytest.raises(ValueError, match=rf"Expected at least 1 group; got groups={groups}\."):
+        miwae(groups)
+
+
+@pytest.mark.parametrize("groups", [3, 8])
 def test_miwae_refuses_groups_that_do_not_divide_the_draws(groups: int) -> None:
     with pytest.raises(ValueError, match=rf"Expected a number of groups that divides the 4 draws; got {groups}"):
-        miwae(draws_with(torch.zeros(4, 1)), groups)
+        miwae(groups)(draws_with(torch.zeros(4, 1)))

@@ -19,24 +19,29 @@ from tightbound.runs.recipe import ModelRecipe
         (
             "real",
             {"model__likelihood": "discretized-logistic"},
-            "Expected integer grey levels .* Take 'continuous-bern",
+            "Expected integer grey levels, 65536 different ones at most, for model.likelihood 'discretized-logistic'; got "
+            ".* For these data 'auto' takes 'gaussian'",
         ),
         (
             "floats",
             {"model__likelihood": "discretized-logistic"},
-            "Expected integer grey levels for 'discretized-logist",
+            "Expected integer grey levels, .* For these data 'auto' takes 'continuous-bernoulli'",
         ),
-        ("grey", {"model__likelihood": "categorical"}, "Expected whole numbers from 0 to 65535 .* store them as int64"),
         (
-            "real",
+            "grey",
             {"model__likelihood": "categorical"},
-            "Expected whole numbers from 0 to 65535 at most for 'categorical'",
+            "Expected whole numbers from 0, 65536 different ones at most, for .* 'auto' takes 'discretized-logistic'. "
+            "Classes stored in 8 bits count as grey levels: store them as int64",
         ),
-        ("real", {"model__likelihood": "bernoulli"}, "Expected values between 0 and 1 to binarise; got"),
+        ("real", {"model__likelihood": "categorical"}, "Expected whole numbers from 0, .* for model.likelihood 'categ"),
+        ("real", {"model__likelihood": "bernoulli"}, "Expected values between 0 and 1 for model.likelihood 'bernoulli'"),
+        ("real", {"model__likelihood": "continuous-bernoulli"}, "Expected values between 0 and 1 for model.likelihood"),
+        ("floats", {"model__likelihood": "poisson"}, "Expected whole numbers from 0 for model.likelihood 'poisson'; got"),
+        ("real", {"model__likelihood": "negative-binomial"}, "Expected whole numbers from 0 for model.likelihood 'neg"),
         (
             "real",
             {"model__likelihood": "unnormalised-bernoulli"},
-            "Expected values between 0 and 1 for 'unnormalised-bernoulli'; got",
+            "Expected values between 0 and 1 for model.likelihood 'unnormalised-bernoulli'; got",
         ),
         (
             "counts",

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from oracle import linear_gaussian
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import Bernoulli, Distribution, Independent, Normal
 
-from tightbound.conditional import Conditional, Networked, unvalidated
+from tightbound.conditional import Conditional, Networked, sample_and_log_prob
+from tightbound.likelihoods import Gaussian
 from tightbound.posteriors import DiagonalNormal, FullNormal
 
 
@@ -40,7 +43,7 @@ def test_stick_the_landing_gradient_vanishes_at_the_exact_posterior(frozen: bool
     problem = linear_gaussian()
     model = problem.model(problem.exact_posterior())
     x = problem.evidence.sample((7,))
-    z = model.encode(x).rsample()
+    z = model.posterior(x).rsample()
     log_w = model.likelihood.log_prob(x, z) + model.prior.log_prob(z)
     bound = (log_w - model.posterior.log_prob(z, x, frozen=frozen)).mean()
     size = max(float(g.abs().max()) for g in gradients(bound, model.posterior))
@@ -98,12 +101,54 @@ def test_bases_are_abstract() -> None:
         Networked(nn.Identity())  # type: ignore[abstract]
 
 
-@pytest.mark.parametrize("before", [True, False])
-def test_unvalidated_restores_what_it_found(before: bool) -> None:
-    Distribution.set_default_validate_args(before)
-    with unvalidated():
-        Normal(torch.zeros(()), torch.tensor(-1.0))
-    assert Distribution._validate_args is before
-    with pytest.raises(KeyError), unvalidated():
-        raise KeyError
-    assert Distribution._validate_args is before
+class Pair(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x, x
+
+
+def test_a_network_must_give_one_tensor() -> None:
+    message = r"^Expected a network that gives one tensor; got a tuple of 2 from Pair\. .*torch\.cat\(\[mean"
+    with pytest.raises(TypeError, match=message):
+        DiagonalNormal(Pair())(torch.zeros(3, 4))
+
+
+def test_a_network_must_keep_its_first_axis() -> None:
+    message = r"Expected one output of Flatten for each of 3 inputs; got \(12,\)\. .*z\.view\(len\(z\), \.\.\.\)"
+    with pytest.raises(ValueError, match=message):
+        DiagonalNormal(nn.Flatten(0))(torch.zeros(3, 4))
+
+
+@pytest.mark.parametrize(
+    "decoder",
+    [
+        nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 16), nn.Unflatten(1, (1, 4, 4))),
+        nn.Sequential(nn.Linear(2, 4), nn.Unflatten(1, (4, 1, 1)), nn.ConvTranspose2d(4, 1, 4)),
+    ],
+    ids=["batch-norm", "transposed convolution"],
+)
+def test_textbook_decoders_see_one_batch_axis(decoder: nn.Module) -> None:
+    likelihood, z = Gaussian(decoder.eval()), torch.randn(5, 3, 2)
+    p = likelihood(z)
+    assert p.batch_shape == (5, 3)
+    assert p.event_shape == (1, 4, 4)
+    torch.testing.assert_close(p.mean[4, 2], decoder(z[4, 2][None])[0])
+
+
+def test_a_single_latent_needs_no_axis() -> None:
+    likelihood, z = Gaussian(nn.Linear(2, 5)), torch.randn(2)
+    torch.testing.assert_close(likelihood(z).mean, likelihood.network(z))
+
+
+def test_draws_and_their_density_come_as_a_pair() -> None:
+    class Fused(Normal):
+        def rsample_and_log_prob(self, shape: torch.Size) -> tuple[Tensor, Tensor]:
+            return torch.full((*shape, 3), 7.0), torch.full((*shape, 3), -1.0)
+
+    z, log_q = sample_and_log_prob(Fused(torch.zeros(3), torch.ones(3)), 2)
+    assert z.eq(7).all()
+    assert log_q.eq(-1).all()
+    bits = Independent(Bernoulli(logits=torch.zeros(3, 2, requires_grad=True)), 1)
+    z, log_q = sample_and_log_prob(bits, 4)
+    assert not z.requires_grad
+    assert log_q.requires_grad
+    torch.testing.assert_close(log_q, torch.full((4, 3), 2 * math.log(0.5)))

@@ -239,7 +239,7 @@ def test_images_beside_labelled_ones_are_refused(folder):
     save(folder / "cats" / "a.png", grey(0))
     save(folder / "stray.png", grey(0))
     with pytest.raises(
-        ValueError, match=r"all in sub-folders of .*pictures.*or all directly in it; got both, stray\.png"
+        ValueError, match=r"all in sub-folders of .*pictures.*or all directly in it; got both: stray\.png"
     ):
         load(folder)
 

@@ -132,8 +132,8 @@ def test_a_damaged_download_is_neither_kept_nor_believed(damage, files, cache, t
     put(tmp_path / "bad", files)
     (tmp_path / "bad" / f"{name}.gz").write_bytes(bad)
     put(tmp_path / "good", files)
-    monkeypatch.setattr(mnist, "_MOST_BYTES", len(good) + 500)
-    monkeypatch.setattr(mnist, "_PIECE", 100)
+    monkeypatch.setattr(mnist, "MOST_BYTES", len(good) + 500)
+    monkeypatch.setattr(mnist, "PIECE", 100)
     with mirror(tmp_path / "bad") as bad_url, mirror(tmp_path / "good") as good_url:
         monkeypatch.setattr(mnist, "MIRRORS", (bad_url,))
         with pytest.raises(ValueError, match=rf"Expected {name}\.gz on this machine or on a mirror; got neither"):

@@ -23,7 +23,7 @@ def test_binarised_values_have_the_probabilities_that_are_stored(scale, fixed):
     levels = torch.arange(scale + 1, dtype=torch.uint8)
     data = Observations(levels.expand(draws, -1), scale=scale, binarise=True)
     torch.manual_seed(0)
-    seen = data.eval_batch() if fixed else data.batch(torch.arange(draws))
+    seen = (data.eval_batch() if fixed else data.batch(torch.arange(draws))).x
     p = levels.double() / scale
     assert set(seen.unique().tolist()) <= {0.0, 1.0}
     assert seen[:, 0].sum() == 0
@@ -36,7 +36,7 @@ def test_binarised_values_have_the_probabilities_that_are_stored(scale, fixed):
 def test_binarised_elements_are_independent():
     data = Observations(torch.full((20_000, 8), 0.5), binarise=True)
     torch.manual_seed(0)
-    for seen in (data.eval_batch(), data.batch(torch.arange(20_000))):
+    for seen in (data.eval_batch().x, data.batch(torch.arange(20_000)).x):
         correlations = torch.corrcoef(seen.T.double()) - torch.eye(8)
         assert correlations.abs().max() < 5 / 20_000**0.5
 
@@ -45,29 +45,29 @@ def test_zero_and_one_are_exact_for_every_seed_and_dtype():
     stored = torch.tensor([0, 1], dtype=torch.float64).expand(50_000, 2)
     for dtype in (torch.float32, torch.float64, torch.bfloat16):
         data = Observations(stored * 0.1, scale=0.1, binarise=True)
-        assert torch.equal(data.eval_batch(dtype=dtype), stored.to(dtype))
+        assert torch.equal(data.eval_batch(dtype=dtype).x, stored.to(dtype))
 
 
 def test_visits_differ_but_repeat_with_the_seed():
     data, rows = grey(), torch.arange(100)
     torch.manual_seed(1)
-    first, second = data.batch(rows), data.batch(rows)
+    first, second = data.batch(rows).x, data.batch(rows).x
     torch.manual_seed(1)
-    assert torch.equal(first, data.batch(rows))
+    assert torch.equal(first, data.batch(rows).x)
     assert not torch.equal(first, second)
 
 
 @pytest.mark.parametrize("size", [1, 7, 250, BLOCK - 1, BLOCK, BLOCK + 1, 2999, 5000])
 def test_fixed_values_do_not_depend_on_how_they_are_asked_for(size):
     data = grey(count=2500 if size > 1 else 60)
-    assert torch.equal(torch.cat(list(data.batches(size))), data.eval_batch())
+    assert torch.equal(torch.cat([batch.x for batch in data.batches(size)]), data.eval_batch().x)
 
 
 def test_fixed_values_of_a_prefix_are_the_prefix_of_the_fixed_values():
     data = grey()
     prefix = data.subset(torch.arange(1500))
-    assert torch.equal(prefix.eval_batch(), data.eval_batch()[:1500])
-    assert torch.equal(data.eval_batch(1100, 1200), data.eval_batch()[1100:1200])
+    assert torch.equal(prefix.eval_batch().x, data.eval_batch().x[:1500])
+    assert torch.equal(data.eval_batch(1100, 1200).x, data.eval_batch().x[1100:1200])
 
 
 def test_fixed_values_leave_the_global_random_state_alone():
@@ -80,14 +80,15 @@ def test_fixed_values_leave_the_global_random_state_alone():
 
 def test_fixed_values_never_change():
     # What a published number was computed on: a change here changes everybody's test set.
-    seen = Observations(torch.full((BLOCK + 1, 16), 0.5), binarise=True).eval_batch()
+    seen = Observations(torch.full((BLOCK + 1, 16), 0.5), binarise=True).eval_batch().x
     assert "".join(str(int(bit)) for bit in seen[0]) == "1111011010001110"
     assert "".join(str(int(bit)) for bit in seen[BLOCK]) == "0000001101000100"
 
 
 def test_an_empty_range_is_empty():
     for data in (grey(10), grey(10).replace(binarise=False)):
-        assert data.eval_batch(0, 0).shape == data.eval_batch(10).shape == data.eval_batch(2000, 2100).shape == (0, 5)
+        for batch in (data.eval_batch(0, 0), data.eval_batch(10), data.eval_batch(2000, 2100)):
+            assert batch.x.shape == (0, 5)
 
 
 # --- storage ---
@@ -96,17 +97,17 @@ def test_an_empty_range_is_empty():
 def test_a_model_sees_stored_values_over_the_scale():
     data = Observations(torch.tensor([[0, 51, 255]], dtype=torch.uint8), scale=255)
     expected = torch.tensor([[0.0, 0.2, 1.0]])
-    assert torch.equal(data.batch(torch.tensor([0])), expected)
+    assert torch.equal(data.batch(torch.tensor([0])).x, expected)
     assert torch.equal(data.replace(binarise=True).unbinarised(torch.tensor([0])), expected)
-    assert torch.equal(data.eval_batch(dtype=torch.float64), torch.tensor([[0, 51, 255]], dtype=torch.float64) / 255)
+    assert torch.equal(data.eval_batch(dtype=torch.float64).x, torch.tensor([[0, 51, 255]], dtype=torch.float64) / 255)
 
 
 def test_a_view_never_writes_to_the_storage():
     stored = torch.arange(6, dtype=torch.float32).reshape(3, 2)
     data = Observations(stored.clone(), scale=2.0)
     for seen in (
-        data.batch(torch.arange(3)),
-        data.eval_batch(),
+        data.batch(torch.arange(3)).x,
+        data.eval_batch().x,
         data.unbinarised(torch.arange(3)),
         data.take(torch.arange(3)),
     ):
@@ -118,8 +119,8 @@ def test_a_view_never_writes_to_the_storage():
 def test_every_stored_dtype_can_be_seen(dtype):
     stored = torch.tensor([[0, 1], [1, 1]]).to(dtype)
     for data in (Observations(stored), Observations(stored, binarise=True)):
-        assert torch.equal(data.batch(torch.tensor([1, 0])), torch.tensor([[1.0, 1.0], [0.0, 1.0]]))
-        assert torch.equal(data.eval_batch(), torch.tensor([[0.0, 1.0], [1.0, 1.0]]))
+        assert torch.equal(data.batch(torch.tensor([1, 0])).x, torch.tensor([[1.0, 1.0], [0.0, 1.0]]))
+        assert torch.equal(data.eval_batch().x, torch.tensor([[0.0, 1.0], [1.0, 1.0]]))
 
 
 def test_a_subset_of_a_subset_is_a_subset():
@@ -213,8 +214,8 @@ def test_data_knows_its_two_splits():
 
 def test_binarised_data_is_binarised_in_both_parts():
     data = load("digits").binarised()
-    assert set(data.train.batch(torch.arange(50)).unique().tolist()) == {0.0, 1.0}
-    assert set(data.test.eval_batch().unique().tolist()) == {0.0, 1.0}
+    assert set(data.train.batch(torch.arange(50)).x.unique().tolist()) == {0.0, 1.0}
+    assert set(data.test.eval_batch().x.unique().tolist()) == {0.0, 1.0}
     assert data.train.stored is data.test.stored
 
 

@@ -15,7 +15,6 @@ from tightbound.distributions.elements import (
     ContinuousBernoulli,
     DiscretizedLogistic,
     NegativeBinomial,
-    bits_per_dim,
 )
 
 SIGNED = [sign * size for size in (80, 20, 3, 0.51, 0.49, 0.1, 0.011, 0.009, 1e-4, 1e-12) for sign in (-1, 1)]
@@ -203,7 +202,3 @@ def test_negative_binomial_samples_have_its_mean_and_variance() -> None:
     assert distribution.variance.item() == pytest.approx(mean + mean**2 / r)
     assert_mean(x, mean)
     assert_mean((x - mean).square(), mean + mean**2 / r)
-
-
-def test_bits_per_dim_of_uniform_bytes_is_eight() -> None:
-    assert bits_per_dim(-784 * math.log(256), 784) == pytest.approx(8)

@@ -123,9 +123,12 @@ def test_the_examples_of_extending_run_and_do_what_they_say(capsys: pytest.Captu
     assert ((elbo <= found["tvo"](draws)) & (found["tvo"](draws) <= iwae)).all()
     largest_error = (draws.log_w.amax(0) - elbo) / 500  # of a left Riemann sum whose terms rise from one to the other
     assert (iwae - found["tvo"](draws, steps=500) <= largest_error).all()
-    assert set(found["fit"].metrics[-1]) >= {"loss", "distortion", "rate", "mmd"}
-    with pytest.raises(TypeError, match=r'no closed-form KL here.*kl="sampled"'):
-        tb.objectives.ELBO()(found["model_of"](found["StudentT"](2), tb.likelihoods.Gaussian), found["x"])
+    assert set(found["mmd_fit"].metrics[-1]) >= {"loss", "distortion", "rate", "mmd"}
+    assert found["fit"].objective.kl == "sampled"
+    with pytest.raises(TypeError, match=r"whose rate has a closed form.*kl='sampled'"):
+        tb.objectives.ELBO(kl="closed-form")(
+            found["model_of"](found["StudentT"](2), tb.likelihoods.Gaussian), found["x"]
+        )
 
 
 @pytest.mark.parametrize("block", blocks(DOCS / "extending.md", "python"))
@@ -166,7 +169,7 @@ def test_the_tutorial_shows_the_lines_that_an_evaluation_prints() -> None:
 
 def test_the_tutorial_names_the_pictures_of_a_report() -> None:
     [pictures] = [table for table in tables(DOCS / "tutorial.md") if table[0][0] == "picture"]
-    made = re.findall(r'Picture\("\w+", "([^"]+)"', (PACKAGE / "figures.py").read_text(encoding="utf-8"))
+    made = re.findall(r'Picture\("\w+", "([^"]+)"', (PACKAGE / "report" / "figures.py").read_text(encoding="utf-8"))
     assert {row[0] for row in pictures[1:]} <= set(made)
 
 
@@ -203,7 +206,7 @@ def test_the_architecture_names_every_file_of_a_run() -> None:
 
 
 def test_choosing_lists_every_choice_of_a_recipe() -> None:
-    text = (DOCS / "advice.md").read_text(encoding="utf-8")
+    text = (DOCS / "choosing.md").read_text(encoding="utf-8")
     hints = {**recipes.ModelRecipe.__annotations__, "objective": recipes.ObjectiveRecipe.__annotations__["name"]}
     for field in ("network", "posterior", "prior", "objective"):
         for choice in re.findall(r"'([^']+)'|\"([^\"]+)\"", str(hints[field])):
@@ -213,7 +216,7 @@ def test_choosing_lists_every_choice_of_a_recipe() -> None:
 
 
 def test_choosing_quotes_the_verdict() -> None:
-    [verdicts] = [table for table in tables(DOCS / "advice.md") if table[0][0] == "verdict"]
+    [verdicts] = [table for table in tables(DOCS / "choosing.md") if table[0][0] == "verdict"]
     source = (PACKAGE / "evaluate" / "verdict.py").read_text(encoding="utf-8")
     said = re.sub(r'"\s*f?"', "", source)  # adjacent strings are one
     for quoted, *_ in verdicts[1:]:

@@ -151,14 +151,14 @@ def test_binarised_data_are_seen_with_their_fixed_pixels():
         tb.likelihoods.Bernoulli(nn.Linear(2, 6)),
     )
     grey = Observations(torch.randint(256, (20, 6), dtype=torch.uint8), scale=255, binarise=True)
-    assert evidence(model, grey, samples=10).elbo == evidence(model, grey.eval_batch(), samples=10).elbo
+    assert evidence(model, grey, samples=10).elbo == evidence(model, grey.eval_batch().x, samples=10).elbo
 
 
 def test_grey_values_under_bernoulli_are_called_no_likelihood():
     model = tb.VAE(
         tb.priors.StandardNormal(2),
         tb.posteriors.DiagonalNormal(nn.Linear(6, 4)),
-        tb.likelihoods.Bernoulli(nn.Linear(2, 6), grey=True),
+        tb.likelihoods.UnnormalisedBernoulli(nn.Linear(2, 6)),
     )
     report = evidence(model, torch.rand(20, 6), samples=10)
     assert not report.is_likelihood

@@ -10,9 +10,11 @@ import pytest
 import torch
 from oracle import draws_with, linear_gaussian
 
+from tightbound.divergences import kl_per_dimension
 from tightbound.evaluate import Estimate, Evidence, evidence, verdict
 from tightbound.evaluate.importance import bound_at, effective_samples, sample_counts
-from tightbound.evaluate.latents import Codes
+from tightbound.evaluate.latents import LatentStatistics
+from tightbound.evaluate.results import bits_per_dim
 from tightbound.posteriors import DiagonalNormal
 from tightbound.priors import StandardNormal
 
@@ -81,14 +83,14 @@ def test_effective_samples_counts_equal_weights_and_ignores_their_scale():
     torch.testing.assert_close(effective_samples(draws_with(log_w)), torch.tensor([6.0, 3.0, 1.0]).double())
 
 
-def test_codes_do_not_depend_on_the_blocks():
+def test_latent_statistics_do_not_depend_on_the_blocks():
     posterior, prior = DiagonalNormal(torch.nn.Linear(3, 8)).double(), StandardNormal(4).double()
     x = 10 + torch.randn(50, 3, dtype=torch.float64)
-    whole, blocks = Codes(), Codes()
+    whole, blocks = LatentStatistics(), LatentStatistics()
     with torch.no_grad():
-        whole.add(posterior(x), prior())
+        whole.add(posterior(x).mean, kl_per_dimension(posterior(x), prior()))
         for part in x.split(7):
-            blocks.add(posterior(part), prior())
+            blocks.add(posterior(part).mean, kl_per_dimension(posterior(part), prior()))
         torch.testing.assert_close(whole.mean_variance, posterior(x).mean.var(0, correction=0))
     torch.testing.assert_close(blocks.mean_variance, whole.mean_variance)
     torch.testing.assert_close(blocks.kl, whole.kl)
@@ -181,3 +183,7 @@ def test_words_on_the_weights(share, samples, words):
 def test_good_weights_need_no_words():
     assert verdict.on_weights(0.0, 1000) == ""
     assert verdict.on_weights(0.04, 1000) == ""
+
+
+def test_bits_per_dim_of_uniform_bytes_is_eight():
+    assert bits_per_dim(-784 * math.log(256), 784) == pytest.approx(8)

@@ -10,7 +10,7 @@ from torch.distributions import Distribution
 
 import tightbound as tb
 from tightbound.evaluate import evidence
-from tightbound.evaluate.scoring import DRAWN, score
+from tightbound.model import DRAWN
 
 
 class Spy(nn.Module):
@@ -69,7 +69,7 @@ def test_more_draws_than_are_made_at_a_time():
 
 def test_draws_of_one_block_are_independent_across_lots():
     model, x = wrong_model(), torch.randn(2, 5, dtype=torch.float64)
-    draws = score(model, x, model.encode(x), DRAWN, budget=10**5)  # two lots of DRAWN / 2 for each of two
+    draws = model.score(x, samples=DRAWN, rows=10**5)  # two lots of DRAWN / 2 for each of two
     first, second = draws.log_w.detach().chunk(2)
     assert not torch.equal(first, second)
     assert draws.log_w.shape == (DRAWN, 2)
@@ -159,28 +159,29 @@ def test_grey_values_under_bernoulli():
     x[-1, -1] = 0.25  # in the last block
     with pytest.raises(ValueError, match=r"support of the Bernoulli likelihood; got the value 0.25, neither 0 nor 1"):
         evidence(binary_model(), x, samples=2**12)
-    with pytest.raises(ValueError, match=r"binarise.*ContinuousBernoulli.*Bernoulli\(grey=True\)"):
+    with pytest.raises(ValueError, match=r"binarise.*ContinuousBernoulli.*UnnormalisedBernoulli"):
         evidence(binary_model(), x, samples=2**12)
 
 
 def test_grey_values_beyond_the_grey():
     model = binary_model()
-    model.likelihood.grey = True
-    with pytest.raises(ValueError, match=r"support of the Bernoulli likelihood; got values between 0 and 7. Rescale"):
+    model.likelihood = tb.likelihoods.UnnormalisedBernoulli(nn.Linear(2, 3))
+    message = r"support of the UnnormalisedBernoulli likelihood; got values between 0 and 7, .* Divide by the largest value"
+    with pytest.raises(ValueError, match=message):
         evidence(model, torch.tensor([[0.5, 0.0, 7.0]]), samples=5)
 
 
 def test_values_outside_any_other_support():
     model = binary_model()
     model.likelihood = tb.likelihoods.Poisson(nn.Linear(2, 3))
-    with pytest.raises(ValueError, match=r"support of the Poisson likelihood; got values between -1 and 7. Rescale"):
+    with pytest.raises(ValueError, match=r"support of the Poisson likelihood; got values between -1 and 7, .*Rescale"):
         evidence(model, torch.tensor([[-1.0, 0.0, 7.0]]), samples=5)
 
 
 def test_values_that_are_not_finite():
     x = torch.zeros(40, 3)
     x[17, 1] = torch.inf
-    with pytest.raises(ValueError, match="Expected finite values; got NaN or infinity at observation 17"):
+    with pytest.raises(ValueError, match="Expected finite values; got NaN or infinity in observation 17 of "):
         evidence(binary_model(), x, samples=2**12)
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.distributions as td
 from oracle import assert_mean, linear_gaussian
-from torch import Tensor
+from torch import Tensor, nn
 
 from tightbound import bounds
-from tightbound.gradients import stl
+from tightbound.batch import Batch
+from tightbound.gradients import Gradient, Pathwise, ScoreFunction, StickingTheLanding
+from tightbound.likelihoods import Gaussian
 from tightbound.model import VAE
-from tightbound.objectives import ELBO
+from tightbound.objectives import ELBO, IWAE
 from tightbound.posteriors import Posterior
+from tightbound.priors import Prior
 
 PROBLEM = linear_gaussian(orthogonal=True)
 X = PROBLEM.evidence.sample((3,))
@@ -28,38 +32,84 @@ def gradients(model: VAE, objective: ELBO, seed: int) -> Tensor:
 def test_at_the_true_posterior_the_gradient_has_no_noise(posterior: Posterior) -> None:
     model = PROBLEM.model(posterior)
     noisy = gradients(model, ELBO(kl="sampled"), seed=0)
-    assert gradients(model, ELBO(kl="sampled", gradient="stl"), seed=0).abs().max() < 1e-9 < noisy.abs().max()
+    assert gradients(model, ELBO(gradient=StickingTheLanding()), seed=0).abs().max() < 1e-9 < noisy.abs().max()
 
 
 def test_its_mean_is_the_pathwise_gradients() -> None:
     model = PROBLEM.model(PROBLEM.wrong_posterior())
-    one, other = ELBO(kl="sampled"), ELBO(kl="sampled", gradient="stl")
+    one, other = ELBO(kl="sampled"), ELBO(gradient=StickingTheLanding())
     pairs = torch.stack([gradients(model, one, seed) - gradients(model, other, seed) for seed in range(600)])
     assert_mean(pairs, torch.zeros(pairs.shape[1], dtype=pairs.dtype))
     assert pairs.abs().max() > 1e-3  # they do differ, draw by draw
 
 
-def test_the_value_is_the_bounds() -> None:
+@pytest.mark.parametrize("gradient", [Pathwise(), StickingTheLanding(), ScoreFunction(), ScoreFunction("none")])
+@pytest.mark.parametrize("bound", [bounds.elbo, bounds.iwae, bounds.renyi(0.5)])
+def test_the_value_is_the_bounds(gradient: Gradient, bound: bounds.BoundFunction) -> None:
     model = PROBLEM.model(PROBLEM.wrong_posterior())
     torch.manual_seed(0)
-    expected = bounds.elbo(model.draw(X, samples=5))
+    expected = bound(model.draw(X, samples=5))
     torch.manual_seed(0)
-    assert bounds.elbo(stl(model, X, samples=5)).equal(expected)
+    surrogate, _ = gradient(model, Batch(X), bound, samples=5)
+    torch.testing.assert_close(surrogate, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("baseline", ["leave-one-out", "none"])
+def test_the_score_functions_mean_is_the_pathwise_gradients(baseline: str) -> None:
+    model = PROBLEM.model(PROBLEM.wrong_posterior())
+    one = ELBO(kl="sampled", samples=3)
+    other = ELBO(kl="sampled", samples=3, gradient=ScoreFunction(baseline))  # type: ignore[arg-type]
+    pairs = torch.stack([gradients(model, one, seed) - gradients(model, other, seed + 10_000) for seed in range(2000)])
+    assert_mean(pairs, torch.zeros(pairs.shape[1], dtype=pairs.dtype))
+
+
+def test_bits_need_the_score_function() -> None:
+    """Two bits enumerated: the exact gradient of the ELBO, by the posterior's logits."""
+
+    class Bits(Posterior):
+        def latent(self, out: Tensor) -> td.Distribution:
+            return td.Independent(td.Bernoulli(logits=out, validate_args=False), 1, validate_args=False)
+
+        @staticmethod
+        def outputs_for(latent_dim: int) -> int:
+            return latent_dim
+
+    class Coins(Prior):
+        def tempered(self, temperature: float) -> td.Distribution:
+            return td.Independent(td.Bernoulli(torch.full((2,), 0.3), validate_args=False), 1, validate_args=False)
+
+    model = VAE(Coins(), Bits(nn.Linear(5, 2)), Gaussian(nn.Linear(2, 5), scale=0.7))
+    batch = Batch(torch.randn(3, 5))
+    with pytest.raises(TypeError, match=r"Expected draws that can be reparameterised for Pathwise\(\); got .* Take "):
+        ELBO()(model, batch)
+    codes = torch.tensor([[0.0, 0], [0, 1], [1, 0], [1, 1]])[:, None].expand(4, 3, 2)
+    log_q = model.log_posterior(batch, codes)
+    log_px_z, log_pz = model.log_joint(batch, codes)
+    exact = (log_q.exp() * (log_px_z + log_pz - log_q)).sum(0).mean()
+    expected = torch.autograd.grad(-exact, list(model.posterior.parameters()))
+    objective, found = ELBO(samples=4, gradient=ScoreFunction()), []
+    for _ in range(1500):
+        gradient = torch.autograd.grad(objective(model, batch).value, list(model.posterior.parameters()))
+        found.append(torch.cat([g.reshape(-1) for g in gradient]))
+    assert_mean(torch.stack(found), torch.cat([g.reshape(-1) for g in expected]))
 
 
 def test_the_decoder_learns_as_ever() -> None:
     model = PROBLEM.model(PROBLEM.wrong_posterior())
     found = []
-    for objective in (ELBO(kl="sampled"), ELBO(kl="sampled", gradient="stl")):
+    for objective in (ELBO(kl="sampled"), ELBO(gradient=StickingTheLanding())):
         torch.manual_seed(0)
         found.append(torch.autograd.grad(objective(model, X).value, list(model.likelihood.parameters())))
     assert all(one.equal(other) for one, other in zip(*found, strict=True))
 
 
 def test_refusals() -> None:
-    with pytest.raises(ValueError, match="Expected at least 1 sample; got samples=0"):
-        stl(PROBLEM.model(PROBLEM.wrong_posterior()), X, samples=0)
-    with pytest.raises(ValueError, match="Expected kl='sampled' with gradient='stl', which is one of draws"):
-        ELBO(gradient="stl")
-    with pytest.raises(ValueError, match="Expected gradient='pathwise' or gradient='stl'; got 'reinforce'"):
-        ELBO(gradient="reinforce")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="Expected at least 2 samples with baseline='leave-one-out'; got samples=1"):
+        ELBO(gradient=ScoreFunction())(PROBLEM.model(PROBLEM.wrong_posterior()), Batch(X))
+    with pytest.raises(ValueError, match="Expected baseline='leave-one-out' or baseline='none'; got 'running'"):
+        ScoreFunction("running")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"Expected kl='sampled' or kl='auto' with StickingTheLanding\(\)"):
+        ELBO(kl="closed-form", gradient=StickingTheLanding())
+    for kind in (ELBO, IWAE):
+        with pytest.raises(TypeError, match=r"Expected a gradient such as tb\.gradients\.Pathwise\(\) .*got 'stl'"):
+            kind(gradient="stl")  # type: ignore[arg-type]

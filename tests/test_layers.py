@@ -12,49 +12,59 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "tightbound"
 FILES = sorted(PACKAGE.rglob("*.py"))
 CORE = {
-    "bernoulli", "bounds", "conditional", "distributions", "divergences", "draws", "gradients", "likelihoods",
-    "mixtures", "model", "networks", "objectives", "posteriors", "priors", "schedules",
+    "batch", "bounds", "conditional", "distributions", "divergences", "draws", "gradients", "likelihoods", "model",
+    "networks", "objectives", "posteriors", "priors", "saving", "schedules", "support",
 }  # fmt: skip
 # Each may know those before it, never one after it.
-EDGES = [
-    "recipe", "flags", "exits", "launch", "build", "run", "selection", "choosing", "plots", "figures", "report",
-    "sweep", "labs", "explore", "commands", "cli", "__main__",
-]  # fmt: skip
+EDGES = ["plots", "runs", "report", "labs", "explore", "cli", "__main__"]
 
 # All that these may know of the package.
 ALLOWED: dict[str, set[str]] = {
-    "": set(),
+    "": {"runs", "saving", "surface"},  # in functions: importing the package loads nothing
     "_version": set(),
+    "surface": set(),
     "files": set(),
     "settings": set(),
-    "strict": set(),
-    "ranks": set(),
+    "progress": set(),
+    "distributed": set(),
     "runtime": set(),
+    "execution": set(),
+    "batch": set(),
     "draws": set(),
     "networks": set(),
     "schedules": set(),
-    "bernoulli": set(),
+    "support": set(),
     "conditional": set(),
     "distributions": set(),
     "divergences": set(),
-    "mixtures": set(),
     "bounds": {"draws"},
-    "gradients": {"draws", "bounds", "conditional", "model"},
-    "likelihoods": {"bernoulli", "conditional", "distributions"},
-    "posteriors": {"conditional", "distributions"},
-    "priors": {"conditional", "distributions", "mixtures", "posteriors"},
-    "model": {"conditional", "draws", "likelihoods", "posteriors", "priors"},
-    "objectives": {"bounds", "conditional", "divergences", "draws", "gradients", "model", "schedules"},
-}
+    "likelihoods": {"conditional", "distributions", "support"},
+    "posteriors": {"conditional"},
+    "priors": {"conditional", "distributions", "posteriors"},
+    "model": {
+        "batch", "bounds", "conditional", "divergences", "draws", "likelihoods", "priors", "runtime", "saving",
+        "support",
+    },
+    "gradients": {"batch", "bounds", "draws", "model"},
+    "objectives": {"batch", "bounds", "draws", "gradients", "model", "schedules", "surface"},
+    "saving": {"files", "likelihoods", "model", "networks", "posteriors", "priors", "runtime"},
+    "checks": {"batch", "data", "model", "runtime", "support"},
+}  # fmt: skip
 # What the others may not know.
 FORBIDDEN: dict[str, set[str]] = {
-    "data": {*CORE, *EDGES, "train", "evaluate"},
-    "evaluate": {*EDGES, "objectives", "train"},
-    "train": {*EDGES, "evaluate", "bounds", "gradients", "likelihoods", "posteriors", "priors"},
-    "recipe": {*EDGES[1:], *CORE, "data", "train", "evaluate"},
-    **{name: set(EDGES[place + 1 :]) for place, name in enumerate(EDGES) if place > 0},
+    "data": {*(CORE - {"batch"}), *EDGES, "checks", "training", "evaluate"},
+    "evaluate": {*EDGES, "objectives", "gradients", "training"},
+    "training": {*EDGES, "evaluate", "bounds", "likelihoods", "posteriors", "priors"},
+    **{name: set(EDGES[place + 1 :]) for place, name in enumerate(EDGES)},
 }
-WITHOUT_TORCH = ("cli", "flags", "exits", "launch", "recipe", "settings")
+WITHOUT_TORCH = (
+    "cli", "cli.verbs", "cli.flags", "cli.errors", "cli.launch", "runs", "runs.recipe", "runs.schema", "runs.registry",
+    "settings", "surface",
+)  # fmt: skip
+LONGEST = {
+    "model": 560,  # the contract and the plain model are read together
+    "data.observations": 420,  # most of it says in examples what a model sees
+}
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 
 
@@ -78,13 +88,13 @@ def absolute(node: ast.ImportFrom, file: Path) -> str:
     return ".".join([*package[: len(package) - node.level + 1], *([node.module] if node.module else [])])
 
 
-def imports(file: Path, *, lazy: bool) -> set[str]:
-    """Modules (and private names) that a file imports: in functions too if ``lazy``, for the type checker never."""
+def imports(file: Path, *, lazy: bool, typing: bool = False) -> set[str]:
+    """Modules (and private names) that a file imports: in functions if ``lazy``, for the type checker if ``typing``."""
     found: set[str] = set()
     nodes: list[ast.AST] = [tree(file)]
     while nodes:
         node = nodes.pop()
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        if not typing and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             nodes += node.orelse
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and not lazy:
             continue
@@ -104,9 +114,11 @@ def _named(module: str, name: str) -> set[str]:
     return {module, f"{module}.{name}"} if name.startswith("_") else {module}
 
 
-def package_imports(file: Path, *, lazy: bool) -> set[str]:
+def package_imports(file: Path, *, lazy: bool, typing: bool = False) -> set[str]:
     """Modules of the package that a file imports, by their dotted names within it."""
-    return {name.removeprefix("tightbound.") for name in imports(file, lazy=lazy)} & (MODULES.keys() - {""})
+    return {name.removeprefix("tightbound.") for name in imports(file, lazy=lazy, typing=typing)} & (
+        MODULES.keys() - {""}
+    )
 
 
 def top(name: str) -> str:
@@ -120,27 +132,27 @@ every_file = pytest.mark.parametrize("file", FILES, ids=[str(file.relative_to(PA
 def test_imports_point_one_way(file: Path) -> None:
     name = top(name_of(file))
     assert name in ALLOWED or name in FORBIDDEN, f"say in this file where {name} stands"
-    others = {top(other) for other in package_imports(file, lazy=True)} - {name, "_version"}
+    others = {top(other) for other in package_imports(file, lazy=True, typing=bool(name))} - {name, "_version"}
     if name in ALLOWED:
         assert others <= ALLOWED[name], f"{name} may not know {others - ALLOWED[name]}"
     assert not others & FORBIDDEN.get(name, set()), f"{name} may not know {others & FORBIDDEN[name]}"
 
 
 def test_there_is_no_circle_of_imports() -> None:
-    graph = {name: package_imports(file, lazy=False) - {name} for name, file in MODULES.items() if name}
+    graph = {name: package_imports(file, lazy=False, typing=True) - {name} for name, file in MODULES.items() if name}
     done: set[str] = set()
 
-    def batch(name: str, path: tuple[str, ...]) -> None:
+    def follow(name: str, path: tuple[str, ...]) -> None:
         # A package's __init__ gathers its own modules, which never import it back by name.
         assert name not in path, f"circle: {' -> '.join([*path, name])}"
         if name in done:
             return
         for other in graph.get(name, ()):
-            visit(other, (*path, name))
+            follow(other, (*path, name))
         done.add(name)
 
     for name in graph:
-        visit(name, ())
+        follow(name, ())
 
 
 @every_file
@@ -160,7 +172,7 @@ def test_no_assert_statement(file: Path) -> None:
 
 @every_file
 def test_files_and_functions_are_short(file: Path) -> None:
-    assert len(file.read_text(encoding="utf-8").splitlines()) <= 300
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= LONGEST.get(name_of(file), 400)
     for node in ast.walk(tree(file)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             body = node.body[1:] if ast.get_docstring(node) else node.body

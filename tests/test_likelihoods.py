@@ -20,6 +20,7 @@ from tightbound.likelihoods import (
     Likelihood,
     NegativeBinomial,
     Poisson,
+    UnnormalisedBernoulli,
     point_estimate,
 )
 
@@ -98,7 +99,7 @@ def test_sums_to_one(name: str) -> None:
 
 
 @every_likelihood
-def test_centre_is_the_mean(name: str) -> None:
+def test_the_point_estimate_is_the_mean(name: str) -> None:
     likelihood, z, x, p = tabulated(name)
     expected = x[p.argmax(0)] if name == "categorical" else (p * x[:, None]).sum(0)
     expected = torch.where(z[:, 0] == 0, 0.0, expected) if name == "categorical" else expected
@@ -158,7 +159,7 @@ def test_agrees_with_scipy(name: str) -> None:
         (direct(NegativeBinomial, 2), [0.002, 1.0, 40.0]),
     ],
 )
-def test_start_gives_that_mean(likelihood: Likelihood, means: list[float]) -> None:
+def test_the_initial_output_gives_that_mean(likelihood: Likelihood, means: list[float]) -> None:
     for mean in means:
         out = likelihood.initial_output(torch.tensor([mean], dtype=torch.float64))
         start = point_estimate(likelihood(out.reshape(1, -1)))
@@ -166,13 +167,13 @@ def test_start_gives_that_mean(likelihood: Likelihood, means: list[float]) -> No
 
 
 @pytest.mark.parametrize("mean", [0.0, 1.0])
-def test_start_is_finite_at_the_ends(mean: float) -> None:
+def test_the_initial_output_is_finite_at_the_ends(mean: float) -> None:
     for kind in (Bernoulli, ContinuousBernoulli, DiscretizedLogistic, Poisson, NegativeBinomial):
-        assert kind(nn.Identity()).start(torch.full((3,), mean)).isfinite().all()
+        assert kind(nn.Identity()).initial_output(torch.full((3,), mean)).isfinite().all()
 
 
-def test_start_of_a_categorical_is_uniform() -> None:
-    start = Categorical(nn.Identity(), classes=4).start(torch.zeros(2, 3))
+def test_the_initial_output_of_a_categorical_is_uniform() -> None:
+    start = Categorical(nn.Identity(), classes=4).initial_output(torch.zeros(2, 3))
     assert start.shape == (4, 2, 3)
     assert (start == 0).all()
 
@@ -227,10 +228,18 @@ def test_leading_axes_are_batch_and_the_rest_one_observation(lead: tuple[int, ..
 
 def test_grey_is_let_through_by_the_explicit_word_only() -> None:
     x, logit = torch.tensor([[0.4]]), torch.tensor([[1.5]])
-    with pytest.raises(ValueError, match="within the support"):
+    with pytest.raises(
+        ValueError,
+        match=r"Expected values in the support of the Bernoulli likelihood; got the value 0\.4, neither 0 nor 1, first in "
+        r"observation 0\..*UnnormalisedBernoulli",
+    ):
         Bernoulli(nn.Identity()).log_prob(x, logit)
     cross_entropy = torch.nn.functional.binary_cross_entropy_with_logits(logit, x)
-    torch.testing.assert_close(Bernoulli(nn.Identity(), grey=True).log_prob(x, logit).squeeze(), -cross_entropy)
+    explicit = UnnormalisedBernoulli(nn.Identity())
+    torch.testing.assert_close(explicit.log_prob(x, logit).squeeze(), -cross_entropy)
+    assert (explicit.is_normalised, Bernoulli(nn.Identity()).is_normalised) == (False, True)
+    with pytest.raises(ValueError, match=r"UnnormalisedBernoulli likelihood; got values between 1\.4 and 1\.4, first in"):
+        explicit.log_prob(x + 1, logit)
 
 
 def test_learned_scale_finds_the_spread_of_the_data() -> None:

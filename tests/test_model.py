@@ -6,6 +6,8 @@ from oracle import assert_mean, linear_gaussian
 from torch import nn
 
 from tightbound import bounds
+from tightbound.batch import Batch
+from tightbound.data import Observations
 from tightbound.likelihoods import Bernoulli, Categorical, Gaussian
 from tightbound.model import VAE
 from tightbound.networks import MLP, ConvDecoder, ConvEncoder
@@ -65,12 +67,12 @@ def test_coordinates_and_reconstructions_are_not_random() -> None:
 def test_samples_have_the_moments_of_the_model() -> None:
     problem = linear_gaussian()
     model = problem.model(problem.exact_posterior())
-    means = model.sample(40_000)
+    means = model.sample(40_000, mean=True)
     assert not means.requires_grad
     assert_mean(means, problem.bias)
     centred = means - problem.bias
     assert_mean(centred.unsqueeze(-1) * centred.unsqueeze(-2), problem.weight @ problem.weight.T)
-    noisy = model.decode(model.sample_prior(40_000)).sample() - problem.bias
+    noisy = model.sample(40_000) - problem.bias
     assert_mean(noisy.unsqueeze(-1) * noisy.unsqueeze(-2), problem.evidence.covariance_matrix)
 
 
@@ -86,7 +88,7 @@ def test_temperature_zero_is_the_mean(prior: StandardNormal) -> None:
     model = VAE(prior=prior, posterior=DiagonalNormal(nn.Linear(5, 4)), likelihood=Bernoulli(nn.Linear(2, 5)))
     mean = prior().mean.detach()
     torch.testing.assert_close(model.sample_prior(3, temperature=0.0), mean.expand(3, 2))
-    torch.testing.assert_close(model.sample(3, temperature=0.0), model.decode(mean.expand(3, 2)).mean)
+    torch.testing.assert_close(model.sample(3, mean=True, temperature=0.0), model.decode(mean.expand(3, 2)).mean)
 
 
 @pytest.mark.parametrize("shape", [(1, 9, 9), (3, 7, 11)])
@@ -128,7 +130,10 @@ def test_draw_refuses_fewer_than_one_sample(samples: int) -> None:
 
 
 def test_draw_refuses_values_outside_the_support() -> None:
-    with pytest.raises(ValueError, match="within the support"):
+    with pytest.raises(
+        ValueError,
+        match=r"^Expected values in the support of the Bernoulli likelihood; got the value 0\.5, neither",
+    ):
         small().draw(torch.full((3, 5), 0.5))
 
 
@@ -137,3 +142,61 @@ def test_sample_refuses_impossible_requests(count: int, temperature: float) -> N
     message = f"Expected count >= 1 and temperature >= 0; got count={count}, temperature={temperature}"
     with pytest.raises(ValueError, match=message):
         small().sample(count, temperature=temperature)
+
+
+def test_a_model_is_no_function() -> None:
+    with pytest.raises(TypeError, match=r"^Expected a method of the model; got a call of the model itself\."):
+        small()(torch.ones(3, 5))
+
+
+def test_prediction_is_without_gradient_and_the_same_in_every_call_whatever_the_mode() -> None:
+    network = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 4))
+    decoder = nn.Sequential(nn.Linear(2, 8), nn.Dropout(0.5), nn.Linear(8, 5))
+    model, x = VAE(StandardNormal(2), DiagonalNormal(network), Bernoulli(decoder)).train(), torch.ones(3, 5)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for call in (
+        model.embed,
+        model.reconstruct,
+        lambda x: model.encode(x).stddev,
+        lambda x: model.log_prob(x, samples=3),
+    ):
+        first = call(x)
+        assert not first.requires_grad
+        assert first.equal(call(x))
+    assert model.embed(x[:1]).allclose(model.embed(x)[:1])
+    assert model.embed(x.numpy()).allclose(model.embed(x, batch_size=2))
+    assert all(value.equal(before[name]) for name, value in model.state_dict().items())
+    assert all(module.training for module in model.modules())
+
+
+def test_prediction_takes_observations_and_says_what_else_it_takes() -> None:
+    model, x = small(), torch.ones(5, 5)
+    assert model.embed(Observations(x), batch_size=2).allclose(model.embed(x))
+    assert model.embed(Batch(x)).equal(model.embed(x))
+    with pytest.raises(TypeError, match=r"Expected a tensor, an array, a Batch or Observations; got str"):
+        model.embed("digits")
+    with pytest.raises(ValueError, match=r"Expected a batch_size of at least 1; got 0"):
+        model.embed(x, batch_size=0)
+    with pytest.raises(TypeError, match=r"Expected a tensor of observations or a Batch; got list"):
+        model.draw([1.0])  # type: ignore[arg-type]
+
+
+def test_a_mask_is_not_ignored() -> None:
+    batch = Batch(torch.ones(3, 5), mask=torch.ones(3, 5, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"Expected complete observations; got a mask"):
+        small().draw(batch)
+
+
+def test_latents_must_be_the_priors() -> None:
+    model = VAE(StandardNormal(1), DiagonalNormal(nn.Linear(5, 4)), Bernoulli(nn.Linear(2, 5)))
+    with pytest.raises(ValueError, match=r"^Expected latents of the prior's shape \(1,\); got \(2,\) from"):
+        model.draw(torch.ones(3, 5))
+
+
+def test_log_prob_is_the_evidence_where_the_posterior_is_exact() -> None:
+    problem = linear_gaussian()
+    model, x = problem.model(problem.exact_posterior()), problem.evidence.sample((4,))
+    found = model.log_prob(x, samples=3)
+    torch.testing.assert_close(found, problem.evidence.log_prob(x))
+    wrong = problem.model(problem.wrong_posterior())
+    assert wrong.log_prob(x[2:3], samples=50).equal(wrong.log_prob(x, samples=50)[2:3])

@@ -11,20 +11,23 @@ from oracle import assert_mean, linear_gaussian
 from torch import Tensor, nn
 
 from tightbound import bounds
+from tightbound.batch import Batch
 from tightbound.divergences import kl, kl_per_dimension
-from tightbound.draws import Draws
+from tightbound.gradients import StickingTheLanding
 from tightbound.model import VAE
-from tightbound.objectives import ELBO, IWAE, Capacity, FreeBits, Loss, Objective
+from tightbound.objectives import ELBO, IWAE, Bound, Capacity, FreeBits, Loss, Objective, resolve
 from tightbound.posteriors import DiagonalNormal
-from tightbound.priors import MixtureOfNormals
+from tightbound.priors import MixtureOfNormals, StandardNormal
 from tightbound.schedules import Linear
 
 OBJECTIVES: dict[str, Objective] = {
     "elbo": ELBO(),
     "elbo-sampled": ELBO(kl="sampled", samples=3),
-    "elbo-stl": ELBO(kl="sampled", gradient="stl", samples=3),
+    "elbo-stl": ELBO(gradient=StickingTheLanding(), samples=3),
     "beta": ELBO(beta=Linear(0.0, 4.0, steps=10)),
     "iwae": IWAE(samples=4),
+    "renyi": Bound(bounds.renyi(0.5), samples=4),
+    "miwae": Bound(bounds.miwae(2), samples=4, beta=Linear(0.0, 1.0, steps=10)),
     "free-bits": FreeBits(nats=0.2),
     "capacity": Capacity(capacity=Linear(0.0, 3.0, steps=10), gamma=5.0),
     "capacity-sampled": Capacity(capacity=1.0, gamma=5.0, kl="sampled"),
@@ -65,7 +68,7 @@ def test_terms_are_the_distortion_and_the_rate_detached(objective: Objective) ->
     assert all(term.shape == () and not term.requires_grad for term in terms.values())
     torch.manual_seed(11)
     draws = model.draw(x, samples=vars(objective).get("samples", 1))
-    sampled = isinstance(objective, IWAE) or vars(objective).get("kl") == "sampled"
+    sampled = isinstance(objective, IWAE | Bound) or getattr(resolve(objective, model, x), "kl", "") == "sampled"
     rate = draws.log_qz_x - draws.log_pz if sampled else kl(model.encode(x), model.prior())
     torch.testing.assert_close(terms["distortion"], -draws.log_px_z.mean())
     torch.testing.assert_close(terms["rate"], rate.mean())
@@ -165,11 +168,11 @@ def test_schedules_follow_the_step_and_end_without_one(
 @pytest.mark.parametrize(
     "objective", [ELBO(kl="sampled"), IWAE(), Capacity(kl="sampled")], ids=["elbo", "iwae", "capacity"]
 )
-def test_only_draw_is_asked_of_a_model_of_another_structure(objective: Objective) -> None:
+def test_only_the_contract_is_asked_of_a_model_of_another_structure(objective: Objective) -> None:
     class Doubled(VAE):
-        def draw(self, x: Tensor, *, samples: int = 1) -> Draws:
-            draws = super().draw(x, samples=samples)
-            return Draws(draws.z, 2 * draws.log_px_z, draws.log_pz, draws.log_qz_x)
+        def log_joint(self, batch: Batch, z: Tensor) -> tuple[Tensor, Tensor]:
+            log_px_z, log_pz = super().log_joint(batch, z)
+            return 2 * log_px_z, log_pz
 
     plain, x = model_and_batch()
     doubled = Doubled(plain.prior, plain.posterior, plain.likelihood)
@@ -181,10 +184,20 @@ def test_only_draw_is_asked_of_a_model_of_another_structure(objective: Objective
 def test_closed_form_needs_a_pair_that_has_one() -> None:
     model = VAE(MixtureOfNormals(2), DiagonalNormal(nn.Linear(5, 4)), model_and_batch()[0].likelihood.float())
     x = torch.randn(3, 5)
-    for objective in (ELBO(), FreeBits(), Capacity()):
-        with pytest.raises(TypeError, match=r'Expected a normal posterior .* kl="sampled"'):
+    for objective in (ELBO(kl="closed-form"), Capacity(kl="closed-form")):
+        with pytest.raises(TypeError, match=r"^Expected a model whose rate has a closed form; got VAE of .*'sampled'"):
             objective(model, x)
-    assert ELBO(kl="sampled")(model, x).value.isfinite()
+    with pytest.raises(TypeError, match=r"closed form for each latent dimension, as FreeBits needs; got VAE of Diag"):
+        FreeBits()(model, x)
+    assert resolve(ELBO(), model, x).kl == "sampled"
+    assert resolve(ELBO(), small_with_standard_prior(), x).kl == "closed-form"
+    assert resolve(FreeBits(), model, x) == FreeBits()
+    for kind in ("auto", "sampled"):
+        assert ELBO(kl=kind)(model, x).value.isfinite()  # type: ignore[arg-type]
+
+
+def small_with_standard_prior() -> VAE:
+    return VAE(StandardNormal(2), DiagonalNormal(nn.Linear(5, 4)), model_and_batch()[0].likelihood.float())
 
 
 @every_objective
@@ -202,14 +215,14 @@ def test_is_a_frozen_value(objective: Objective) -> None:
         (ELBO, {"beta": math.nan}, "Expected beta >= 0; got nan"),
         (ELBO, {"beta": Linear(0.0, -1.0, steps=3)}, r"Expected beta >= 0; got Linear\(start=0.0, end=-1.0"),
         (ELBO, {"samples": 0}, "Expected samples >= 1; got 0"),
-        (ELBO, {"kl": "exact"}, "Expected kl='closed-form' or kl='sampled'; got 'exact'"),
+        (ELBO, {"kl": "exact"}, "Expected kl='auto', kl='closed-form' or kl='sampled'; got 'exact'"),
         (IWAE, {"samples": 0}, "Expected samples >= 1; got 0"),
         (FreeBits, {"nats": -0.1}, "Expected nats >= 0; got -0.1"),
         (FreeBits, {"samples": 0}, "Expected samples >= 1; got 0"),
         (Capacity, {"capacity": -1.0}, "Expected capacity >= 0; got -1.0"),
         (Capacity, {"gamma": -1.0}, "Expected gamma >= 0; got -1.0"),
         (Capacity, {"samples": 0}, "Expected samples >= 1; got 0"),
-        (Capacity, {"kl": "exact"}, "Expected kl='closed-form' or kl='sampled'; got 'exact'"),
+        (Capacity, {"kl": "exact"}, "Expected kl='auto', kl='closed-form' or kl='sampled'; got 'exact'"),
     ],
 )
 def test_refuses_impossible_settings(kind: type[ELBO], options: dict[str, object], message: str) -> None:

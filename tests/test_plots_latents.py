@@ -267,7 +267,7 @@ COMPLAINTS: dict[str, tuple[Callable[[], Any], str]] = {
     "K = 0": (lambda: plots.bound_by_samples([(0, -1.0, 0.1)]), "samples >= 1"),
     "ess": (lambda: plots.effective_sample_size(torch.tensor([3.0, 50]), 10), "from 1 to 10; got .2,., 3 to 50"),
     "ending": (lambda: plots.save(plots.images(X), "x.pdf"), "Expected a path ending in .png; got x.pdf"),
-    "dpi": (lambda: plots.to_data_uri(plots.images(X), dpi=0), "Expected dpi > 0; got 0"),
+    "dpi": (lambda: plots.to_png(plots.images(X), dpi=0), "Expected dpi > 0; got 0"),
 }
 
 

@@ -10,7 +10,7 @@ from test_docs import ROOT, blocks, commands, execute, tables
 
 import tightbound as tb
 from tightbound.cli.verbs import app
-from tightbound.data import inspection
+from tightbound.data import summary
 from tightbound.evaluate import Evidence
 from tightbound.runs.recipe import LikelihoodName
 
@@ -61,4 +61,4 @@ def test_what_auto_picks_is_what_it_says() -> None:
     [picks] = [table for table in tables(README) if table[0][1].startswith("`auto`")]
     named = [name for row in picks[1:] for name in re.findall(r"`([\w-]+)`", row[1])]
     assert set(named) <= set(LikelihoodName.__args__)
-    assert f"passes {inspection.OVERDISPERSED} ×" in README.read_text(encoding="utf-8")
+    assert f"passes {summary.OVERDISPERSED} ×" in README.read_text(encoding="utf-8")

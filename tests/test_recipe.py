@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from hypothesis import strategies as st
 
 from tightbound.runs import recipe as recipes
 from tightbound.runs.recipe import DataRecipe, EvaluateRecipe, ModelRecipe, Recipe
-from tightbound.runs.registry import LIKELIHOODS, OBJECTIVES, Capacity, Elbo, Iwae
+from tightbound.runs.registry import (
+    GRADIENTS, LIKELIHOODS, OBJECTIVES, Capacity, Elbo, FreeBits, Iwae, Miwae, Renyi,
+)  # fmt: skip
+from tightbound.runs.rows import ObjectiveRecipe
 from tightbound.runs.schema import to_table
 from tightbound.settings import Training
 
@@ -36,11 +40,17 @@ model_recipes = st.builds(
     likelihood=st.sampled_from(["auto", *LIKELIHOODS]),
     scale=st.one_of(positive, st.sampled_from(["learned", "per-element"])),
 )
-exact = {"samples": whole, "kl": st.sampled_from(["closed-form", "sampled"]), "warmup_steps": st.integers(0, 10**6)}
+warmup = st.integers(0, 10**6)
+kls = st.sampled_from(["auto", "closed-form", "sampled"])
+gradients = st.sampled_from(sorted(GRADIENTS))
+several = st.integers(2, 10**6)
 objective_recipes = st.one_of(
-    st.builds(Elbo, beta=positive, **exact),
-    st.builds(Iwae, samples=whole),
-    st.builds(Capacity, capacity=positive, gamma=positive, **exact),
+    st.builds(Elbo, beta=positive, samples=whole, kl=kls, warmup_steps=warmup),
+    st.builds(Elbo, samples=several, kl=st.just("auto"), gradient=gradients),
+    st.builds(Iwae, samples=several, gradient=gradients),
+    st.builds(Renyi, alpha=positive, samples=several, gradient=gradients),
+    st.builds(Miwae, groups=st.just(2), samples=whole.map(lambda half: 2 * half), gradient=gradients),
+    st.builds(Capacity, capacity=positive, gamma=positive, samples=whole, kl=kls, warmup_steps=warmup),
 )
 trainings = st.builds(
     Training,
@@ -79,6 +89,12 @@ def test_toml_and_back_is_the_same_recipe(recipe: Recipe) -> None:
     assert recipes.from_toml(recipes.to_toml(recipe)) == recipe
 
 
+@given(st.builds(FreeBits, nats=positive, samples=whole))
+def test_free_bits_survive_the_way_through_toml(objective: FreeBits) -> None:
+    recipe = Recipe(objective=objective)
+    assert recipes.from_toml(recipes.to_toml(recipe)) == recipe
+
+
 @pytest.mark.parametrize("prior", ["mixture", "vamp"])
 def test_learned_priors_survive_the_way_through_toml(prior: Any) -> None:
     recipe = Recipe(model=ModelRecipe(prior=prior, components=7), objective=Elbo(kl="sampled"))
@@ -86,14 +102,18 @@ def test_learned_priors_survive_the_way_through_toml(prior: Any) -> None:
 
 
 def test_every_field_is_written_and_described() -> None:
-    table = to_table(Recipe(data=DataRecipe(size=32)))
-    for section, cls in {
-        "data": DataRecipe, "model": ModelRecipe, "objective": Elbo, "train": Training,
-        "evaluate": EvaluateRecipe,
-    }.items():  # fmt: skip
-        names = [field.name for field in dataclasses.fields(cls)]
-        assert list(table[section]) == names
-        assert all(f"    {name}: " in (inspect.getdoc(cls) or "") for name in names)
+    whole = Recipe(data=DataRecipe(size=32))
+    for section in ("data", "model", "objective", "train", "evaluate"):
+        part = getattr(whole, section)
+        names = [field.name for field in dataclasses.fields(part)]
+        assert list(to_table(whole)[section]) == names
+        assert all(f"    {name}: " in (inspect.getdoc(type(part)) or "") for name in names if name != "name")
+
+
+@pytest.mark.parametrize("cls", OBJECTIVES.values())
+def test_every_field_of_every_objective_is_described(cls: type[ObjectiveRecipe]) -> None:
+    names = [field.name for field in dataclasses.fields(cls) if field.name != "name"]
+    assert re.findall(r"^    (\w+): ", inspect.getdoc(cls) or "", flags=re.M) == names
 
 
 @pytest.mark.parametrize("name", recipes.shipped())
@@ -140,13 +160,46 @@ def test_there_are_recipes_to_ship() -> None:
             "Expected 'auto' or 'bernoulli' .* for model.likelihood; got 'os.system'",
         ),
         ("[model]\nscale = 'large'", "Expected a number or 'learned' or 'per-element' for model.scale; got 'large'"),
-        ("[objective]\nname = 'iwae'\nbeta = 4", "Expected only samples with the objective 'iwae'; got beta=4.0"),
-        ("[objective]\nname = 'beta'", "Expected 'elbo' or 'iwae' or 'free-bits' or 'capacity' for objective.name"),
-        ("[evaluate]\nsamples = 0", "Expected samples >= 1; got 0"),
-        ("[model]\nprior = 'vamp'", "Expected kl='sampled' with prior='vamp'; got kl='closed-form'"),
+        ("[model]\nlikelihood = 'grey-bernoulli'", "got 'grey-bernoulli'. Did you mean 'unnormalised-bernoulli'?"),
         (
-            "[model]\nprior = 'vamp'\nposterior = 'full-normal'\n[objective]\nkl = 'sampled'",
-            "Expected posterior='diagonal-normal' with prior='vamp'; got 'full-normal'",
+            "[objective]\nname = 'iwae'\nbeta = 4",
+            "Expected only samples, gradient with the objective 'iwae'; got objective.beta, a field of 'elbo'. Leave it",
+        ),
+        ("[objective]\nname = 'iwae'\nkl = 'auto'", "got objective.kl, a field of 'elbo' and 'capacity'. Leave it out"),
+        ("[objective]\nnats = 3", "with the objective 'elbo'; got objective.nats, a field of 'free-bits'"),
+        (
+            "[objective]\nname = 'free-bits'\nnat = 3",
+            "Expected a field of the objective 'free-bits'; got 'objective.nat'. Did you mean 'objective.nats'?",
+        ),
+        ("[objective]\nname = 'capacity'\nxyzzy = 3", "got 'objective.xyzzy'. There are: name, capacity, gamma, samples"),
+        ("nats = 3", "Expected a known field; got 'nats'. Did you mean 'objective.nats'?"),
+        (
+            "[objective]\nname = 'elbow'",
+            "Expected 'elbo' or 'iwae' or .* for objective.name; got 'elbow'. Did you mean 'elbo'?",
+        ),
+        ("[objective]\nname = 3", "Expected 'elbo' or 'iwae' or .* for objective.name; got 3"),
+        ("objective = 3", r"Expected a section \[objective\]; got 3"),
+        ("[objective]\ngradient = 'stl'", "for objective.gradient; got 'stl'. Did you mean 'sticking-the-landing'?"),
+        (
+            "[objective]\ngradient = 'sticking-the-landing'\nkl = 'closed-form'",
+            "Expected objective.kl 'auto' or 'sampled' with objective.gradient 'sticking-the-landing', .* got 'closed-form'",
+        ),
+        (
+            "[objective]\ngradient = 'score-function'",
+            "Expected objective.samples of at least 2 with objective.gradient 'score-function'; got 1",
+        ),
+        (
+            "[objective]\nname = 'miwae'\ngroups = 3",
+            "Expected objective.groups to divide objective.samples; got groups=3 and samples=8",
+        ),
+        ("[evaluate]\nsamples = 0", "Expected samples >= 1; got 0"),
+        (
+            "[model]\nprior = 'vamp'\n[objective]\nkl = 'closed-form'",
+            "Expected objective.kl 'auto' or 'sampled' with model.prior 'vamp'; got 'closed-form', which only 'standard-n",
+        ),
+        (
+            "[model]\nprior = 'vamp'\nposterior = 'full-normal'",
+            "Expected model.posterior 'diagonal-normal' with model.prior 'vamp'; got 'full-normal'",
         ),
         (
             "[model]\nprior = 'mixture'\n[objective]\nname = 'free-bits'",
@@ -218,6 +271,31 @@ def test_updated_by_dotted_name() -> None:
         name="mine", train=Training(epochs=3.0), objective=Elbo(beta=2.0), data=DataRecipe(size=28)
     )
     assert Recipe(data=DataRecipe(size=28)).updated({"data.size": None}).data.size is None
+
+
+def test_another_objective_starts_from_its_own_defaults() -> None:
+    before = Recipe(objective=Elbo(beta=4.0, samples=7, warmup_steps=9))
+    assert before.updated({"objective.name": "iwae"}).objective == Iwae()
+    assert before.updated({"objective.name": "capacity", "objective.gamma": 3}).objective == Capacity(gamma=3.0)
+    assert before.updated({"objective.gamma": 3, "objective.name": "capacity"}).objective == Capacity(gamma=3.0)
+    assert before.updated({"objective.name": "elbo", "objective.beta": 2}) == before.updated({"objective.beta": 2})
+    with pytest.raises(ValueError, match=r"with the objective 'iwae'; got objective.beta, a field of 'elbo'"):
+        before.updated({"objective.name": "iwae", "objective.beta": 2})
+
+
+def test_the_objective_s_name_comes_first_and_an_objective_without_one_is_the_elbo() -> None:
+    assert next(iter(to_table(Recipe(objective=Iwae()))["objective"].items())) == ("name", "iwae")
+    assert recipes.from_toml("[objective]\nbeta = 4").objective == Elbo(beta=4.0)
+
+
+@pytest.mark.parametrize(
+    ("section", "field"),
+    [("model", "prior"), ("model", "posterior"), ("objective", "gradient")],
+)
+def test_a_name_that_is_not_in_the_registry_is_refused_in_python_too(section: str, field: str) -> None:
+    wrong = dataclasses.replace(getattr(Recipe(), section), **{field: "vam"})
+    with pytest.raises(ValueError, match=f"Expected {section}.{field} among .*; got 'vam'"):
+        Recipe(**{section: wrong})
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tightbound.schedules import Constant, Linear, WarmupCosine, at
+from tightbound.schedules import Linear, WarmupCosine, at
 
 finite = st.floats(-100, 100)
 
@@ -54,10 +54,6 @@ def test_warmup_cosine_without_warmup_begins_at_its_peak_and_falls() -> None:
     values = [rate(step) for step in range(21)]
     assert values[0] == 3.0
     assert values == sorted(values, reverse=True)
-
-
-def test_constant() -> None:
-    assert {Constant(0.3)(step) for step in (0, 1, 1000)} == {0.3}
 
 
 def test_at_takes_numbers_and_schedules() -> None:

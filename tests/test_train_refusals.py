@@ -32,8 +32,8 @@ def test_one_value_outside_the_support_is_enough(validates: bool) -> None:
     x[299_998, 1] = 0.5
     with pytest.raises(
         ValueError,
-        match=r"Expected values in the support of the Bernoulli likelihood; got the value 0.5, neither 0 nor 1, first in "
-        r"observation 299998 of data\. Binarise",
+        match=r"Expected values in the support of the Bernoulli likelihood; got the value 0.5, neither 0 nor 1, "
+        r"first in observation 299998 of array\. Binarise",
     ):
         fit(binary_model(), x, **QUIET)
     assert Distribution._validate_args == validates

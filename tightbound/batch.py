@@ -57,7 +57,8 @@ class Batch(NamedTuple):
                     [0.]])
         """
         taken = (None if value is None else value[index] for value in (self.x, self.label, self.mask, self.factors))
-        return Batch(*taken, None, self.checked)  # type: ignore[arg-type]
+        x, label, mask, factors = taken
+        return Batch(self.x if x is None else x, label, mask, factors, None, self.checked)
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> Batch:
         """The same batch on another device, ``x`` and ``factors`` in another floating-point type if one is given.

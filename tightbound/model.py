@@ -282,7 +282,7 @@ def with_log_joint(model: Model, log_joint: Callable[[Batch, Tensor], tuple[Tens
         A model of the same class, through which every caller reaches ``log_joint``.
     """
     twin = copy.copy(model)
-    twin.log_joint = log_joint  # type: ignore[method-assign]
+    twin.log_joint = log_joint  # type: ignore[method-assign,assignment]
     return twin
 
 

@@ -25,32 +25,31 @@ MODEL = "model.json"
 WEIGHTS = "model.safetensors"
 FORMAT = 1
 LARGEST = 2**31  # numbers in one model that a file may ask for
-PIECES: dict[str, type[nn.Module]] = {
-    cls.__name__: cls
-    for cls in (
-        VAE,
-        priors.StandardNormal,
-        priors.MixtureOfNormals,
-        priors.VampPrior,
-        posteriors.DiagonalNormal,
-        posteriors.FullNormal,
-        likelihoods.Bernoulli,
-        likelihoods.UnnormalisedBernoulli,
-        likelihoods.ContinuousBernoulli,
-        likelihoods.Gaussian,
-        likelihoods.Laplace,
-        likelihoods.DiscretizedLogistic,
-        likelihoods.Categorical,
-        likelihoods.Poisson,
-        likelihoods.NegativeBinomial,
-        networks.MLP,
-        networks.ConvEncoder,
-        networks.ConvDecoder,
-        networks.Standardized,
-        nn.Linear,
-        *networks.ACTIVATIONS.values(),
-    )
-}
+ACTIVATIONS = (nn.ReLU, nn.Tanh, nn.SiLU, nn.GELU, nn.ELU, nn.Softplus, nn.Sigmoid)
+_CLASSES: tuple[type[nn.Module], ...] = (
+    VAE,
+    priors.StandardNormal,
+    priors.MixtureOfNormals,
+    priors.VampPrior,
+    posteriors.DiagonalNormal,
+    posteriors.FullNormal,
+    likelihoods.Bernoulli,
+    likelihoods.UnnormalisedBernoulli,
+    likelihoods.ContinuousBernoulli,
+    likelihoods.Gaussian,
+    likelihoods.Laplace,
+    likelihoods.DiscretizedLogistic,
+    likelihoods.Categorical,
+    likelihoods.Poisson,
+    likelihoods.NegativeBinomial,
+    networks.MLP,
+    networks.ConvEncoder,
+    networks.ConvDecoder,
+    networks.Standardized,
+    nn.Linear,
+    *ACTIVATIONS,
+)
+PIECES = {cls.__name__: cls for cls in _CLASSES}
 ARGUMENTS = {"Linear": ("in_features", "out_features", "bias")}  # where they are not those of the constructor
 
 

@@ -14,7 +14,7 @@ from cyclopts import Group, Parameter
 from tightbound.runs import recipe as recipes
 from tightbound.runs.registry import LIKELIHOODS, OBJECTIVES, PRIORS
 from tightbound.runs.rows import Piece
-from tightbound.runs.schema import Names, marked
+from tightbound.runs.schema import Names, fields_of, marked
 from tightbound.settings import Training
 
 # The dataclasses whose fields a section has. Of several, a recipe takes one.
@@ -78,7 +78,7 @@ def _flags(section: str) -> dict[str, tuple[Any, str]]:
 
 def _users(field: str) -> str:
     """The objectives that have a field, in words."""
-    users = [name for name, cls in OBJECTIVES.items() if field in cls.__dataclass_fields__]
+    users = [name for name, cls in OBJECTIVES.items() if field in fields_of(cls)]
     return "every objective" if len(users) == len(OBJECTIVES) else ", ".join(users)
 
 

@@ -116,7 +116,7 @@ def _labels(folder: Path, paths: Sequence[Path]) -> list[str] | None:
         stray = next(path for path, parts in zip(paths, inner, strict=True) if not parts)
         raise ValueError(
             f"Expected images either all in sub-folders of {folder}, which label them, or all directly in it; "
-            f"got both: {stray.name}, for example, lies directly in it. Move such images, or the sub-folders, elsewhere."
+            f"got both: {stray.name}, for example, lies directly in it. Move those images or the sub-folders elsewhere."
         )
     return [parts[0] for parts in inner]
 

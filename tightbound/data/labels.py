@@ -57,8 +57,8 @@ def _column(part: object, name: str) -> np.ndarray:
     words = kind in "US" or (kind == "O" and all(isinstance(label, str) for label in array))
     if not (words or kind in "biu" or (kind == "f" and _all_whole(array))):
         raise ValueError(
-            f"Expected labels that are integers or words; got {array.dtype} in {name}. Convert them, leave them out, or "
-            "give them as factors: tightbound.data.Observations(x, factors=...)."
+            f"Expected labels that are integers or words; got {array.dtype} in {name}. Convert them, leave them out, "
+            "or give them as factors: tightbound.data.Observations(x, factors=...)."
         )
     return array
 

@@ -61,7 +61,9 @@ class Observations:
         Factors are passed on with each batch:
 
         >>> people = Observations(
-        ...     torch.rand(3, 5), factors=torch.tensor([[30, 1.7], [50, 1.6], [40, 1.8]]), factor_names=("age", "height")
+        ...     torch.rand(3, 5),
+        ...     factors=torch.tensor([[30, 1.7], [50, 1.6], [40, 1.8]]),
+        ...     factor_names=("age", "height"),
         ... )
         >>> people.batch(torch.tensor([2])).factors
         tensor([[40.0000,  1.8000]])

@@ -107,7 +107,8 @@ def split_off(observations: Observations, test_fraction: float) -> Data:
     """
     if not 0 < test_fraction < 1:
         raise ValueError(
-            f"Expected a test_fraction between 0 and 1; got {test_fraction}. Give the fraction to hold out, such as 0.1."
+            f"Expected a test_fraction between 0 and 1; got {test_fraction}. Give the fraction to hold out, "
+            "such as 0.1."
         )
     count = len(observations)
     if count < 2:

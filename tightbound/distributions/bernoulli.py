@@ -64,7 +64,7 @@ class UnnormalisedBernoulli(_ByLogit):
         tensor(-0.6931)
     """
 
-    support = constraints.unit_interval
+    support = constraints.unit_interval  # type: ignore[assignment]
 
 
 class IndependentBernoulli(td.Independent):

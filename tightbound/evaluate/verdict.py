@@ -65,8 +65,9 @@ def on_likelihood(*, is_likelihood: bool) -> str:
     if is_likelihood:
         return ""
     return (
-        "No likelihood: UnnormalisedBernoulli does not integrate to one over grey values, so these are cross-entropies, "
-        "to be compared only with others made the same way; not with results on binary data, nor with a density's."
+        "No likelihood: UnnormalisedBernoulli does not integrate to one over grey values, so these are "
+        "cross-entropies, to be compared only with others made the same way; not with results on binary data, nor with "
+        "a density's."
     )
 
 

@@ -1,7 +1,7 @@
 """Figures from data: every function takes numbers or a model and returns a matplotlib ``Figure``; nothing is global.
 
-Figures never enter pyplot, so no window opens and none has to be closed. :func:`save` and :func:`to_data_uri` make
-PNGs that are equal byte for byte for equal figures; :func:`alt_text` says what a figure shows.
+Figures never enter pyplot, so no window opens and none has to be closed. :func:`save` and :func:`to_png` make PNGs that
+are equal byte for byte for equal figures; :func:`alt_text` says what a figure shows.
 """
 
 from tightbound.plots.codes import kl_per_dimension, latent_map

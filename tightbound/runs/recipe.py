@@ -165,19 +165,24 @@ def _require_fitting(model: ModelRecipe, objective: ObjectiveRecipe) -> None:
             f"Expected model.prior {factorised[0]} and model.posterior {factorised[1]} with the objective "
             f"{objective.name!r}, for the KL of each dimension; got {prior.name!r} and {posterior.name!r}."
         )
-    if getattr(objective, "kl", "auto") != "closed-form":
-        return
-    if not prior.factorised:
+    closed_form = getattr(objective, "kl", None) == "closed-form"
+    if closed_form and not prior.factorised:
         raise ValueError(
             f"Expected objective.kl 'auto' or 'sampled' with model.prior {prior.name!r}; got 'closed-form', which only "
             f"{factorised[0]} has."
         )
-    gradient = getattr(objective, "gradient", None)
-    if gradient is not None and row(GRADIENTS, gradient, "objective.gradient").needs_draws:
-        raise ValueError(
-            f"Expected objective.kl 'auto' or 'sampled' with objective.gradient {gradient!r}, which is one of draws; "
-            "got 'closed-form'."
-        )
+    if hasattr(objective, "gradient"):
+        gradient = row(GRADIENTS, objective.gradient, "objective.gradient")
+        if closed_form and gradient.needs_draws:
+            raise ValueError(
+                f"Expected objective.kl 'auto' or 'sampled' with objective.gradient {gradient.name!r}, which is one of "
+                "draws; got 'closed-form'."
+            )
+        if (samples := getattr(objective, "samples", gradient.least_samples)) < gradient.least_samples:
+            raise ValueError(
+                f"Expected objective.samples of at least {gradient.least_samples} with objective.gradient "
+                f"{gradient.name!r}; got {samples}."
+            )
 
 
 def _listed(names: Iterable[str]) -> str:

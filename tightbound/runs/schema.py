@@ -131,6 +131,19 @@ def marked(hint: Any, kind: type[T]) -> T | None:
     return next((mark for mark in getattr(hint, "__metadata__", ()) if isinstance(mark, kind)), None)
 
 
+def fields_of(cls: type) -> list[str]:
+    """The names of a dataclass's fields.
+
+    Args:
+        cls: a dataclass.
+
+    Example:
+        >>> fields_of(Names)
+        ['table', 'extra', 'former']
+    """
+    return [item.name for item in dataclasses.fields(cls)]
+
+
 def _sections(hints: Mapping[str, Any]) -> dict[str, list[type]]:
     """Every section of a dataclass, with the classes that it may be of."""
     found: dict[str, list[type]] = {}
@@ -144,12 +157,8 @@ def _sections(hints: Mapping[str, Any]) -> dict[str, list[type]]:
 
 def _in_sections(name: str, hints: Mapping[str, Any]) -> list[str]:
     return [
-        f"{key}.{name}" for key, classes in _sections(hints).items() if any(name in _fields(cls) for cls in classes)
+        f"{key}.{name}" for key, classes in _sections(hints).items() if any(name in fields_of(cls) for cls in classes)
     ]
-
-
-def _fields(cls: type) -> list[str]:
-    return [item.name for item in dataclasses.fields(cls)]
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:
@@ -170,9 +179,9 @@ def _value(hint: Any, value: Any, where: str) -> Any:
 def _variant(variants: Variants, table: Mapping[str, Any], where: str) -> Any:
     name = table.get("name", next(iter(variants.table)))
     _value(Annotated[str, Names(variants.table)], name, f"{where}.name")
-    own = _fields(variants.table[name])
+    own = fields_of(variants.table[name])
     for key in (key.replace("-", "_") for key in table):
-        owners = [other for other, cls in variants.table.items() if key in _fields(cls)]
+        owners = [other for other, cls in variants.table.items() if key in fields_of(cls)]
         if owners and key not in own:
             raise ValueError(
                 f"Expected only {', '.join(each for each in own if each != 'name')} with the {variants.what} {name!r}; "

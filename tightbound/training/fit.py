@@ -160,7 +160,7 @@ def _prepared(
         world=here,
         data=_on(train, device),
         held_out=held_out,
-        test=data.test if isinstance(data, Data) else None,
+        looked_at=(data.train, data.test) if isinstance(data, Data) else (observations,),
         sampler=sampler,
         source=source,
         fingerprint=run_fingerprint(

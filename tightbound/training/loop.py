@@ -45,7 +45,8 @@ class Setup:
         world: The processes that share each batch.
         data: What it trains on.
         held_out: What it validates on, if anything.
-        test: What the model will be judged on, if that is known; only looked at, never trained on.
+        looked_at: What is looked at before the first step: all observations, in the order in which they were given, and
+            what the model will be judged on, if that is known.
         sampler: Which observations each step sees.
         source: The run's folder, to go on from; None without one.
         fingerprint: What must be the same to go on.
@@ -56,7 +57,7 @@ class Setup:
     world: World
     data: Observations
     held_out: Observations | None
-    test: Observations | None
+    looked_at: tuple[Observations, ...]
     sampler: Sampler
     source: Path | None
     fingerprint: dict[str, str]
@@ -103,7 +104,7 @@ class Loop:
             raise ValueError(
                 f"Expected a folder without a run in it; got {setup.out}. Choose another out=, or resume=True to go on."
             )
-        for part in filter(None, (setup.data, setup.held_out, setup.test)):
+        for part in setup.looked_at:
             check_data(step.model, part)
         step.set_mode(training=True)
         setup.world.broadcast([t for m in step.modules().values() for t in (*m.parameters(), *m.buffers())])

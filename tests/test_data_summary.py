@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tightbound.data import Observations, load, moments, summarise
+from tightbound.data import Observations, load, moments, summarise, summary
 
 
 def column(*values, dtype=torch.float32, **more) -> Observations:
@@ -104,16 +104,16 @@ SPREAD = (0, 0, 0, 12)  # mean 3, variance 27
     ],
 )
 def test_the_likelihood_follows_from_the_values(observations, kind, levels, likelihood, because):
-    facts = summarise(observations)
-    assert (facts.kind, facts.levels, facts.likelihood, facts.because) == (kind, levels, likelihood, because)
+    found = summarise(observations)
+    assert (found.kind, found.levels, found.likelihood, found.because) == (kind, levels, likelihood, because)
 
 
-def test_facts_are_those_of_the_rows_that_are_looked_at():
+def test_a_summary_is_that_of_the_rows_that_are_looked_at():
     data = Observations(torch.tensor([[0.5], [7.25], [0.25]]), rows=torch.tensor([2, 0]))
-    facts = summarise(data)
-    assert (facts.count, facts.shape, facts.dtype, facts.low, facts.high) == (2, (1,), "float32", 0.25, 0.5)
-    assert (facts.scale, facts.binarised, facts.overdispersion) == (1.0, False, None)
-    assert facts.describe() == "2 observations of 1, float32 0.25…0.5: grey"
+    found = summarise(data)
+    assert (found.count, found.shape, found.dtype, found.low, found.high) == (2, (1,), "float32", 0.25, 0.5)
+    assert (found.scale, found.binarised, found.overdispersion) == (1.0, False, None)
+    assert found.describe() == "2 observations of 1, float32 0.25…0.5: grey"
 
 
 def test_digits_are_described_in_a_line():
@@ -127,8 +127,8 @@ def test_digits_are_described_in_a_line():
 
 def test_overdispersion_is_pooled_over_elements():
     counts = torch.tensor([[0, 10], [2, 10], [4, 40]])
-    facts = summarise(Observations(counts))
-    assert facts.overdispersion == pytest.approx((8 / 3 + 200) / (2 + 20))
+    found = summarise(Observations(counts))
+    assert found.overdispersion == pytest.approx((8 / 3 + 200) / (2 + 20))
     poisson = torch.poisson(torch.full((5000, 4), 3.0), generator=torch.Generator().manual_seed(0))
     assert summarise(Observations(poisson)).likelihood == "poisson"
 
@@ -136,7 +136,7 @@ def test_overdispersion_is_pooled_over_elements():
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
 def test_numbers_that_are_not_finite_are_found(bad, dtype, monkeypatch):
-    monkeypatch.setattr(inspection, "CHUNK", 10)
+    monkeypatch.setattr(summary, "CHUNK", 10)
     stored = torch.zeros(100, 3, dtype=dtype)
     stored[[41, 17, 99], [0, 2, 1]] = bad
     message = "NaN or infinity in 3 of 100 observations of faces.npy, the first at index 17"
@@ -152,10 +152,10 @@ def test_what_is_to_be_binarised_must_be_a_probability():
         summarise(column(3, 17, dtype=torch.uint8, scale=16, binarise=True))
 
 
-def test_chunks_of_any_size_give_the_same_facts(monkeypatch):
+def test_chunks_of_any_size_give_the_same_found(monkeypatch):
     data = Observations(torch.randint(0, 9, (101, 7), generator=torch.Generator().manual_seed(0)))
     whole = summarise(data)
-    monkeypatch.setattr(inspection, "CHUNK", 8)
+    monkeypatch.setattr(summary, "CHUNK", 8)
     pieces = summarise(data)
     assert pieces.overdispersion == pytest.approx(whole.overdispersion, rel=1e-12)
     assert (pieces.low, pieces.high, pieces.kind) == (whole.low, whole.high, whole.kind)
@@ -170,7 +170,7 @@ def test_moments_are_those_of_numpy(stored):
 
 
 def test_moments_in_chunks_are_accurate_far_from_zero(monkeypatch):
-    monkeypatch.setattr(inspection, "CHUNK", 30)
+    monkeypatch.setattr(summary, "CHUNK", 30)
     stored = torch.randn(1000, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 1e9
     mean, deviation = moments(Observations(stored))
     assert torch.allclose(mean, stored.mean(0), rtol=1e-15)
