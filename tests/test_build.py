@@ -10,7 +10,7 @@ import pytest
 import torch
 from building import DESCRIBED, IMAGE, recipe, source, trains, values
 
-from tightbound import objectives
+from tightbound import bounds, gradients, objectives
 from tightbound.data import load, summarise
 from tightbound.runs import recipe as recipes
 from tightbound.runs.build import build, build_model, build_objective, resolve
@@ -65,13 +65,24 @@ def test_every_prior_and_posterior(tmp_path: Path, prior: str, posterior: str, i
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({}, objectives.ELBO()),
+        ({}, objectives.ELBO(kl="closed-form")),
         ({"beta": 4, "samples": 3, "kl": "sampled"}, objectives.ELBO(4.0, 3, "sampled")),
-        ({"beta": 4, "warmup_steps": 10}, objectives.ELBO(Linear(0.0, 4.0, 10))),
+        ({"beta": 4, "warmup_steps": 10}, objectives.ELBO(Linear(0.0, 4.0, 10), kl="closed-form")),
+        ({"gradient": "sticking-the-landing"}, objectives.ELBO(1.0, 1, "sampled", gradients.StickingTheLanding())),
+        (
+            {"gradient": "score-function", "samples": 2},
+            objectives.ELBO(1.0, 2, "closed-form", gradients.ScoreFunction()),
+        ),
         ({"name": "iwae", "samples": 3}, objectives.IWAE(3)),
+        (
+            {"name": "iwae", "gradient": "sticking-the-landing"},
+            objectives.IWAE(5, gradients.StickingTheLanding()),
+        ),
+        ({"name": "renyi", "alpha": 0.3, "samples": 2}, objectives.Bound(bounds.renyi(0.3), samples=2)),
+        ({"name": "miwae", "groups": 2, "samples": 4}, objectives.Bound(bounds.miwae(2), samples=4)),
         ({"name": "free-bits", "nats": 0.1}, objectives.FreeBits(0.1)),
-        ({"name": "capacity", "capacity": 3, "gamma": 2}, objectives.Capacity(3.0, 2.0)),
-        ({"name": "capacity", "warmup_steps": 10}, objectives.Capacity(Linear(0.0, 25.0, 10))),
+        ({"name": "capacity", "capacity": 3, "gamma": 2}, objectives.Capacity(3.0, 2.0, kl="closed-form")),
+        ({"name": "capacity", "warmup_steps": 10}, objectives.Capacity(Linear(0.0, 25.0, 10), kl="closed-form")),
     ],
 )
 def test_every_objective(tmp_path: Path, changes: dict[str, Any], expected: objectives.Objective) -> None:
@@ -79,6 +90,23 @@ def test_every_objective(tmp_path: Path, changes: dict[str, Any], expected: obje
     built = build(recipe(source(tmp_path, "binary"), **dotted))
     assert built.objective == expected
     trains(built)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kl"),
+    [
+        ({}, "closed-form"),
+        ({"model__posterior": "full-normal"}, "closed-form"),
+        ({"model__prior": "mixture"}, "sampled"),
+        ({"model__prior": "vamp"}, "sampled"),
+        ({"model__prior": "mixture", "objective__name": "capacity"}, "sampled"),
+        ({"objective__gradient": "sticking-the-landing"}, "sampled"),
+    ],
+)
+def test_how_the_rate_is_computed_is_resolved_and_recorded(tmp_path: Path, changes: dict[str, Any], kl: str) -> None:
+    built = build(recipe(source(tmp_path, "binary"), **changes))
+    assert built.objective.kl == kl  # type: ignore[attr-defined]
+    assert f'kl = "{kl}"' in recipes.to_toml(built.recipe)
 
 
 def test_an_impossible_objective_is_refused() -> None:

@@ -19,8 +19,8 @@ from tightbound.runs.recipe import ModelRecipe
         (
             "real",
             {"model__likelihood": "discretized-logistic"},
-            "Expected integer grey levels, 65536 different ones at most, for model.likelihood 'discretized-logistic'; got "
-            ".* For these data 'auto' takes 'gaussian'",
+            "Expected integer grey levels, 65536 different ones at most, for model.likelihood 'discretized-logistic'; "
+            "got .* For these data 'auto' takes 'gaussian'",
         ),
         (
             "floats",
@@ -34,9 +34,17 @@ from tightbound.runs.recipe import ModelRecipe
             "Classes stored in 8 bits count as grey levels: store them as int64",
         ),
         ("real", {"model__likelihood": "categorical"}, "Expected whole numbers from 0, .* for model.likelihood 'categ"),
-        ("real", {"model__likelihood": "bernoulli"}, "Expected values between 0 and 1 for model.likelihood 'bernoulli'"),
+        (
+            "real",
+            {"model__likelihood": "bernoulli"},
+            "Expected values between 0 and 1 for model.likelihood 'bernoulli'",
+        ),
         ("real", {"model__likelihood": "continuous-bernoulli"}, "Expected values between 0 and 1 for model.likelihood"),
-        ("floats", {"model__likelihood": "poisson"}, "Expected whole numbers from 0 for model.likelihood 'poisson'; got"),
+        (
+            "floats",
+            {"model__likelihood": "poisson"},
+            "Expected whole numbers from 0 for model.likelihood 'poisson'; got",
+        ),
         ("real", {"model__likelihood": "negative-binomial"}, "Expected whole numbers from 0 for model.likelihood 'neg"),
         (
             "real",
@@ -46,7 +54,7 @@ from tightbound.runs.recipe import ModelRecipe
         (
             "counts",
             {"model__likelihood": "unnormalised-bernoulli"},
-            "Take 'gaussian' for real numbers or 'poisson' for counts",
+            "For these data 'auto' takes 'poisson'",
         ),
         ("real", {"model__likelihood": "gaussian", "model__scale": -1.0}, "Expected a positive scale"),
         ("real", {"model__activation": "rely"}, r"Expected an activation .* Did you mean 'relu'\?"),
@@ -76,8 +84,29 @@ def test_too_many_classes_are_refused(tmp_path: Path) -> None:
     many = values("classes")
     many[0] = MOST_LEVELS
     np.save(tmp_path / "many.npy", many)
-    with pytest.raises(ValueError, match=f"Expected whole numbers from 0 to {MOST_LEVELS - 1} at most"):
+    with pytest.raises(ValueError, match=f"Expected whole numbers from 0, {MOST_LEVELS} different ones at most"):
         build(recipe(str(tmp_path / "many.npy"), model__likelihood="categorical"))
+
+
+def test_a_test_set_of_another_kind_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "mixed.npz", x_train=values("floats"), x_test=values("real"))
+    with pytest.raises(ValueError, match=r"Expected values between 0 and 1 .*; got 30 observations .*: real"):
+        build(recipe(str(tmp_path / "mixed.npz"), model__likelihood="continuous-bernoulli"))
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong", "message"),
+    [
+        ("likelihood", "bernouli", r"Expected model.likelihood among .*; got 'bernouli'. Did you mean 'bernoulli'\?"),
+        ("likelihood", "grey-bernoulli", r"got 'grey-bernoulli'. Did you mean 'unnormalised-bernoulli'\?"),
+        ("posterior", "os.system", "Expected model.posterior among diagonal-normal, full-normal; got 'os.system'"),
+        ("prior", "__import__", "Expected model.prior among standard-normal, mixture, vamp; got '__import__'"),
+    ],
+)
+def test_only_what_the_registry_names_is_built(field: str, wrong: str, message: str) -> None:
+    named: dict[str, Any] = {"network": "mlp", "likelihood": "gaussian", field: wrong}
+    with pytest.raises(ValueError, match=message):
+        build_model(ModelRecipe(**named), Config((5,)))
 
 
 @pytest.mark.parametrize("part", ["network", "likelihood"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shlex
 from pathlib import Path
@@ -16,6 +17,7 @@ from test_layers import ALLOWED, MODULES, PACKAGE
 import tightbound as tb
 from tightbound.cli.verbs import app
 from tightbound.runs import recipe as recipes
+from tightbound.runs import registry
 from tightbound.runs import run as runs
 from tightbound.training.checkpoint import STATE, WEIGHTS
 from tightbound.training.journal import METRICS, TIMING
@@ -97,7 +99,9 @@ def test_toml_blocks_are_recipes(page: Path) -> None:
 
 @every_page
 def test_dotted_flags_and_fields_in_the_text_exist(page: Path) -> None:
-    table = recipes.to_table(recipes.Recipe())
+    table = {**recipes.to_table(recipes.Recipe()), "objective": {}}
+    for objective in registry.OBJECTIVES.values():
+        table["objective"] |= dict.fromkeys(item.name for item in dataclasses.fields(objective))
     text = page.read_text(encoding="utf-8")
     for section, field in re.findall(r"--(data|model|objective|train|evaluate)\.([a-z-]+)", text):
         assert field.replace("-", "_") in {*table[section], "size"}, f"--{section}.{field} in {page.name}"
@@ -207,12 +211,9 @@ def test_the_architecture_names_every_file_of_a_run() -> None:
 
 def test_choosing_lists_every_choice_of_a_recipe() -> None:
     text = (DOCS / "choosing.md").read_text(encoding="utf-8")
-    hints = {**recipes.ModelRecipe.__annotations__, "objective": recipes.ObjectiveRecipe.__annotations__["name"]}
-    for field in ("network", "posterior", "prior", "objective"):
-        for choice in re.findall(r"'([^']+)'|\"([^\"]+)\"", str(hints[field])):
-            assert f"`{choice[0] or choice[1]}`" in text, f"{choice} of {field}"
-    for likelihood in recipes.LikelihoodName.__args__:
-        assert likelihood == "auto" or f"`{likelihood}`" in text
+    for table in (registry.LIKELIHOODS, registry.POSTERIORS, registry.PRIORS, registry.OBJECTIVES, registry.GRADIENTS):
+        for choice in table:
+            assert f"`{choice}`" in text or f'"{choice}"' in text, choice
 
 
 def test_choosing_quotes_the_verdict() -> None:

@@ -16,7 +16,15 @@ from hypothesis import strategies as st
 from tightbound.runs import recipe as recipes
 from tightbound.runs.recipe import DataRecipe, EvaluateRecipe, ModelRecipe, Recipe
 from tightbound.runs.registry import (
-    GRADIENTS, LIKELIHOODS, OBJECTIVES, Capacity, Elbo, FreeBits, Iwae, Miwae, Renyi,
+    GRADIENTS,
+    LIKELIHOODS,
+    OBJECTIVES,
+    Capacity,
+    Elbo,
+    FreeBits,
+    Iwae,
+    Miwae,
+    Renyi,
 )  # fmt: skip
 from tightbound.runs.rows import ObjectiveRecipe
 from tightbound.runs.schema import to_table
@@ -171,7 +179,10 @@ def test_there_are_recipes_to_ship() -> None:
             "[objective]\nname = 'free-bits'\nnat = 3",
             "Expected a field of the objective 'free-bits'; got 'objective.nat'. Did you mean 'objective.nats'?",
         ),
-        ("[objective]\nname = 'capacity'\nxyzzy = 3", "got 'objective.xyzzy'. There are: name, capacity, gamma, samples"),
+        (
+            "[objective]\nname = 'capacity'\nxyzzy = 3",
+            "got 'objective.xyzzy'. There are: name, capacity, gamma, samples",
+        ),
         ("nats = 3", "Expected a known field; got 'nats'. Did you mean 'objective.nats'?"),
         (
             "[objective]\nname = 'elbow'",

@@ -258,9 +258,11 @@ def test_links_within_the_folder_and_to_it_are_fine(folder: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda state: state.pop("identity"), "got a damaged or foreign file at"),
-        (lambda state: state.pop("learner"), "got a damaged or foreign file at"),
-        (lambda state: state["learner"].clear(), "got a damaged or foreign file at"),
+        (lambda state: state.pop("fingerprint"), "got a damaged or foreign file at"),
+        (lambda state: state.pop("step"), "got a damaged or foreign file at"),
+        (lambda state: state["step"].clear(), "got a damaged or foreign file at"),
+        (lambda state: state.pop("standing"), "got a damaged or foreign file at"),
+        (lambda state: state["standing"].update(number="many"), "got a damaged or foreign file at"),
         (lambda state: state.update(journal=[0]), "got a damaged or foreign file at"),
         (lambda state: state.update(journal=["many", {}]), "got a damaged or foreign file at"),
         (
@@ -268,7 +270,7 @@ def test_links_within_the_folder_and_to_it_are_fine(folder: Path, tmp_path: Path
             r"Expected at least 1000000000000000 bytes in .*metrics.jsonl",
         ),
         (lambda state: state.update(journal=[-5, 0]), r"Expected at least -5 bytes in .*metrics.jsonl"),
-        (lambda state: state.update(format=1), "Expected a checkpoint of format 2; got another one"),
+        (lambda state: state.update(format=1), "Expected a checkpoint of format 3; got another one"),
     ],
 )
 def test_a_checkpoint_of_something_else_is_refused(

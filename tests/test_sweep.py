@@ -224,6 +224,6 @@ def test_without_validation_the_test_set_is_used_and_that_is_said(capsys, tmp_pa
 
 
 def test_a_sweep_of_nothing_there_is_is_refused(capsys):
-    assert "Expected a known field; got 'objective.bet'" in refused(
+    assert "Expected a field of the objective 'elbo'; got 'objective.bet'" in refused(
         capsys, "sweep", "digits", "--over", "objective.bet=1,2"
     )

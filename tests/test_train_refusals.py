@@ -69,7 +69,7 @@ def test_what_to_do_outside_any_other_support() -> None:
             torch.full((50, 3), torch.nan),
             {},
             ValueError,
-            "Expected finite values; got NaN or infinity in observation 0 of data",
+            "Expected finite values; got NaN or infinity in observation 0 of array",
         ),
         (torch.zeros(0, 3), {}, ValueError, "Expected at least one observation; got an empty array"),
         (torch.zeros(50), {}, ValueError, r"Expected observations of shape \(N, ...\); got \(50,\)"),
