@@ -92,7 +92,8 @@ OBJECTIVES: list[Objective] = [
     *(Bound(bound, SAMPLES) for bound in BOUNDS.values()),
     Capacity(0.0, gamma=1.0, samples=SAMPLES),
 ]
-every_objective = pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
+NAMES = [f"{number}-{type(objective).__name__}" for number, objective in enumerate(OBJECTIVES)]
+every_objective = pytest.mark.parametrize("objective", OBJECTIVES, ids=NAMES)
 
 
 def expected(objective: Objective, vae: TwoLayers, x: Tensor) -> tuple[float, float]:

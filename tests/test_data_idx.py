@@ -129,7 +129,6 @@ def test_what_is_wrong_is_said(content, message):
 
 def test_half_a_gzip_file_is_refused_by_name(tmp_path):
     path = written(tmp_path, gzip.compress(idx(np.arange(200, dtype=np.uint8)))[:-30])
-    with pytest.raises(
-        ValueError, match=r"Expected a whole gzip file; got .* in .*some-images-idx3-ubyte\. Fetch or write the file again"
-    ):
+    message = r"Expected a whole gzip file; got .* in .*some-images-idx3-ubyte\. Fetch or write the file again"
+    with pytest.raises(ValueError, match=message):
         read_idx(path)

@@ -233,3 +233,60 @@ def test_splits_must_be_of_one_kind():
         Data("toys", train=one, test=other)
     with pytest.raises(ValueError, match=r"of one scale; got 1\.0 and 2 in toys"):
         Data("toys", train=one, test=one.replace(scale=2))
+
+
+# --- factors and masks ---
+
+
+def test_factors_and_masks_go_with_their_observations():
+    stored = torch.tensor([[1.0, torch.nan], [3.0, 4.0], [torch.inf, 6.0]])
+    factors = torch.tensor([[0.5, 1.0], [2.0, 3.0], [4.0, 5.0]])
+    data = Observations(
+        stored, torch.tensor([7, 8, 9]), factors=factors, factor_names=("age", "height"), mask=stored.isfinite()
+    )
+    batch = data.subset(torch.tensor([2, 0])).batch(torch.tensor([1, 0]), torch.float64)
+    assert batch.x.tolist() == [[1.0, 0.0], [0.0, 6.0]]
+    assert batch.label.tolist() == [7, 9]
+    assert batch.mask.tolist() == [[True, False], [False, True]]
+    assert batch.factors.tolist() == [[0.5, 1.0], [4.0, 5.0]]
+    assert batch.x.dtype == batch.factors.dtype == torch.float64
+    whole = data.eval_batch()
+    assert torch.equal(whole.x, torch.tensor([[1.0, 0.0], [3.0, 4.0], [0.0, 6.0]]))
+    assert torch.equal(data.unbinarised(torch.arange(3)), whole.x)
+    assert data.take(torch.tensor([0])).isnan().tolist() == [[False, True]]
+    assert data.stored.isnan().any()
+
+
+def test_what_is_not_there_is_none_in_a_batch():
+    batch = Observations(torch.zeros(2, 3)).eval_batch()
+    assert (batch.label, batch.mask, batch.factors, batch.q, batch.checked) == (None, None, None, None, False)
+
+
+def test_absent_values_are_never_binarised_to_one():
+    data = Observations(torch.ones(50, 4), binarise=True, mask=torch.tensor([True, False, True, False]).expand(50, 4))
+    for batch in (data.eval_batch(), data.batch(torch.arange(50))):
+        assert torch.equal(batch.x, torch.tensor([1.0, 0.0, 1.0, 0.0]).expand(50, 4))
+
+
+def test_whole_factors_stay_whole():
+    data = Observations(torch.zeros(2, 1), factors=torch.tensor([[1], [2]]))
+    assert data.eval_batch(dtype=torch.float64).factors.dtype == torch.int64
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"factor_names": ("age",)}, ValueError, "factor_names only together with factors; got 1 names and no factors"),
+        ({"factors": torch.zeros(2)}, ValueError, r"factors of shape \(N, F\) with N = 2; got \(2,\).*factors\[:, None"),
+        ({"factors": torch.zeros(3, 1)}, ValueError, r"with N = 2; got \(3, 1\)"),
+        ({"factors": torch.zeros(2, 0)}, ValueError, r"with N = 2; got \(2, 0\)"),
+        ({"factors": torch.zeros(2, 1) * 1j}, TypeError, "dense real numbers; got torch.complex64"),
+        ({"factors": torch.zeros(2, 2), "factor_names": ("age",)}, ValueError, "Expected 2 factor_names.*; got 1"),
+        ({"factors": torch.zeros(2, 2), "factor_names": ("a", "a")}, ValueError, "got a more than once"),
+        ({"mask": torch.ones(2, 3)}, TypeError, r"Expected a boolean mask; got torch.float32.*mask\.bool"),
+        ({"mask": torch.ones(2, 1).bool()}, ValueError, r"mask of shape \(2, 3\).*got \(2, 1\)"),
+    ],
+)
+def test_factors_and_masks_that_do_not_fit_are_refused(given, error, message):
+    with pytest.raises(error, match=message):
+        Observations(torch.zeros(2, 3), **given)

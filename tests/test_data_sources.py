@@ -56,7 +56,7 @@ def test_a_missing_path_is_called_missing(tmp_path):
 def test_another_kind_of_file_is_refused(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("1,2")
-    with pytest.raises(ValueError, match=r"Expected a \.npy or \.npz file, a folder .*; got the file .*table\.csv"):
+    with pytest.raises(ValueError, match=r"Expected a \.npy or \.npz file or a folder .*; got the file .*table\.csv"):
         load(path)
 
 
@@ -70,7 +70,7 @@ def test_a_size_is_for_folders_only(tmp_path):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ([[1.0]], r"Expected an array, .*; got list\. A list of numbers: numpy\.asarray\(x\)"),
+        ([[1.0]], r"Expected an array, .*; got list\. Convert it to an array: numpy\.asarray\(x\)"),
         (7, "Expected an array, .*; got int"),
         (None, "Expected an array, .*; got NoneType"),
         (("a", "b"), "Expected an array, .*; got tuple"),

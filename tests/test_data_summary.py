@@ -190,3 +190,20 @@ def test_moments_are_of_what_is_stored_even_if_it_is_binarised():
     assert (mean.item(), deviation.item()) == (0.5, 0.5)
     assert mean.dtype == deviation.dtype == torch.float64
     assert moments(data.subset(torch.tensor([1, 2])))[0].item() == 1.0
+
+
+def test_absent_values_are_not_looked_at(monkeypatch):
+    monkeypatch.setattr(summary, "CHUNK", 20)
+    stored = torch.randn(90, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    mask = torch.rand(90, 3, generator=torch.Generator().manual_seed(1)) < 0.6
+    mask[:, 2] = False  # never present
+    data = Observations(stored.masked_fill(~mask, math.nan), mask=mask)
+    found, (mean, deviation) = summarise(data), moments(data)
+    assert (found.low, found.high) == (stored[mask].min().item(), stored[mask].max().item())
+    for element in range(2):
+        present = stored[mask[:, element], element]
+        assert mean[element].item() == pytest.approx(present.mean().item(), rel=1e-12)
+        assert deviation[element].item() == pytest.approx(present.std(correction=0).item(), rel=1e-12)
+    assert (mean[2].item(), deviation[2].item()) == (0.0, 0.0)
+    with pytest.raises(ValueError, match="Expected at least one present value; got a mask without any for the 90"):
+        summarise(data.replace(mask=torch.zeros_like(mask)))

@@ -181,6 +181,18 @@ def test_negative_binomial_keeps_its_digits_at_every_dispersion(dtype: torch.dty
     torch.testing.assert_close(ours.double(), torch.from_numpy(exact), **tolerance)
 
 
+@pytest.mark.parametrize("dispersion", [1.0, 3.0, 10.0, 25.0, 49.9, 50.1, 54.0])
+def test_negative_binomial_has_all_its_digits_on_both_sides_of_the_series(dispersion: float) -> None:
+    """In float64 scipy's own is exact here; a term of the series left out is seen at once."""
+    log_mean = torch.tensor([-3.0, 0.5, 3.0], dtype=torch.float64)
+    k = torch.arange(200, dtype=torch.float64).unsqueeze(-1)
+    log_dispersion = torch.full_like(log_mean, math.log(dispersion))
+    ours = NegativeBinomial(log_mean, log_dispersion).log_prob(k)
+    share = dispersion / (dispersion + log_mean.exp().numpy())
+    exact = scipy.stats.nbinom.logpmf(k.numpy(), dispersion, share)
+    torch.testing.assert_close(ours, torch.from_numpy(exact), rtol=1e-9, atol=1e-9)
+
+
 def test_negative_binomial_gradient_is_finite_and_continuous_over_dispersions() -> None:
     log_dispersion = torch.linspace(-8, 40, 97, dtype=torch.float64, requires_grad=True)
     log_mean = torch.full_like(log_dispersion, 1.0).requires_grad_()

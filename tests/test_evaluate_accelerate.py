@@ -73,7 +73,7 @@ def test_an_error_moves_by_its_mean_and_half_its_variance() -> None:
     assert rounding_moves(error) == pytest.approx((shift.abs() + spread.square() / 2).mean().item(), rel=0.02)
     moved = error.logsumexp(0) - torch.tensor(100_000.0).double().log()
     torch.testing.assert_close(moved, shift + spread.square() / 2, rtol=0, atol=0.01)
-    two = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])  # mean 0 and variance 2 in the first observation, nothing in the other
+    two = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])  # mean 0 and variance 2 in one observation, nothing in the other
     assert rounding_moves(two) == pytest.approx(0.5)
 
 
@@ -130,7 +130,7 @@ def test_bfloat16_is_a_matter_of_the_processor() -> None:
 
 
 def test_data_outside_the_support_are_told_of_the_models_own_likelihood() -> None:
-    message = r"in the support of the Bernoulli likelihood; got the value 0\.3, neither 0 nor 1, first in observation 0 of"
+    message = r"in the support of the Bernoulli likelihood; got the value 0\.3, neither 0 nor 1, first in observation 0"
     with pytest.raises(ValueError, match=message):
         tb.evaluate.evidence(model(), torch.full((4, 30), 0.3), samples=5, precision="bfloat16")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
@@ -10,11 +11,13 @@ import pytest
 import torch
 from oracle import draws_with, linear_gaussian
 
+from tightbound.batch import Batch
 from tightbound.divergences import kl_per_dimension
 from tightbound.evaluate import Estimate, Evidence, evidence, verdict
 from tightbound.evaluate.importance import bound_at, effective_samples, sample_counts
 from tightbound.evaluate.latents import LatentStatistics
 from tightbound.evaluate.results import bits_per_dim
+from tightbound.model import Model
 from tightbound.posteriors import DiagonalNormal
 from tightbound.priors import StandardNormal
 
@@ -187,3 +190,52 @@ def test_good_weights_need_no_words():
 
 def test_bits_per_dim_of_uniform_bytes_is_eight():
     assert bits_per_dim(-784 * math.log(256), 784) == pytest.approx(8)
+
+
+class Counted(Model):
+    """A model of 100 observations, of which the first few have one draw of 20 that counts."""
+
+    def __init__(self, low: int) -> None:
+        super().__init__()
+        self.low = low
+
+    def propose(self, batch: Batch, samples: int) -> tuple[torch.Tensor, torch.Tensor]:
+        z = torch.zeros(samples, batch.size, 1)
+        return z, self.log_posterior(batch, z)
+
+    def log_joint(self, batch: Batch, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        log_px_z = torch.zeros(z.shape[:2])
+        log_px_z[1:, batch.x[:, 0] < self.low] = -100.0
+        return log_px_z, torch.zeros(z.shape[:2])
+
+    def log_posterior(self, batch: Batch, z: torch.Tensor, *, frozen: bool = False) -> torch.Tensor:
+        return torch.zeros(z.shape[:2])
+
+
+@pytest.mark.parametrize(("low", "reliable"), [(0, True), (4, True), (5, True), (6, False), (7, False)])
+def test_a_mean_stands_few_observations_of_low_effective_sample_size(low: int, reliable: bool):
+    made = evidence(Counted(low), torch.arange(100.0)[:, None], samples=20)
+    assert made.low_ess_share == pytest.approx(low / 100)
+    assert made.reliable is reliable
+    assert ("upper bound on" in str(made)) is not reliable
+    assert bool(verdict.on_weights(made.low_ess_share, 20)) is not reliable
+
+
+def test_a_dimension_is_active_above_a_variance_of_a_hundredth():
+    made = dataclasses.replace(report(), mean_variance=torch.tensor([0.0099, 0.0101, 0.0, 5.0]).double())
+    assert made.active.tolist() == [False, True, False, True]
+    assert (made.active_units, made.latent_dim) == (2, 4)
+
+
+class Even(Counted):
+    """A model whose first draws have equal weights, and the others none."""
+
+    def log_joint(self, batch: Batch, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        log_px_z = torch.zeros(z.shape[:2])
+        log_px_z[self.low :] = -1000.0
+        return log_px_z, torch.zeros(z.shape[:2])
+
+
+@pytest.mark.parametrize(("even", "low"), [(9, 1.0), (11, 0.0)])
+def test_an_observation_counts_as_low_below_ten_effective_samples(even: int, low: float):
+    assert evidence(Even(even), torch.zeros(3, 1), samples=20).low_ess_share == low

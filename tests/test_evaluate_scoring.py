@@ -166,7 +166,7 @@ def test_grey_values_under_bernoulli():
 def test_grey_values_beyond_the_grey():
     model = binary_model()
     model.likelihood = tb.likelihoods.UnnormalisedBernoulli(nn.Linear(2, 3))
-    message = r"support of the UnnormalisedBernoulli likelihood; got values between 0 and 7, .* Divide by the largest value"
+    message = r"support of the UnnormalisedBernoulli likelihood; got values between 0 and 7, .* Divide by the largest"
     with pytest.raises(ValueError, match=message):
         evidence(model, torch.tensor([[0.5, 0.0, 7.0]]), samples=5)
 

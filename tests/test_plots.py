@@ -60,7 +60,9 @@ def history(count: int = 100) -> list[dict[str, object]]:
 SWEEP = runs([0.1, 0.5, 1, 2, 16], [-101.0, -95, -92, -93, -140])
 FIGURES = {
     "images": lambda: plots.images(torch.rand(5, 1, 8, 8), titles=list("abcde")),
-    "data_grid": lambda: plots.data_grid(Observations(torch.rand(9, 1, 8, 8), torch.arange(9), ("$a", "_b"))),
+    "data_grid": lambda: plots.data_grid(
+        Observations(torch.rand(9, 1, 8, 8), torch.arange(9), label_names=("$a", "_b"))
+    ),
     "samples": lambda: plots.samples(torch.rand(5, 12)),
     "reconstructions": lambda: plots.reconstructions(torch.rand(5, 12), torch.rand(5, 12)),
     "training_curves": lambda: plots.training_curves(history()),
@@ -151,7 +153,7 @@ def test_columns_of_a_table_in_units_of_their_own_are_all_visible() -> None:
 def test_the_grid_of_data_is_a_choice_that_never_changes_sorted_by_label() -> None:
     pixels = torch.arange(300, dtype=torch.float32).div(300)[:, None, None, None].expand(300, 1, 4, 4)
     labels = torch.arange(300) % 3
-    data = Observations(pixels, labels, ("ant", "bee", "cow"))
+    data = Observations(pixels, labels, label_names=("ant", "bee", "cow"))
     before = torch.get_rng_state()
     figure, again = plots.data_grid(data, 20), plots.data_grid(data, 20)
     assert torch.equal(before, torch.get_rng_state())

@@ -171,7 +171,7 @@ def test_there_are_recipes_to_ship() -> None:
         ("[model]\nlikelihood = 'grey-bernoulli'", "got 'grey-bernoulli'. Did you mean 'unnormalised-bernoulli'?"),
         (
             "[objective]\nname = 'iwae'\nbeta = 4",
-            "Expected only samples, gradient with the objective 'iwae'; got objective.beta, a field of 'elbo'. Leave it",
+            "Expected only samples, gradient with the objective 'iwae'; got objective.beta, a field of 'elbo'. Leave",
         ),
         ("[objective]\nname = 'iwae'\nkl = 'auto'", "got objective.kl, a field of 'elbo' and 'capacity'. Leave it out"),
         ("[objective]\nnats = 3", "with the objective 'elbo'; got objective.nats, a field of 'free-bits'"),
@@ -193,7 +193,7 @@ def test_there_are_recipes_to_ship() -> None:
         ("[objective]\ngradient = 'stl'", "for objective.gradient; got 'stl'. Did you mean 'sticking-the-landing'?"),
         (
             "[objective]\ngradient = 'sticking-the-landing'\nkl = 'closed-form'",
-            "Expected objective.kl 'auto' or 'sampled' with objective.gradient 'sticking-the-landing', .* got 'closed-form'",
+            "Expected objective.kl 'auto' or 'sampled' with objective.gradient 'sticking-the-landing', .* 'closed",
         ),
         (
             "[objective]\ngradient = 'score-function'",
@@ -206,7 +206,7 @@ def test_there_are_recipes_to_ship() -> None:
         ("[evaluate]\nsamples = 0", "Expected samples >= 1; got 0"),
         (
             "[model]\nprior = 'vamp'\n[objective]\nkl = 'closed-form'",
-            "Expected objective.kl 'auto' or 'sampled' with model.prior 'vamp'; got 'closed-form', which only 'standard-n",
+            "Expected objective.kl 'auto' or 'sampled' with model.prior 'vamp'; got 'closed-form', which only 'stand",
         ),
         (
             "[model]\nprior = 'vamp'\nposterior = 'full-normal'",

@@ -44,6 +44,14 @@ def test_passes_and_seeds_differ() -> None:
     assert not first.equal(sampler(100, 100, 1).indices(0))
 
 
+@pytest.mark.parametrize(
+    ("one", "other"), [((0, 1), (1, 0)), ((0, 2), (2, 0)), ((0, 2), (1, 1)), ((3, 1), (1, 3)), ((2**63 - 1, 1), (0, 0))]
+)
+def test_no_pass_of_a_seed_is_one_of_another_seeds(one: tuple[int, int], other: tuple[int, int]) -> None:
+    first, second = (sampler(100, 100, seed).indices(number) for seed, number in (one, other))
+    assert not first.equal(second)
+
+
 def test_the_global_random_state_plays_no_part() -> None:
     before = torch.get_rng_state()
     one = sampler(50, 7, 3).indices(20)

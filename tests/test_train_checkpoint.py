@@ -146,6 +146,25 @@ def test_the_same_data_have_the_same_fingerprint_however_they_are_stored() -> No
     assert one == fingerprint_of_data(Observations(x.to(torch.int32)))
 
 
+@pytest.mark.parametrize("count", [3, 10, 64])
+def test_each_row_of_few_data_counts(count: int) -> None:
+    before = fingerprint_of_data(Observations(torch.zeros(count, 3)))
+    for row in range(count):
+        x = torch.zeros(count, 3)
+        x[row, 1] = 1e-6
+        assert fingerprint_of_data(Observations(x)) != before
+
+
+@pytest.mark.parametrize("row", [0, 15, 507, 999])  # 63 · 1 / 999, …: rows that are looked at
+def test_rows_in_the_middle_of_many_data_count(row: int) -> None:
+    sampled = torch.linspace(0, 999, 64, dtype=torch.float64).long()
+    x = torch.zeros(1000, 3)
+    x[row, 1] = 1.0
+    changed = fingerprint_of_data(Observations(x)) != fingerprint_of_data(Observations(torch.zeros(1000, 3)))
+    assert changed == bool((sampled == row).any())
+    assert changed
+
+
 @pytest.mark.parametrize(
     ("changes", "what"),
     [

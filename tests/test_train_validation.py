@@ -12,10 +12,13 @@ from training import QUIET, before_each_step, data, equal, lines, model, recorde
 
 from tightbound.batch import Batch
 from tightbound.data import Observations
-from tightbound.objectives import ELBO
-from tightbound.training import fit
+from tightbound.model import VAE
+from tightbound.objectives import ELBO, Loss
+from tightbound.training import Training, fit
 from tightbound.training.batches import split
 from tightbound.training.checkpoint import load_weights
+from tightbound.training.step import TrainStep
+from tightbound.training.validation import validate
 
 
 def held_out(x: Tensor, seed: int = 0) -> Observations:
@@ -125,3 +128,24 @@ def test_tied_weights_can_be_saved(tmp_path: Path) -> None:
     fit(vae, data(), epochs=1, out=tmp_path, **QUIET)
     load_weights(tmp_path, loaded)
     assert equal(weights(loaded), weights(vae))
+
+
+class Counted:
+    """Loss and terms of which the value is known: the mean over a chunk's observations, and noise by chunk."""
+
+    def __call__(self, model: VAE, batch: Batch, step: Tensor | None = None) -> Loss:
+        return Loss(batch.x.mean(), {"noise": torch.rand(()), "rows": torch.tensor(float(batch.size))})
+
+
+def test_a_short_last_chunk_weighs_as_much_as_it_has_rows() -> None:
+    x = torch.randn(2500, 3).double()
+    step = TrainStep(model().double(), Counted(), Training(), steps=1, device=torch.device("cpu"))
+    found = validate(step, Observations(x), names=("noise", "rows"))
+    sizes = [1024, 1024, 452]
+    assert found["loss"] == pytest.approx(x.mean().item(), rel=1e-12)
+    assert found["rows"] == pytest.approx(sum(size * size for size in sizes) / 2500, rel=1e-12)
+    noise = [torch.rand((), generator=torch.Generator().manual_seed(1 + number)).item() for number in range(3)]
+    assert len(set(noise)) == 3
+    expected = sum(size * one for size, one in zip(sizes, noise, strict=True)) / 2500
+    assert found["noise"] == pytest.approx(expected, rel=1e-6)
+    assert validate(step, Observations(x), names=("noise", "rows")) == found

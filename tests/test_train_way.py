@@ -6,15 +6,18 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from training import QUIET, data, model
 
+import tightbound as tb
 from tightbound import execution
 from tightbound.batch import Batch
 from tightbound.execution import Execution, obstacle, step_pays
+from tightbound.networks import MLP
 from tightbound.objectives import ELBO
 from tightbound.settings import Training
 from tightbound.training import fit
-from tightbound.training.adam import Adam
+from tightbound.training.adam import Adam, clipped
 from tightbound.training.step import TrainStep
 
 
@@ -161,3 +164,76 @@ def test_what_stands_in_the_way_of_compiling(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(execution.shutil, "which", lambda name: "/usr/bin/c++")
     monkeypatch.setattr(execution.sysconfig, "get_paths", lambda: {"include": "/nowhere"})
     assert "Python.h was not found" in execution.obstacle()
+
+
+# One step against torch's own
+
+
+@pytest.mark.parametrize("most", [1e-3, 0.5, 100.0])
+def test_clipping_is_torchs_own(most: float) -> None:
+    gradients = [torch.randn(4, 3), torch.randn(5)]
+    theirs = [nn.Parameter(torch.zeros_like(g)) for g in gradients]
+    for p, g in zip(theirs, gradients, strict=True):
+        p.grad = g.clone()
+    nn.utils.clip_grad_norm_(theirs, most)
+    torch.testing.assert_close(clipped(gradients, most), [p.grad for p in theirs])
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-4, 1e-9])
+def test_the_epsilon_is_where_torchs_own_adam_has_it(size: float) -> None:
+    w, theirs = torch.ones(3), nn.Parameter(torch.ones(3))
+    adam, optimizer = Adam([w]), torch.optim.Adam([theirs], lr=0.1)
+    for number in range(5):
+        gradient = size * torch.tensor([1.0, -2.0, 0.5])
+        adam.move([gradient], [w], adam.constants(number, rate=0.1))
+        theirs.grad = gradient.clone()
+        optimizer.step()
+    torch.testing.assert_close(w, theirs.detach(), rtol=1e-6, atol=1e-7)
+
+
+# Which weights are read in 16 bits
+
+
+def test_weights_of_products_are_copied_in_sixteen_bits_and_others_are_not() -> None:
+    vae = tb.VAE(
+        prior=tb.priors.StandardNormal(2),
+        posterior=tb.posteriors.DiagonalNormal(
+            nn.Sequential(nn.Unflatten(1, (1, 3)), nn.Conv1d(1, 2, 3), nn.Flatten(), nn.LayerNorm(2), nn.Linear(2, 4))
+        ),
+        likelihood=tb.likelihoods.Gaussian(nn.Linear(2, 3), scale="learned"),
+    )
+    step = TrainStep(vae, ELBO(), Training(), steps=1, device=torch.device("cpu"))
+    step.use(Execution("bfloat16"))
+    low = {name for name, copy in zip(step.parameters, step.copies, strict=True) if copy.dtype == torch.bfloat16}
+    layers = ("posterior.network.1", "posterior.network.4", "likelihood.network")
+    assert low == {f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")}
+    assert len(low) < len(step.parameters)  # layer normalisation and the scale stay whole
+
+
+# A compiled step, as small as can be
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # the compiler's own
+@pytest.mark.skipif(bool(obstacle()), reason="nothing can be compiled here")
+@pytest.mark.parametrize("micro_batch", [0, 2])
+def test_a_tiny_compiled_step_is_the_plain_one(micro_batch: int) -> None:
+    def tiny() -> TrainStep:
+        torch.manual_seed(0)
+        vae = tb.VAE(
+            prior=tb.priors.StandardNormal(1),
+            posterior=tb.posteriors.DiagonalNormal(MLP((3,), (2,), hidden=(4,))),
+            likelihood=tb.likelihoods.Gaussian(MLP((1,), (3,), hidden=(4,)), scale=0.5),
+        )
+        settings = Training(schedule="constant", clip=0.5, ema=0.9, micro_batch=micro_batch)
+        return TrainStep(vae, ELBO(), settings, steps=10, device=torch.device("cpu"))
+
+    plain, quick, few = tiny(), tiny(), Batch(data(4), checked=True)
+    before = quick.state()
+    assert quick.try_compiled(few) == ""
+    assert quick.execution == Execution(compiled=True)
+    torch.testing.assert_close(quick.state(), before, rtol=0, atol=0)
+    for one in (plain, quick):
+        torch.manual_seed(3)
+        for number in range(3):
+            one.step(few, number)
+    torch.testing.assert_close(quick.state(), plain.state(), rtol=1e-4, atol=1e-5)

@@ -12,6 +12,7 @@ from tightbound._version import __version__
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
 
     from tightbound import bounds as bounds
     from tightbound import data as data
@@ -78,6 +79,7 @@ def train(
     *,
     data: Any = None,
     out: str | os.PathLike[str] | None = None,
+    changes: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> Run:
     """Train a recipe into a new folder. The command line's ``tightbound train`` evaluates and reports besides.
@@ -86,6 +88,7 @@ def train(
         recipe: a recipe, the name of one that comes with the library, or the path of a .toml file.
         data: data in place of the recipe's own: anything that ``load_data`` takes.
         out: the run's new folder; ``runs/<recipe>-<time>`` by default.
+        changes: new values for fields of the recipe, by dotted name, such as ``{"train.epochs": 10}``.
         progress: whether to show how it goes.
 
     Returns:
@@ -98,9 +101,10 @@ def train(
 
     Example:
         >>> import tempfile, tightbound as tb
-        >>> wanted = tb.Recipe().updated({"train.epochs": 0.1, "model.hidden": [8], "model.latent_dim": 2})
+        >>> small = {"train.epochs": 0.1, "model.hidden": [8], "model.latent_dim": 2}
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     tb.train(wanted, out=f"{folder}/run", progress=False).model().sample(3).shape
+        ...     run = tb.train("digits", out=f"{folder}/run", changes=small, progress=False)
+        ...     run.model().sample(3).shape
         torch.Size([3, 1, 8, 8])
     """
     from pathlib import Path
@@ -108,7 +112,7 @@ def train(
     from tightbound.runs import recipe as recipes
     from tightbound.runs import run
 
-    wanted = recipe if isinstance(recipe, recipes.Recipe) else recipes.load(str(recipe))
+    wanted = (recipe if isinstance(recipe, recipes.Recipe) else recipes.load(str(recipe))).updated(changes or {})
     if data is None and not wanted.data.source:
         raise ValueError(
             f"Expected data with the recipe {wanted.name!r}, which is for data of your own; got none. For example: "

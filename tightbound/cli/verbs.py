@@ -14,6 +14,7 @@ from tightbound._version import __version__
 from tightbound.cli.errors import exit_code
 from tightbound.cli.flags import Changes
 from tightbound.runs import recipe as recipes
+from tightbound.runs.migrate import recipe_of
 
 HELP = """Variational autoencoders whose bounds you can trust.
 
@@ -61,10 +62,11 @@ def list_recipes(name: str | None = None, /) -> int:
     For example: `tightbound recipes mnist > mine.toml`, then change it and `tightbound train mine.toml`.
 
     Args:
-        name: The recipe to print.
+        name: The recipe to print: a name, the path of a .toml file, or a run's folder.
     """
     if name is not None:
-        print(recipes.to_toml(recipes.load(name)), end="")
+        recipe = recipe_of(Path(name)) if Path(name).is_dir() else recipes.load(name)
+        print(recipes.to_toml(recipe), end="")
         return 0
     for shipped in recipes.shipped():
         recipe = recipes.load(shipped)
@@ -158,14 +160,16 @@ def sample(
     seed: int = 0,
     out: Path | None = None,
 ) -> int:
-    """Draw from the prior and decode: the means of p(x|z).
+    """Draw from the prior and decode: the means of p(x|z), or with --noise draws of x itself.
 
     For example: `tightbound sample runs/digits --count 1000 --out samples.npy`.
+
+    Means make clearer pictures. Draws show what new observations are like under the model, their noise included.
 
     Args:
         run: A run's folder.
         count: How many.
-        noise: Draw x itself from p(x|z), as the model does, in place of its mean.
+        noise: Draw x itself from p(x|z), in place of its mean.
         temperature: What the prior's standard deviations are multiplied by.
         seed: Of the draws.
         out: A new .png for a picture, .npy for the numbers; RUN/figures/samples.png by default.

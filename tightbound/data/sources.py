@@ -72,6 +72,7 @@ def observations(source: Any) -> Observations:
         ValueError: if an array is empty or has no axis of observations, or if labels do not fit.
 
     Example:
+        >>> import torch
         >>> observations((torch.zeros(2, 5), ["cat", "ant"])).label_names
         ('ant', 'cat')
     """
