@@ -82,6 +82,14 @@ def test_binarised_data_are_said_to_be_binarised():
             "Loss = minus the importance-weighted bound of 5 samples, which is less than distortion + rate.",
         ),
         (
+            {"name": "renyi", "alpha": 0.3, "samples": 7},
+            "Loss = minus the variational Rényi bound of order 0.3 and 7 samples.",
+        ),
+        (
+            {"name": "miwae", "groups": 2, "samples": 8},
+            "Loss = minus the mean of 2 importance-weighted bounds of 4 samples each.",
+        ),
+        (
             {"name": "free-bits", "nats": 0.5},
             "Loss = distortion + rate, where 0.5 nats of each latent dimension are free.",
         ),

@@ -13,8 +13,10 @@ import torch
 from runs import TINY
 from safetensors.torch import load_file
 
+from tightbound.data import Observations, load
 from tightbound.evaluate import evidence
 from tightbound.runs import recipe as recipes
+from tightbound.runs.build import build
 from tightbound.runs.recipe import Recipe
 from tightbound.runs.run import Run, default_folder, environment, open_run, resume, train
 
@@ -127,7 +129,107 @@ def test_a_size_for_folders_does_not_stand_in_the_way_of_a_file(folder: Path, tm
     assert len(run.data(str(tmp_path / "other.npy")).train) == 9
 
 
+def made_in_python(count: int = 40) -> torch.Tensor:
+    return torch.linspace(-1, 1, 4 * count).reshape(count, 4)
+
+
+GAUSSIAN = TINY.updated({"model.likelihood": "gaussian", "train.validation": 5})
+
+
+def test_data_made_in_python_are_recorded_as_such_and_asked_for(tmp_path: Path) -> None:
+    x = made_in_python()
+    trained = train(GAUSSIAN, tmp_path / "run", data=x, progress=False)
+    run = open_run(tmp_path / "run")
+    assert run.recipe.data.source == trained.run.recipe.data.source == "given in Python"
+    for give in (run.data, lambda: resume(run.path, progress=False), lambda: build(run.recipe)):
+        with pytest.raises(
+            ValueError, match=r"Expected the data themselves, for they were made in Python .* run.data\(x\)"
+        ):
+            give()
+    assert run.data(x).test.eval_batch().x.equal(trained.data.test.eval_batch().x)
+    assert resume(run.path, data=x, progress=False).result == trained.result
+    with pytest.raises(ValueError, match="got another data"):
+        resume(run.path, data=x + 1, progress=False)
+
+
+def test_the_splits_of_data_made_in_python_are_those_of_training(tmp_path: Path) -> None:
+    x = made_in_python()
+    run = train(GAUSSIAN, tmp_path / "run", data=x, progress=False).run
+    assert [len(run.split(name, x)) for name in ("train", "validation", "test")] == [31, 5, 4]
+    assert len(run.split(source=x)) == 40
+
+
+@pytest.mark.parametrize("kind", ["array", "pair", "observations", "data", "data set"])
+def test_any_data_made_in_python_will_do(tmp_path: Path, kind: str) -> None:
+    x, y = made_in_python(), torch.arange(40) % 3
+    given = {
+        "array": x.numpy(), "pair": (x, y), "observations": Observations(x), "data": load(x),
+        "data set": torch.utils.data.TensorDataset(x, y),
+    }[kind]  # fmt: skip
+    built = build(GAUSSIAN, given)
+    assert (built.recipe.data.source, built.config.shape) == ("given in Python", (4,))
+
+
+def test_data_of_no_kind_are_refused() -> None:
+    with pytest.raises(TypeError, match="Expected an array, a tensor"):
+        build(GAUSSIAN, object())
+
+
+def test_a_path_in_place_of_the_recipe_s_data_is_recorded(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", made_in_python().numpy())
+    assert build(GAUSSIAN, tmp_path / "x.npy").recipe.data.source == str(tmp_path / "x.npy")
+
+
+# The splits of a run
+
+
+def test_the_splits_are_those_of_training(folder: Path) -> None:
+    run = open_run(folder)
+    train_rows, validation, test = (run.split(name).rows for name in ("train", "validation", "test"))
+    assert torch.cat([train_rows, validation, test]).sort().values.equal(torch.arange(1797))
+    assert run.split().rows.equal(test)
+    assert run.held_out(run.data()).rows.equal(validation)
+
+
+def test_other_data_have_no_validation_split(folder: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.arange(640, dtype=np.uint8).reshape(10, 1, 8, 8))
+    run, path = open_run(folder), str(tmp_path / "x.npy")
+    assert [len(run.split(name, path)) for name in (None, "train", "test")] == [10, 9, 1]
+    with pytest.raises(ValueError, match="got validation, which only a run's own data have"):
+        run.split("validation", path)
+
+
+def test_without_validation_there_is_no_such_split(folder: Path) -> None:
+    run = open_run(folder)
+    run = Run(run.path, run.recipe.updated({"train.validation": 0}), run.config)
+    assert run.held_out(run.data()) is None
+    with pytest.raises(ValueError, match=r"this run held nothing out \(train.validation = 0\); got validation"):
+        run.split("validation")
+
+
+def test_data_with_a_test_set_of_their_own_are_evaluated_on_it(folder: Path, tmp_path: Path) -> None:
+    x = np.arange(640, dtype=np.uint8).reshape(10, 1, 8, 8)
+    np.savez(tmp_path / "x.npz", x_train=x, x_test=x[:3])
+    assert len(open_run(folder).split(source=str(tmp_path / "x.npz"))) == 3
+
+
 # Starting and going on
+
+
+def test_a_run_says_in_short_what_it_is(folder: Path) -> None:
+    assert repr(open_run(folder)) == f"Run({str(folder)!r}, recipe='tiny')"
+
+
+def test_training_hands_back_what_it_built(tmp_path: Path) -> None:
+    trained = train(TINY, tmp_path / "run", progress=False)
+    again = open_run(tmp_path / "run")
+    assert not trained.model.training
+    assert trained.result.objective == build(again.recipe).objective
+    assert all(value.equal(again.model().state_dict()[name]) for name, value in trained.model.state_dict().items())
+    assert trained.data.test.eval_batch().x.equal(again.data().test.eval_batch().x)
+    assert again.recipe == trained.run.recipe
+    assert again.recipe.objective.kl == "closed-form"
+    assert json.loads((again.path / "config.json").read_text(encoding="utf-8"))["format"] == 2
 
 
 def test_a_run_wants_a_new_folder(folder: Path, tmp_path: Path) -> None:

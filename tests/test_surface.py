@@ -170,5 +170,5 @@ def test_a_model_without_a_run_is_saved_and_loaded(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="Expected a folder that .*; got "):
+    with pytest.raises(ValueError, match=r"Expected a folder that .*; got "):
         tb.load_model(tmp_path)

@@ -106,6 +106,49 @@ def test_one_value_leaves_nothing_to_choose():
     assert choices("objective.beta", four()[:1]) == []
 
 
+@pytest.mark.parametrize("errors", [1.5, 1.9, 2.1, 2.5])
+def test_two_standard_errors_tell_apart(errors):
+    """Differences of mean d and standard error d / errors, paired by observation."""
+    other = 10 * torch.randn(2000)  # of a spread that would hide the difference, were it not paired
+    difference = torch.randn(2000)
+    difference = (difference - difference.mean()) / difference.std() * 2000**0.5 / errors + 1
+    assert advice.surely_above(other + difference, other) == (errors >= 2)
+    assert not advice.surely_above(other, other + difference)
+
+
+@pytest.mark.parametrize(("errors", "apart"), [(1.5, False), (2.5, True)])
+def test_choices_take_two_standard_errors_for_a_difference(errors, apart):
+    noise = torch.randn(500)
+    noise = (noise - noise.mean()) / noise.std() * 500**0.5 / errors
+    found = {"rate": 20.0, "active_units": 9, "latent_dim": 10, "reliable": True, "iwae": []}
+    base = NOISE.repeat(10)
+    likely = Outcome(1, found, base - 90 + noise + 1, base + 66.0)
+    other = Outcome(2, {**found, "rate": 10.0}, base - 90, base + 66.0 + noise + 1)
+    made = chosen([likely, other])
+    assert ("not told apart from β = 2" in made["generation"].because) != apart
+    assert made["representation"].value == (1 if apart else 2)  # where distortions are equal, the cheaper code
+    assert ("costs" in made["disentanglement"].because) == apart
+
+
+@pytest.mark.parametrize("nats", [0.4, 0.6])
+def test_what_an_unreliable_estimate_may_lack_is_its_last_rise(nats):
+    rising = {"reliable": False, "iwae": [{"value": -99.0}, {"value": -95.0 - nats}, {"value": -95.0}]}
+    assert advice.unsettled(rising) == pytest.approx(nats)
+    assert advice.unsettled({**rising, "reliable": True}) == 0.0
+    assert advice.unsettled({**rising, "iwae": rising["iwae"][:1]}) == 0.0
+    low = outcome(0.5, log_px=-90.5, distortion=62.0, rate=30.0, **rising)
+    assert ("not told apart" in chosen([low, four()[1]])["generation"].because) == (nats > 0.5)
+
+
+@pytest.mark.parametrize(
+    ("rate", "units", "chosen_value"), [(1.38, 9, None), (1.39, 9, 1), (30.0, 1, None), (30.0, 2, 1)]
+)
+def test_two_units_and_two_bits_are_the_least_there_is_to_untangle(rate, units, chosen_value):
+    runs = [outcome(1, log_px=-90.0, distortion=60.0, rate=rate, units=units)]
+    runs.append(outcome(2, log_px=-95.0, distortion=70.0, rate=0.1, units=0))
+    assert chosen(runs)["disentanglement"].value == chosen_value
+
+
 def test_an_observation_alone_tells_nothing_apart():
     assert not advice.surely_above(torch.tensor([3.0]), torch.tensor([1.0]))
 

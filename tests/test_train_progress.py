@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tightbound import progress
-from tightbound.progress import Bar, Lines, Silent, progress_for
+from tightbound.progress import Bar, Lines, Silent, evaluating, progress_for
 
 
 def train(shown, *, steps: int, validate_every: int | None, log_every: int = 50) -> None:
@@ -83,6 +83,46 @@ def test_a_bar_has_what_fits_the_terminal(columns, words, capsys, monkeypatch):
     error = capsys.readouterr().err
     assert words in error
     assert "100/100" in error
+
+
+def test_a_short_evaluation_says_nothing_and_a_long_one_now_and_then(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with evaluating(100) as tell:
+        for done in range(10, 101, 10):
+            now[0] += 15.0
+            tell(done, 100)
+    assert capsys.readouterr().err.splitlines() == [f"evaluated {n} of 100 observations" for n in (20, 40, 60, 80, 100)]
+    with evaluating(100) as tell:
+        now[0] += 19.0
+        tell(100, 100)
+    assert capsys.readouterr().err == ""
+
+
+def test_an_evaluation_on_a_terminal_has_a_bar(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    with evaluating(4) as tell:
+        tell(2, 4)
+    assert "evaluating" in capsys.readouterr().err
+
+
+def test_an_evaluation_nobody_wants_shown_says_nothing():
+    with evaluating(4, show=False) as tell:
+        assert tell is None
+
+
+def test_loading_has_a_bar_on_a_terminal_only(capsys, monkeypatch):
+    with progress.progress("reading", 3, unit="images") as advance:
+        advance(3)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    with progress.progress("reading", 3, unit="images") as advance:
+        advance(3)
+    assert "reading" in capsys.readouterr().err
 
 
 def test_nothing_is_shown_where_nothing_is_wanted(capsys, monkeypatch):

@@ -194,7 +194,8 @@ class Model(nn.Module, ABC):
 
         In expectation it is never above log p(x), and it rises towards it with K;
         :func:`tightbound.evaluate.evidence` says how far to trust it. Equal calls give equal numbers, and the number of
-        an observation does not depend on those beside it.
+        an observation does not depend on those beside it. All of them get the same noise, so their errors do not
+        average out: for a mean with its standard error take ``evidence``.
 
         References:
             Burda, Grosse, Salakhutdinov: Importance Weighted Autoencoders (2015), https://arxiv.org/abs/1509.00519.
