@@ -174,8 +174,9 @@ def test_training_loads_the_data_once_summarises_each_split_once_and_builds_the_
     for module in (builds, runs):
         for name in ("loaded", "summarise", "build_model"):
             counted(module, name)
+    counted(builds, "load")
     assert said(capsys, "train", "digits", *SMALL, "--quiet", "--out", tmp_path / "run")[0] == 0
-    assert sorted(called) == ["build_model", "loaded", "summarise", "summarise"]
+    assert sorted(called) == ["build_model", "load", "loaded", "summarise", "summarise"]
 
 
 def test_sampling_leaves_the_random_state_alone(capsys, tmp_path):

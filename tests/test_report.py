@@ -13,7 +13,8 @@ import pytest
 from tiny import SMALL, copied, said, trained
 
 from tightbound.cli.verbs import main
-from tightbound.report.page import _estimate, _table, _verdict, write_report
+from tightbound.evaluate import Estimate
+from tightbound.report.page import render, write_report
 from tightbound.runs.run import open_run
 
 EVIL = '<script>alert("&amp;")</script>'
@@ -42,6 +43,11 @@ class Page(HTMLParser):
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.tags if name == tag]
+
+
+def shown(value: float, error: float) -> str:
+    """A number and its error as they stand side by side in the table's cells."""
+    return str(Estimate(value, error)).replace("-", "−").replace(" ± ", "± ")
 
 
 @pytest.fixture(scope="module")
@@ -91,12 +97,10 @@ def test_the_pictures_are_files_too(page):
 def test_the_evidence_is_there_with_its_errors(page):
     found = open_run(trained()).evaluation()
     for key in ("elbo", "distortion", "rate", "nll"):
-        value, error = _estimate(found[key], found[f"{key}_se"])
-        assert value in page.text
-        assert error in page.text
+        assert shown(found[key], found[f"{key}_se"]) in page.text
     for rung in found["iwae"]:
         assert f"IWAE, K = {rung['samples']}" in page.text
-        assert _estimate(rung["value"], rung["se"])[0] in page.text
+        assert shown(rung["value"], rung["se"]) in page.text
     assert f"{found['bits_per_dim']:.4f}" in page.text
     assert found["verdict"] in page.text
     assert "180 test observations, 20 samples each." in page.text
@@ -140,20 +144,44 @@ def test_whatever_comes_from_files_is_escaped(capsys, tmp_path):
     assert page.text.count(EVIL) >= 8
 
 
-def test_a_reliable_evaluation_has_a_plain_verdict_and_another_a_warning():
-    found = open_run(trained()).evaluation()
-    fine = {**found, "reliable": True, "is_likelihood": True}
-    assert "warning" not in _verdict(fine)
-    assert "log p(x), estimate from 20 samples" in _verdict(fine)
-    assert "read with care" in _verdict({**fine, "reliable": False})
-    assert "log p(x), lower bound from 20 samples" in _verdict({**fine, "reliable": False})
-    assert "no log p(x): see below" in _verdict({**fine, "is_likelihood": False})
-    assert "no likelihood: see the verdict" in _table({**fine, "is_likelihood": False})
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    """Makes the page, without pictures, of a run whose evaluation says something else."""
+    run = copied(tmp_path_factory.mktemp("judged"))
+    data = open_run(run).data()
+    found = {**open_run(run).evaluation(), "reliable": True, "is_likelihood": True}
+
+    def page(**changes) -> Page:
+        (run / "evaluation.json").write_text(json.dumps({**found, **changes}), encoding="utf-8")
+        return Page(render(open_run(run), data, []))
+
+    return page
 
 
-def test_an_unknown_error_is_said_to_be_unknown():
-    assert _estimate(-3.0, None) == ("−3.00", "± unknown")
-    assert _estimate(-12.345, 0.67) == ("−12.35", "± 0.67")
+def test_a_reliable_evaluation_has_a_plain_verdict(judged):
+    page = judged()
+    assert "read with care" not in page.text
+    assert "log p(x), estimate from 20 samples" in page.text
+    assert "minus the last bound: estimate of −log p(x)" in page.text
+
+
+def test_an_unreliable_evaluation_has_a_warning(judged):
+    page = judged(reliable=False)
+    assert "read with care" in page.text
+    assert "log p(x), lower bound from 20 samples" in page.text
+    assert "minus the last bound: upper bound on −log p(x)" in page.text
+
+
+def test_what_is_no_likelihood_is_said_to_be_none(judged):
+    page = judged(is_likelihood=False)
+    assert "read with care" in page.text
+    assert "no log p(x): see below" in page.text
+    assert "no likelihood: see the verdict" in page.text
+
+
+def test_an_unknown_error_is_said_to_be_unknown(judged):
+    assert "distortion−3.00± unknown" in judged(distortion=-3.0, distortion_se=None).text
+    assert "distortion−12.35± 0.67" in judged(distortion=-12.345, distortion_se=0.67).text
 
 
 def test_a_run_never_evaluated_has_a_page_without_evidence(tmp_path):
