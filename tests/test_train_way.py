@@ -133,6 +133,24 @@ def test_a_step_that_cannot_be_compiled_runs_plainly(
     assert ended.metrics == plain.metrics
 
 
+def test_a_step_that_is_another_one_once_compiled_runs_plainly(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def wrongly(function: Any) -> Any:
+        def halved(*args: Any) -> Any:
+            out = function(*args)
+            return out if out is None else ([g / 2 for g in out[0]], *out[1:])
+
+        return halved
+
+    monkeypatch.setattr("tightbound.training.step.compiled", wrongly)
+    monkeypatch.setattr("tightbound.training.loop.obstacle", lambda: "")
+    plain = fit(model(), data(), epochs=2, **QUIET)
+    ended = fit(model(), data(), epochs=2, compile="always", **QUIET)
+    assert "slower: the compiler made another gradient of it." in capsys.readouterr().err
+    assert ended.metrics == plain.metrics
+
+
 class Counting(torch.nn.Module):
     """A decoder that changes with each call, by a plain number of its own."""
 

@@ -22,6 +22,7 @@ from tightbound.training.micro import micro_batched
 
 PRODUCTS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # layers that may read 16-bit copies of their weights
 SAME = 1e-3  # largest relative difference of two losses that count as the same
+AGREE = 0.05  # the same of two gradients: in 16 bits compiled code rounds elsewhere, and no more than that
 SECOND = "second_player"  # what the log calls the second player's loss
 
 
@@ -121,12 +122,24 @@ class TrainStep:
         return abs(rough - exact) <= SAME * max(1.0, abs(exact))
 
     def try_compiled(self, batch: Batch) -> str:
-        """Compile a step for batches such as this one and change nothing else; gives the reason where that fails."""
+        """Compile a step for batches such as this one and change nothing else; gives the reason where that fails.
+
+        A step whose gradient is another one once it is compiled is not used: compilers have faults. That of torch 2.13
+        may read a dropout's mask before it is drawn.
+        """
         noise, before = random_state(self.device), self.state()
         try:
+            self.use(Execution(self.execution.precision))
+            self.step_alone(batch)
+            expected = [*self.gradients, *self.their_gradients]
+            restore_random_state(noise, self.device)
+            self.restore(before)
             self.use(Execution(self.execution.precision, compiled=True))
             self.step_alone(batch)
+            found = [*self.gradients, *self.their_gradients]
             called_again(self.step_alone, batch)
+            if _differ(found, expected):
+                raise ArithmeticError("the compiler made another gradient of it")
         except Exception as error:  # a model may do anything; whatever the compiler says, the plain step remains
             self.use(Execution(self.execution.precision))
             return (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -293,6 +306,12 @@ def _trainable(model: Model, objective: Objective, *, without: Sequence[nn.Param
 
 def _first_bad(tensors: Mapping[str, Tensor]) -> str | None:
     return next((name for name, value in tensors.items() if not value.isfinite().all()), None)
+
+
+def _differ(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
+    """Whether two gradients, each taken as a whole, differ by more than rounding; never where one is not finite."""
+    apart = sum(float((a.float() - b.float()).square().sum()) for a, b in zip(found, expected, strict=True))
+    return apart > AGREE**2 * sum(float(b.float().square().sum()) for b in expected)
 
 
 def _copied(value: Any) -> Any:
