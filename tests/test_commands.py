@@ -78,8 +78,8 @@ def test_evaluate_prints_one_json_object_and_keeps_it(capsys, tmp_path):
     found = json.loads(out)
     assert code == 0
     assert found.keys() >= {*PROMISED.split(), "low_ess_share"}
-    assert [rung["samples"] for rung in found["iwae"]] == [1, 10, 12]
-    assert all(rung.keys() == {"samples", "value", "se"} for rung in found["iwae"])
+    assert [bound["samples"] for bound in found["iwae"]] == [1, 10, 12]
+    assert all(bound.keys() == {"samples", "value", "se"} for bound in found["iwae"])
     assert found == open_run(run).evaluation()
     assert "'tightbound report" in error
 

@@ -59,6 +59,7 @@ FORBIDDEN: dict[str, set[str]] = {
 }
 WITHOUT_TORCH = (
     "cli", "cli.verbs", "cli.flags", "cli.errors", "cli.launch", "runs", "runs.recipe", "runs.schema", "runs.registry",
+    "runs.migrate", "runs.plan", "runs.rows",
     "settings", "surface",
 )  # fmt: skip
 LONGEST = {

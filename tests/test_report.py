@@ -98,9 +98,9 @@ def test_the_evidence_is_there_with_its_errors(page):
     found = open_run(trained()).evaluation()
     for key in ("elbo", "distortion", "rate", "nll"):
         assert shown(found[key], found[f"{key}_se"]) in page.text
-    for rung in found["iwae"]:
-        assert f"IWAE, K = {rung['samples']}" in page.text
-        assert shown(rung["value"], rung["se"]) in page.text
+    for bound in found["iwae"]:
+        assert f"IWAE, K = {bound['samples']}" in page.text
+        assert shown(bound["value"], bound["se"]) in page.text
     assert f"{found['bits_per_dim']:.4f}" in page.text
     assert found["verdict"] in page.text
     assert "180 test observations, 20 samples each." in page.text

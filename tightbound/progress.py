@@ -13,7 +13,12 @@ class Progress(Protocol):
     """What the loop tells while it works."""
 
     def advance(self, step: int, line: dict[str, Any]) -> None:
-        """A line of metrics was written at ``step``."""
+        """A line of metrics was written.
+
+        Args:
+            step: at which step.
+            line: of ``metrics.jsonl``.
+        """
         ...
 
     def close(self) -> None:

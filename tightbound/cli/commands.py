@@ -1,4 +1,6 @@
-"""What the command line's verbs do. Each gives an exit code; a wrong request is a ValueError.
+"""What the command line's verbs do, with the arguments that :mod:`tightbound.cli.verbs` describes.
+
+Each gives an exit code; a wrong request is a ValueError.
 
 Results go to standard output, everything said on the way to standard error.
 """

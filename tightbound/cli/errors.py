@@ -29,14 +29,45 @@ REQUEST = (ValueError, TypeError, FileNotFoundError, IsADirectoryError, NotADire
 
 
 def exit_code(app: App, argv: Sequence[str]) -> int:
-    """Run a command: 0 good, 1 the run failed, 2 the request was wrong. ``--debug`` anywhere shows tracebacks."""
+    """Run a command. ``--debug`` anywhere among its words shows tracebacks.
+
+    Args:
+        app: knows the commands.
+        argv: the words of the command.
+
+    Returns:
+        0 good, 1 the run failed, 2 the request was wrong.
+
+    Example:
+        >>> app = App()
+        >>> @app.command
+        ... def hello() -> None:
+        ...     print("hello")
+        >>> exit_code(app, ["hello"])
+        hello
+        0
+    """
     words = [word for word in argv if word != "--debug"]
     call = functools.partial(app, words, exit_on_error=False, print_error=False, result_action="return_value")
     return guarded(call, debug="--debug" in argv)
 
 
 def guarded(call: Callable[[], object], *, debug: bool = False, tell: Callable[[str], object] | None = None) -> int:
-    """Call something and give the exit code; what goes wrong becomes one line, for ``tell`` or for standard error."""
+    """Call something and give the exit code; what goes wrong becomes one line.
+
+    Args:
+        call: what to call; gives an exit code, or None.
+        debug: whether the traceback is shown as well.
+        tell: takes the line; it goes to standard error where this is None.
+
+    Returns:
+        The exit code, as of :func:`exit_code`.
+
+    Example:
+        >>> guarded(lambda: int("x"), tell=print)
+        tightbound: invalid literal for int() with base 10: 'x'
+        2
+    """
     say = functools.partial(_say, debug=debug, tell=tell or functools.partial(print, file=sys.stderr))
     try:
         code = call()
@@ -67,7 +98,11 @@ def _say(message: str, code: int, *, debug: bool, tell: Callable[[str], object])
 
 
 def worded(error: CycloptsError) -> str:
-    """What is wrong with a command line: what was expected, what was there, what to write instead."""
+    """What is wrong with a command line: what was expected, what was there, what to write instead.
+
+    Args:
+        error: as the parser gives it.
+    """
     said = " ".join(str(error).split())
     close = re.search(r"Did you mean [^?]+\?", said)
     hint = f" {close[0]}" if close else ""

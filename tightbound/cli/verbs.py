@@ -305,7 +305,18 @@ for place, verb in enumerate(app):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line and give its exit code: 0 good, 1 the run failed, 2 the request was wrong."""
+    """Run the command line.
+
+    Args:
+        argv: the words of the command; those of the process by default.
+
+    Returns:
+        The exit code: 0 good, 1 the run failed, 2 the request was wrong.
+
+    Example:
+        >>> main(["recipes", "digitz"])
+        2
+    """
     return exit_code(app, sys.argv[1:] if argv is None else argv)
 
 

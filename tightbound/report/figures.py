@@ -34,7 +34,13 @@ class Picture:
 
 
 def pictures(run: Run, model: VAE, data: Data) -> Iterator[Picture]:
-    """Every picture that fits the run, in the order a reader wants them."""
+    """Every picture that fits the run, in the order a reader wants them.
+
+    Args:
+        run: whose pictures.
+        model: the run's, trained.
+        data: the run's.
+    """
     evaluation = run.evaluation() or {}
     yield from _training(run)
     if evaluation:
@@ -58,12 +64,12 @@ def _training(run: Run) -> Iterator[Picture]:
 def _evidence(run: Run, evaluation: dict[str, Any]) -> Iterator[Picture]:
     samples = evaluation["samples"]
     if samples > 1:
-        rungs = [(rung["samples"], rung["value"], rung["se"] or 0.0) for rung in evaluation["iwae"]]
+        bounds = [(bound["samples"], bound["value"], bound["se"] or 0.0) for bound in evaluation["iwae"]]
         caption = (
             f"The more samples, the nearer to log p(x). It rises {evaluation['gap']:.2g} nats over the ELBO: "
             "KL(q(z|x) ‖ p(z|x)), how far the posterior is from the true one, is no less."
         )
-        yield Picture("bounds", "How tight the bound is", caption, plots.bound_by_samples(rungs))
+        yield Picture("bounds", "How tight the bound is", caption, plots.bound_by_samples(bounds))
     per_observation = run.per_observation()
     if samples > TRUSTED and "ess" in per_observation:
         caption = (
@@ -107,7 +113,19 @@ def _decoded(model: VAE, data: Data) -> Iterator[Picture]:
 
 
 def ranked(evaluation: dict[str, Any], count: int) -> dict[str, Any]:
-    """Which dimensions a traversal shows, at most ``count``: by their KL, or where there is none by how they vary."""
+    """Which dimensions a traversal shows: by their KL, or where there is none by how they vary.
+
+    Args:
+        evaluation: as ``Run.evaluation`` gives it; may be empty.
+        count: how many dimensions at most.
+
+    Returns:
+        Arguments of ``plots.latent_traversal``.
+
+    Example:
+        >>> ranked({}, 3)
+        {'dimensions': 3}
+    """
     if not evaluation:
         return {"dimensions": count}
     active = torch.tensor(evaluation["active"])
@@ -139,6 +157,19 @@ def _stored(data: Data) -> Picture:
 
 
 def examples(observations: Observations, count: int) -> tuple[Tensor, Tensor]:
-    """The first observations: as a person wants to see them, and as the model does."""
+    """The first observations, as a person wants to see them and as the model does.
+
+    Args:
+        observations: of any kind.
+        count: how many; all where there are fewer.
+
+    Returns:
+        Two tensors of one shape. They differ where the model sees binarised values.
+
+    Example:
+        >>> shown, seen = examples(Observations(torch.rand(9, 4), binarise=True), 2)
+        >>> shown.shape, bool(((seen == 0) | (seen == 1)).all())
+        (torch.Size([2, 4]), True)
+    """
     rows = torch.arange(min(count, len(observations)))
     return observations.unbinarised(rows), observations.eval_batch(0, len(rows)).x

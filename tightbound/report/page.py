@@ -25,7 +25,16 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # nothi
 
 
 def write_report(run: Run, model: VAE, data: Data) -> Path:
-    """Write ``report.html`` and ``figures/`` into a run's folder; gives the page's path."""
+    """Write ``report.html`` and ``figures/`` into a run's folder.
+
+    Args:
+        run: whose report.
+        model: the run's, trained.
+        data: the run's.
+
+    Returns:
+        The page's path.
+    """
     sections = []
     for picture in pictures(run, model, data):
         png = plots.to_png(picture.figure)
@@ -36,7 +45,13 @@ def write_report(run: Run, model: VAE, data: Data) -> Path:
 
 
 def render(run: Run, data: Data, sections: list[str]) -> str:
-    """The page as text, around sections already made. Everything that comes from files or users is escaped."""
+    """The page as text. Everything that comes from files or users is escaped.
+
+    Args:
+        run: whose report.
+        data: the run's.
+        sections: HTML already made, one for each picture.
+    """
     evaluation = run.evaluation()
     judged = [] if evaluation is None else [_verdict(evaluation), _table(evaluation)]
     parts = [
@@ -126,8 +141,8 @@ def _table(found: dict[str, Any]) -> str:
         ("distortion", found["distortion"], found["distortion_se"], "−E log p(x|z): what the reconstruction costs"),
         ("rate", found["rate"], found["rate_se"], f"KL(q(z|x) ‖ p(z)), {kind}: what the code costs"),
         *(
-            (f"IWAE, K = {rung['samples']}", rung["value"], rung["se"], "importance-weighted bound of K samples")
-            for rung in found["iwae"]
+            (f"IWAE, K = {bound['samples']}", bound["value"], bound["se"], "importance-weighted bound of K samples")
+            for bound in found["iwae"]
         ),
         ("NLL", found["nll"], found["nll_se"], nll if found["is_likelihood"] else "no likelihood: see the verdict"),
     ]

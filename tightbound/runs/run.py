@@ -153,7 +153,11 @@ class Run:
         return _json(self.path / EVALUATION) if (self.path / EVALUATION).is_file() else None
 
     def save_evaluation(self, found: Evidence) -> None:
-        """Keep an evaluation: its numbers as JSON, its per-observation values beside them."""
+        """Keep an evaluation: its numbers as JSON, its per-observation values beside them.
+
+        Args:
+            found: of the run's own test set.
+        """
         write_tensors(self.path / PER_OBSERVATION, found.per_observation)
         write_json(self.path / EVALUATION, found.to_json())
 
@@ -216,6 +220,14 @@ def open_run(path: str | Path) -> Run:
 
     Raises:
         ValueError: for a folder that is no run, or whose files are damaged or point elsewhere.
+
+    Example:
+        >>> import tempfile
+        >>> small = Recipe().updated({"model.hidden": [8], "train.epochs": 0.1})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = train(small, f"{folder}/run", data=torch.randn(50, 3), progress=False)
+        ...     open_run(f"{folder}/run").recipe.model.likelihood
+        'gaussian'
     """
     folder = Path(path)
     return Run(folder, _recipe(folder), _config(folder / CONFIG))
@@ -236,6 +248,14 @@ def train(recipe: Recipe, out: str | Path, *, data: Any = None, progress: bool =
     Raises:
         TypeError: for data of another kind.
         ValueError: for a folder that already holds something, and whatever the recipe gets wrong.
+
+    Example:
+        >>> import tempfile
+        >>> small = Recipe().updated({"model.hidden": [8], "train.epochs": 1, "train.batch_size": 9})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     trained = train(small, f"{folder}/run", data=torch.randn(50, 3), progress=False)
+        >>> trained.result.steps, len(trained.data.test), trained.model.training
+        (5, 5, False)
     """
     folder = Path(out)
     fresh = not folder.exists() or (folder.is_dir() and {item.name for item in folder.iterdir()} <= LEFTOVERS)
@@ -259,6 +279,14 @@ def resume(path: str | Path, *, data: Any = None, progress: bool = True) -> Trai
         TypeError: for data of another kind.
         ValueError: for a folder that is no run, that an older version began, or whose data are not what it was started
             with.
+
+    Example:
+        >>> import tempfile
+        >>> small, x = Recipe().updated({"model.hidden": [8], "train.epochs": 0.1}), torch.randn(50, 3)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     first = train(small, f"{folder}/run", data=x, progress=False)
+        ...     resume(f"{folder}/run", data=x, progress=False).result == first.result
+        True
     """
     folder = Path(path)
     recipe, begun = _recipe(folder), (folder / STATE).exists()
@@ -304,7 +332,12 @@ def default_folder(recipe: Recipe) -> Path:
 
 
 def environment() -> dict[str, Any]:
-    """The machine and library versions, for the record."""
+    """The machine and library versions, for the record.
+
+    Example:
+        >>> environment()["tightbound"] == __version__
+        True
+    """
     return {
         "tightbound": __version__,
         "torch": torch.__version__,

@@ -83,6 +83,13 @@ def begin(folder: Path, recipe: Recipe, field: str, values: Sequence[Any]) -> li
 
     Raises:
         ValueError: for a folder that holds something else, a field there is not, or a value it cannot hold.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     planned = begin(Path(folder), Recipe(), "objective.beta", [1, 4])
+        >>> [(value, recipe.objective.beta, path.name) for value, recipe, path in planned]
+        [(1, 1.0, 'beta=1'), (4, 4.0, 'beta=4')]
     """
     last = field.split(".")[-1]
     names = [f"{last}={re.sub(r'[^0-9A-Za-z.+_-]', '-', str(value))}" for value in values]
@@ -134,6 +141,10 @@ def measured(path: Path) -> tuple[dict[str, Any], Tensor, Tensor] | None:
 
     Returns:
         As :func:`keep` gives it.
+
+    Example:
+        >>> measured(Path("missing")) is None
+        True
     """
     if not (path / FOUND).is_file():
         return None
@@ -153,8 +164,8 @@ def finish(folder: Path, recipe: Recipe, field: str, outcomes: Sequence[Outcome]
     Returns:
         All of it in words, for a terminal.
     """
-    chosen, said = choices(field, outcomes), remarks(recipe, field, outcomes)
-    rows = [row(field, outcome) for outcome in outcomes]
+    chosen, said = choices(field, outcomes), _remarks(recipe, field, outcomes)
+    rows = [_row(field, outcome) for outcome in outcomes]
     made = {"field": field, "rows": rows, "choices": [dataclasses.asdict(c) for c in chosen], "remarks": said}
     write_json(folder / TABLE, made)
     wrapped = [textwrap.fill(remark, COLUMNS, subsequent_indent="  ") for remark in said]
@@ -165,26 +176,15 @@ def finish(folder: Path, recipe: Recipe, field: str, outcomes: Sequence[Outcome]
     return "\n".join([*lines, f"Table: {folder / TABLE}"])
 
 
-def row(field: str, outcome: Outcome) -> dict[str, Any]:
-    """One run's numbers, as a row of the sweep's table.
-
-    Args:
-        field: dotted name of what differs between the runs.
-        outcome: the run, measured.
-    """
+def _row(field: str, outcome: Outcome) -> dict[str, Any]:
+    """One run's numbers, as a row of the sweep's table."""
     keys = [key for name in ESTIMATES for key in (name, f"{name}_se")]
     keys += ["bits_per_dim", "active_units", "latent_dim", "observations", "samples", "low_ess_share", "reliable"]
     return {field.split(".")[-1]: outcome.value, **{key: outcome.found[key] for key in keys}}
 
 
-def remarks(recipe: Recipe, field: str, outcomes: Sequence[Outcome]) -> list[str]:
-    """What a reader must know to take the numbers for what they are.
-
-    Args:
-        recipe: what the runs have in common.
-        field: dotted name of what differs.
-        outcomes: the runs, measured.
-    """
+def _remarks(recipe: Recipe, field: str, outcomes: Sequence[Outcome]) -> list[str]:
+    """What a reader must know to take the numbers for what they are."""
     found = outcomes[0].found
     validated = recipe.train.validation > 0 or field == "train.validation"
     said = [

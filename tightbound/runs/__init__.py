@@ -1,0 +1,1 @@
+"""Runs: recipes, what is built from them, and the folders they leave behind. Importing it loads no torch."""

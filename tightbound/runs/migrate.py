@@ -1,0 +1,105 @@
+"""Recipes in the folders of older versions, brought up to date. No torch here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tightbound.runs import recipe as recipes
+from tightbound.runs.recipe import Recipe
+from tightbound.runs.registry import FORMER, OBJECTIVES
+from tightbound.runs.schema import fields_of
+
+RECIPE = "recipe.toml"
+CONFIG = "config.json"
+FORMAT = 2  # of config.json, and so of the recipe beside it
+FIRST = 1  # the format of version 0.1.0, whose recipes had the fields of every objective …
+UNUSED: dict[str, Any] = {  # … at these values, where the objective did not use them
+    "beta": 1.0,
+    "samples": 1,
+    "kl": "closed-form",
+    "gradient": "pathwise",
+    "warmup_steps": 0,
+    "nats": 0.25,
+    "capacity": 25.0,
+    "gamma": 100.0,
+}
+
+
+def recipe_of(folder: Path) -> Recipe:
+    """The recipe in a run's folder; the folder stays as it is.
+
+    Args:
+        folder: a run's, of this version or an older one.
+
+    Returns:
+        The recipe as this version writes it.
+
+    Raises:
+        ValueError: for a folder without a recipe, and for a recipe that cannot be read or brought up to date.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "config.json").write_text('{"format": 1}')
+        ...     _ = Path(folder, "recipe.toml").write_text('model.likelihood = "grey-bernoulli"')
+        ...     recipe_of(Path(folder)).model.likelihood
+        'unnormalised-bernoulli'
+    """
+    if not (folder / RECIPE).is_file():
+        raise ValueError(f"Expected a run folder with a {RECIPE}; got {folder}. 'tightbound train' makes one.")
+    if not is_of_first_format(folder):
+        return recipes.from_file(folder / RECIPE)
+    try:
+        return recipes.from_file(folder / RECIPE, migrate=from_first)
+    except ValueError as error:
+        raise ValueError(
+            f"{error} Version 0.1.0 made this run, and this version cannot bring it up to date. Train it anew: "
+            "'tightbound recipes' lists where to begin."
+        ) from None
+
+
+def is_of_first_format(folder: Path) -> bool:
+    """Whether version 0.1.0 made a run's folder.
+
+    Args:
+        folder: a run's.
+
+    Example:
+        >>> is_of_first_format(Path("missing"))
+        False
+    """
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False  # whoever needs the file will say what is wrong with it
+    return isinstance(config, dict) and config.get("format") == FIRST
+
+
+def from_first(table: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's table of the first format as one of today's.
+
+    Args:
+        table: plain values by name.
+
+    Returns:
+        The table with today's names, and without what its objective never used.
+
+    Example:
+        >>> from_first({"objective": {"name": "iwae", "samples": 5, "kl": "closed-form", "nats": 0.25}})
+        {'objective': {'name': 'iwae', 'samples': 5}}
+    """
+    table = {key: dict(value) if isinstance(value, dict) else value for key, value in table.items()}
+    for section, field in (("model", "likelihood"), ("objective", "gradient")):
+        part = table.get(section)
+        if isinstance(part, dict) and isinstance(part.get(field), str):
+            part[field] = FORMER.get(part[field], part[field])
+    objective = table.get("objective")
+    used = OBJECTIVES.get(str(objective.get("name"))) if isinstance(objective, dict) else None
+    if isinstance(objective, dict) and used is not None:
+        known = fields_of(used)
+        table["objective"] = {
+            key: value for key, value in objective.items() if key in known or UNUSED.get(key) != value
+        }
+    return table

@@ -1,0 +1,126 @@
+"""What a row of the registry says of a piece, for each kind of piece. No torch here."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+Nature = Literal["binary", "levels", "unit", "counts", "overdispersed", "real"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece(ABC):
+    """A row: what all pieces have.
+
+    Attributes:
+        name: What recipes call it.
+        cls: Its class, as dotted text.
+        about: What it is, in a few words.
+        takes: The arguments of its class that a build fills in, besides a network: see :mod:`tightbound.runs.build`.
+        former: What recipes called it before; empty where it has always had its name.
+    """
+
+    name: str
+    cls: str
+    about: str
+    takes: tuple[str, ...] = ()
+    former: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LikelihoodRow(Piece):
+    """A likelihood p(x|z).
+
+    Attributes:
+        wants: The data it describes, in words; empty where it describes any.
+        kinds: Their kinds, as a summary of the data names them.
+        remedy: What else could be done with data of another kind.
+        suits: Data for which "auto" takes it: "levels" and "unit" are grey data by levels and as real numbers in
+            [0, 1], "overdispersed" are counts with more spread than Poisson's.
+        counts: Which number of values an element takes its class wants: "grey" levels, or "classes".
+        binarises: Whether a model sees grey data binarised.
+        standardises: Whether the encoder sees standardised data.
+    """
+
+    wants: str = ""
+    kinds: frozenset[str] = frozenset({"binary", "grey", "counts", "real"})
+    remedy: str = ""
+    suits: Nature | None = None
+    counts: Literal["grey", "classes"] | None = None
+    binarises: bool = False
+    standardises: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PosteriorRow(Piece):
+    """A posterior q(z|x).
+
+    Attributes:
+        factorised: Whether its dimensions are independent normals.
+    """
+
+    factorised: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorRow(Piece):
+    """A prior p(z).
+
+    Attributes:
+        factorised: Whether its dimensions are independent normals, so that the rate has a closed form.
+        needs_factorised_posterior: Whether it can only be made of such a posterior.
+    """
+
+    factorised: bool = False
+    needs_factorised_posterior: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientRow(Piece):
+    """How a bound becomes a gradient.
+
+    Attributes:
+        needs_draws: Whether the rate must be sampled for it.
+        least_samples: How many draws for each observation it needs.
+    """
+
+    needs_draws: bool = False
+    least_samples: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveRecipe(ABC):
+    """What training makes small. Each subclass is a row: an objective, and the fields that a recipe has for it.
+
+    A subclass gives each field the name and the meaning of an argument of its class.
+    """
+
+    name: str = dataclasses.field(default="", init=False, repr=False)
+    cls: ClassVar[str] = ""  # its class, as dotted text
+    bound: ClassVar[str] = ""  # the bound that its class takes, if it takes one …
+    of_bound: ClassVar[tuple[str, ...]] = ()  # … and the fields that are that bound's
+    warms: ClassVar[str] = ""  # the field that rises from zero over ``warmup_steps``
+    per_dimension: ClassVar[bool] = False  # whether it needs the KL of each latent dimension
+
+    @abstractmethod
+    def in_words(self, steps: int) -> str:
+        """One sentence on what the loss is made of.
+
+        Args:
+            steps: how many the training took.
+        """
+
+    def warm_up_in_words(self, steps: int, what: str) -> str:
+        """The end of a sentence on what rises; empty where nothing does.
+
+        Args:
+            steps: how many the training took.
+            what: what rises, as it goes on after "in training".
+        """
+        warmup = getattr(self, "warmup_steps", 0)
+        if not warmup:
+            return ""
+        ended = "" if warmup < steps else ", which this training did not reach"
+        return f", in training {what} over the first {warmup} steps{ended}"
