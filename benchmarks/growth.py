@@ -17,12 +17,12 @@ from common import in_turn, ratios, report, seconds
 from torch import Tensor
 
 import tightbound as tb
-from tightbound.checks import require_support
-from tightbound.conditional import unvalidated
+from tightbound.checks import check_data
+from tightbound.distributed import world
 from tightbound.runs import recipe as recipes
 from tightbound.runs.build import Config, build_model, build_objective
 from tightbound.training.batches import Sampler
-from tightbound.training.trainer import Trainer
+from tightbound.training.fit import prepare
 
 TOLERATED = 0.15  # how far the cost of an image may move
 SHAPE = (1, 28, 28)
@@ -37,23 +37,22 @@ class Side:
         recipe = recipes.load("mnist-tutorial").updated(settings)
         torch.manual_seed(0)
         self.model = build_model(recipe.model, Config(SHAPE))
-        self.trainer = Trainer(self.model, data, build_objective(recipe.objective), recipe.train, 0, None)
+        self.loop = prepare(self.model, data, build_objective(recipe.objective), recipe.train, 0, None, world())
 
     def begin(self) -> Side:
         """All that happens before the first step."""
-        self.trainer.begin(resume=False)
+        self.loop.begin()
         return self
 
     def turn(self, steps: int) -> float:
         """Seconds an image of the next ``steps`` steps."""
-        with unvalidated():
-            return seconds(lambda: self._run(steps)) / (steps * self.trainer.sampler.batch_size)
+        return seconds(lambda: self._run(steps)) / (steps * self.loop.setup.sampler.batch_size)
 
     def _run(self, steps: int) -> None:
         for _ in range(steps):
-            self.trainer._step()
-            if self.trainer.number % self.trainer.settings.log_every == 0:
-                self.trainer._look(_Silent(), log=True, validation=False)  # type: ignore[arg-type]
+            self.loop._step()
+            if self.loop.at.number % self.loop.setup.settings.log_every == 0:
+                self.loop._look(_Silent(), log=True, validation=False)  # type: ignore[arg-type]
 
 
 class _Silent:
@@ -85,9 +84,9 @@ def training(stored: Tensor, args: argparse.Namespace) -> Rows:
     turns = {str(n): lambda side=side: side.turn(args.steps) for n, side in sides.items()}
     rows = _rows("training", in_turn(turns, repeats=args.repeats))
     for row, (n, side) in zip(rows, sides.items(), strict=True):
-        data, device = side.trainer.data, side.trainer.device
+        data, device = side.loop.setup.data, side.loop.step.device
         sampler = Sampler(n, 128, seed=1, device=device)
-        look = seconds(lambda s=side, d=data: require_support(s.model, d, dtype=torch.float32, device=device))
+        look = seconds(lambda s=side, d=data: check_data(s.model, d))
         row["permutation, µs"] = 1e6 * seconds(lambda s=sampler: s.indices(0)) / n
         row["look at values, µs"] = 1e6 * look / n
     return rows
@@ -101,9 +100,8 @@ def evaluation(stored: Tensor, args: argparse.Namespace) -> Rows:
     def judge(data: tb.data.Observations) -> None:
         tb.evaluate.evidence(model, data, samples=args.samples)
 
-    @torch.no_grad()
     def embed(data: tb.data.Observations) -> None:
-        torch.cat([model.embed(x) for x in data.batches(1024)])
+        model.embed(data)
 
     rows: Rows = []
     for name, work in {f"evidence, K = {args.samples}": judge, "latent map": embed}.items():

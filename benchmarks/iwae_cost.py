@@ -15,29 +15,28 @@ from typing import Any
 import torch
 from common import arguments, in_turn, ratios, report, seconds
 
-from tightbound.conditional import unvalidated
+from tightbound.batch import Batch
 from tightbound.data import Observations
-from tightbound.execution import Execution
+from tightbound.execution import Execution, multiplies_bfloat16
 from tightbound.objectives import IWAE
 from tightbound.runs import recipe as recipes
 from tightbound.runs.build import Config, build_model
-from tightbound.runtime import multiplies_bfloat16
 from tightbound.settings import Training
 from tightbound.training.step import TrainStep
 
 CPU, SHAPE = torch.device("cpu"), (1, 28, 28)
 
 
-def steps(samples: int, micro_batch: int, batch_size: int, way: Execution) -> Callable[[int], float]:
+def steps(samples: int, micro_batch: int, batch_size: int, execution: Execution) -> Callable[[int], float]:
     """Seconds of so many steps of the recipe's model, on noise: reading the data would be the peak of memory."""
     x = torch.rand(batch_size, *SHAPE).round()
     model = build_model(recipes.load("mnist-iwae").model, Config(SHAPE), observations=Observations(x))
-    learner = TrainStep(model, IWAE(samples), Training(micro_batch=micro_batch), steps=10**6, device=CPU)
-    learner.use(way)
+    batch = Batch(x, checked=True)
+    step = TrainStep(model, IWAE(samples), Training(micro_batch=micro_batch), steps=10**6, device=CPU)
+    step.use(execution)
 
     def run(count: int) -> float:
-        with unvalidated():
-            return seconds(lambda: [learner.step(x, number) for number in range(count)])
+        return seconds(lambda: [step.step(batch, number) for number in range(count)])
 
     return run
 

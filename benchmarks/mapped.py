@@ -31,9 +31,9 @@ from growth import SHAPE, Side, images
 from memory import MIB, Stage, anonymous, fetch, forget, limit, pages_of_files
 
 import tightbound as tb
-from tightbound.checks import require_support
+from tightbound.checks import check_data
 from tightbound.data import mapped as asking
-from tightbound.training import batches, checkpoint
+from tightbound.training import batches, fingerprint
 
 IN_MEMORY = 60_000
 Row = dict[str, Any]
@@ -51,8 +51,8 @@ def stages(path: Path, changes: Row) -> tuple[list[Row], Side]:
     with Stage("permutation", rows):
         batches.Sampler(len(part), 128, seed=1, device=cpu).indices(0)
     works = {
-        "fingerprint": lambda: checkpoint.fingerprint_of_data(train),
-        "support": lambda: require_support(few, part, dtype=torch.float32, device=cpu),
+        "fingerprint": lambda: fingerprint.fingerprint_of_data(train),
+        "support": lambda: check_data(few, part),
         "summarise": lambda: tb.data.summarise(train),
         "moments": lambda: tb.data.moments(train),
     }
@@ -61,7 +61,7 @@ def stages(path: Path, changes: Row) -> tuple[list[Row], Side]:
         for state in ("cold", "warm"):
             with Stage(f"{name}, {state}", rows):
                 work()
-    with Stage("Trainer, begun", rows):
+    with Stage("training, begun", rows):
         side = Side(train, **changes).begin()
     return rows, side
 
@@ -78,7 +78,7 @@ def child(args: argparse.Namespace) -> Row:
     sides = dict.fromkeys(("warm", "cold", "lost"), mapped) | {
         "asked": Side(tb.data.load(args.child).train, **changes).begin()
     }
-    stored = mapped.trainer.data.stored
+    stored = mapped.loop.setup.data.stored
     most, pages = anonymous(), 0.0
 
     def turn(state: str) -> float:
@@ -89,7 +89,7 @@ def child(args: argparse.Namespace) -> Row:
             if state == "warm":
                 fetch(stored)
             else:
-                for each in (stored, sides["asked"].trainer.data.stored):  # the system keeps what either has mapped
+                for each in (stored, sides["asked"].loop.setup.data.stored):  # the system keeps what either has mapped
                     forget(each, args.child)
             times.append(sides[state].turn(1 if state == "lost" else args.steps))
         most, pages = max(most, anonymous()), max(pages, pages_of_files())

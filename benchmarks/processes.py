@@ -73,7 +73,7 @@ def worker(pipe: Connection, settings: dict[str, Any]) -> None:
             **settings["changes"],
         )
         side.begin()
-        weights = [torch.zeros_like(w) for w in side.trainer.learner.weights]
+        weights = [torch.zeros_like(w) for w in side.loop.step.weights]
         answers: dict[str, Callable[[], float]] = {
             "steps": lambda: side.turn(settings["steps"]),
             "message": lambda: seconds(lambda: [here.mean(weights, 1) for _ in range(20)]) / 20,

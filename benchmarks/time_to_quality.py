@@ -1,8 +1,8 @@
-"""Test NLL over seconds of training: a recipe through our Trainer, the textbook's loop, and pythae's trainer.
+"""Test NLL over seconds of training: a recipe through our loop, the textbook's loop, and pythae's trainer.
 
 One network from one start, Bernoulli pixels drawn anew at each visit, one evaluator. The clock runs from before a
 trainer or loader is made, so that our validation counts, and compiling (as the compiler's cache finds it); it stands
-still while a model is scored. Ours is scored by its averaged weights, at its end by those that the Trainer leaves. The
+still while a model is scored. Ours is scored by its averaged weights, at its end by those that the loop leaves. The
 others see the whole training set in batches of 128, with Adam at 1e-3 and no schedule, until ``--seconds`` are spent;
 their prior is the standard normal, which is all they know.
 
@@ -28,12 +28,14 @@ from textbook import Pictures
 from torch.utils.data import DataLoader
 
 import tightbound as tb
+from tightbound.distributed import world
 from tightbound.evaluate.results import Estimate
 from tightbound.plots._style import BLUE, GREEN, GREY, INK, VERMILION, haloed, note, panels, styled
 from tightbound.runs import recipe as recipes
 from tightbound.runs.build import Built, build
 from tightbound.runtime import resolve_device
-from tightbound.training.trainer import Trainer
+from tightbound.training.fit import prepare
+from tightbound.training.loop import Loop
 
 SHARES = (0.01, 0.03, 0.06, 0.12, 0.25, 0.5, 1.0)  # of the budget, where models are scored
 PAPER = 86.76
@@ -45,25 +47,26 @@ Curve = list[tuple[float, Estimate]]
 
 
 class Scoring:
-    """A display of the Trainer's progress that scores averaged weights, as its validation does."""
+    """A display of the loop's progress that scores averaged weights, as its validation does."""
 
-    def __init__(self, trainer: Trainer, watch: Watch) -> None:
-        self.trainer, self.watch = trainer, watch
+    def __init__(self, loop: Loop, watch: Watch) -> None:
+        self.loop, self.watch = loop, watch
 
     def advance(self, step: int, line: dict[str, Any]) -> None:
-        if step < self.trainer.steps and self.watch.due():
-            self.trainer.learner.swap_average()
-            self.watch.look(self.trainer.model)
-            self.trainer.learner.swap_average()
+        if step < self.loop.setup.steps and self.watch.due():
+            self.loop.step.swap_average()
+            self.watch.look(self.loop.step.model)
+            self.loop.step.swap_average()
 
     def close(self) -> None: ...
 
 
 def ours(built: Built, model: tb.VAE, watch: Watch) -> None:
     """The recipe to its end."""
-    trainer = Trainer(model, built.data.train, built.objective, built.recipe.train, built.recipe.seed, None)
-    trainer.begin(resume=False)
-    trainer.run(threading.Event(), Scoring(trainer, watch))
+    recipe = built.recipe
+    loop = prepare(model, built.data.train, built.objective, recipe.train, recipe.seed, None, world())
+    loop.begin()
+    loop.run(threading.Event(), Scoring(loop, watch))
     watch.look(model)
 
 

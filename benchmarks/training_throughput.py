@@ -17,10 +17,10 @@ from common import arguments, in_turn, ratios, report
 from textbook import epochs as textbook_epochs
 
 import tightbound as tb
-from tightbound.conditional import unvalidated
+from tightbound.distributed import world
 from tightbound.runs import recipe as recipes
 from tightbound.runs.build import build
-from tightbound.training.trainer import Trainer
+from tightbound.training.fit import prepare
 
 BATCH, PIXELS, HIDDEN, LATENT = 128, 784, 400, 20
 
@@ -35,19 +35,18 @@ class Ours:
         self.built = build(recipe)
         data = self.built.data
         self.test = data.test
-        self.trainer = Trainer(self.built.model, data.train, self.built.objective, recipe.train, seed, None)
-        self.trainer.begin(resume=False)
+        self.loop = prepare(self.built.model, data.train, self.built.objective, recipe.train, seed, None, world())
+        self.loop.begin()
 
     def epoch(self) -> float:
         """One epoch's seconds."""
-        trainer, learner = self.trainer, self.trainer.learner
+        loop = self.loop
         start = time.perf_counter()
-        with unvalidated():
-            for _ in range(trainer.sampler.steps(1)):
-                trainer._step()
-                if trainer.number % trainer.settings.log_every == 0:
-                    trainer._look(_Silent(), log=True, validation=False)
-        assert not learner.bad_weight()
+        for _ in range(loop.setup.sampler.steps(1)):
+            loop._step()
+            if loop.at.number % loop.setup.settings.log_every == 0:
+                loop._look(_Silent(), log=True, validation=False)
+        assert not loop.step.bad_weight()
         return time.perf_counter() - start
 
     @torch.no_grad()
@@ -113,7 +112,7 @@ def main() -> None:
     floors: dict[str, list[float]] = {"auto": [], "float32": []}
 
     def run(name: str) -> float:
-        floors[name].append(floor(sides[name].trainer.learner.way.dtype, count))
+        floors[name].append(floor(sides[name].loop.step.execution.dtype, count))
         return sides[name].epoch()
 
     seen = in_turn(
@@ -126,7 +125,7 @@ def main() -> None:
         middle = sorted(times)[len(times) // 2]
         rows.append(
             {
-                "side": name if name == "textbook" else f"{name} ({sides[name].trainer.learner.way.precision})",
+                "side": name if name == "textbook" else f"{name} ({sides[name].loop.step.execution.precision})",
                 "images/s": round(count / middle),
                 "times the textbook": ratios(seen["textbook"], times) if name != "textbook" else 1.0,
                 "of the floor": ratios(floors[name], times)["median"] if name != "textbook" else "",

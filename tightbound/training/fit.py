@@ -116,7 +116,7 @@ def fit(
         raise ValueError(f"Expected a seed from 0 to 2⁶³ − 1; got {seed}.")
     source = Path(out) if out else None
     with joined() as here:
-        loop = _prepared(model, data, objective or ELBO(), settings, seed, source, here)
+        loop = prepare(model, data, objective or ELBO(), settings, seed, source, here)
         step = loop.step
         with own_random_state(step.device), catching_signals() as asked_to_stop:
             try:
@@ -134,9 +134,23 @@ def fit(
                 step.set_mode(training=False)
 
 
-def _prepared(
+def prepare(
     model: Model, data: Any, objective: Objective, settings: Training, seed: int, source: Path | None, here: World
 ) -> Loop:
+    """A training that is ready to begin: model and data tried, everything where it is computed.
+
+    Args:
+        model: what is trained.
+        data: as :func:`fit` takes them.
+        objective: what is made small.
+        settings: how.
+        seed: of noise, batches and the validation split.
+        source: the run\'s folder, if any.
+        here: the processes that share each batch.
+
+    Returns:
+        The loop, not begun.
+    """
     observations = data.train if isinstance(data, Data) else as_observations(data)
     device = here.device(resolve_device(settings.device))
     train, held_out = batches.split(observations, settings.validation, seed)
