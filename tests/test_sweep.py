@@ -207,6 +207,7 @@ def run_sweep(capsys, out: Path, values: str = "0.5,1,4") -> tuple[int, str, str
 
 
 def test_a_sweep_is_interrupted_goes_on_and_ends_with_a_choice(capsys, tmp_path, monkeypatch):
+    trained()  # before trainings are counted: whichever test comes first makes the tiny run
     train, trainings, stopping = commands.run.train, [], {"beta=1"}
 
     def stoppable(recipe, folder, *, progress):
