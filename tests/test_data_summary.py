@@ -21,91 +21,91 @@ SPREAD = (0, 0, 0, 12)  # mean 3, variance 27
 
 
 @pytest.mark.parametrize(
-    ("observations", "kind", "levels", "likelihood", "because"),
+    ("observations", "kind", "levels", "nature", "because"),
     [
-        (column(0, 1, 1), "binary", None, "bernoulli", "every value is 0 or 1"),
-        (column(0, 0, 0), "binary", None, "bernoulli", "every value is 0 or 1"),
-        (column(True, False, dtype=torch.bool), "binary", None, "bernoulli", "every value is 0 or 1"),
-        (column(0, 255, dtype=torch.uint8, scale=255), "binary", None, "bernoulli", "every value is 0 or 255"),
-        (column(0, 1, dtype=torch.int64), "binary", None, "bernoulli", "every value is 0 or 1"),
-        (column(0.2, 0.7, binarise=True), "binary", None, "bernoulli", "the values are binarised"),
+        (column(0, 1, 1), "binary", None, "binary", "every value is 0 or 1"),
+        (column(0, 0, 0), "binary", None, "binary", "every value is 0 or 1"),
+        (column(True, False, dtype=torch.bool), "binary", None, "binary", "every value is 0 or 1"),
+        (column(0, 255, dtype=torch.uint8, scale=255), "binary", None, "binary", "every value is 0 or 255"),
+        (column(0, 1, dtype=torch.int64), "binary", None, "binary", "every value is 0 or 1"),
+        (column(0.2, 0.7, binarise=True), "binary", None, "binary", "the values are binarised"),
         (
             column(0, 7, 255, dtype=torch.uint8, scale=255),
             "grey",
             256,
-            "discretized-logistic",
+            "levels",
             "the values are 256 levels of grey, from 0 to 255",
         ),
         (
             column(0, 7, 16, dtype=torch.uint8, scale=16),
             "grey",
             17,
-            "discretized-logistic",
+            "levels",
             "the values are 17 levels of grey, from 0 to 16",
         ),
         (
             column(0, 7, 65535, dtype=torch.uint16, scale=65535),
             "grey",
             65536,
-            "discretized-logistic",
+            "levels",
             "the values are 65536 levels of grey, from 0 to 65535",
         ),
         (
             column(0.0, 0.25, 1.0),
             "grey",
             None,
-            "continuous-bernoulli",
+            "unit",
             "the values are real numbers between 0 and 1",
         ),
         (
             column(0.0, 63.75, 255.0, scale=255),
             "grey",
             None,
-            "continuous-bernoulli",
+            "unit",
             "the values are real numbers between 0 and 255",
         ),
         (
             column(0, 1, 255, scale=255),
             "grey",
             256,
-            "discretized-logistic",
+            "levels",
             "the values are 256 levels of grey, from 0 to 255",
         ),
         (
             column(*POISSON_LIKE, dtype=torch.int32),
             "counts",
             None,
-            "poisson",
+            "counts",
             "the values are counts up to 3, their variance 0.61 × their mean",
         ),
         (
             column(*SPREAD),
             "counts",
             None,
-            "negative-binomial",
+            "overdispersed",
             "the values are counts up to 12, their variance 9 × their mean",
         ),
-        (column(-3.1, 4.0), "real", None, "gaussian", "the values are real numbers between -3.1 and 4.0"),
+        (column(-3.1, 4.0), "real", None, "real", "the values are real numbers between -3.1 and 4.0"),
         (
             column(-3, 4, dtype=torch.int16),
             "real",
             None,
-            "gaussian",
+            "real",
             "the values are real numbers between -3 and 4",
         ),
-        (column(0.5, 1.5), "real", None, "gaussian", "the values are real numbers between 0.5 and 1.5"),
+        (column(0.5, 1.5), "real", None, "real", "the values are real numbers between 0.5 and 1.5"),
         (
             column(1, 200, dtype=torch.uint8, scale=16),
             "real",
             None,
-            "gaussian",
+            "real",
             "the values are real numbers between 1 and 200",
         ),
     ],
 )
-def test_the_likelihood_follows_from_the_values(observations, kind, levels, likelihood, because):
+def test_the_nature_follows_from_the_values(observations, kind, levels, nature, because):
     found = summarise(observations)
-    assert (found.kind, found.levels, found.likelihood, found.because) == (kind, levels, likelihood, because)
+    assert (found.kind, found.levels, found.nature, found.because) == (kind, levels, nature, because)
 
 
 def test_a_summary_is_that_of_the_rows_that_are_looked_at():
@@ -130,7 +130,7 @@ def test_overdispersion_is_pooled_over_elements():
     found = summarise(Observations(counts))
     assert found.overdispersion == pytest.approx((8 / 3 + 200) / (2 + 20))
     poisson = torch.poisson(torch.full((5000, 4), 3.0), generator=torch.Generator().manual_seed(0))
-    assert summarise(Observations(poisson)).likelihood == "poisson"
+    assert summarise(Observations(poisson)).nature == "counts"
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])

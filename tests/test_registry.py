@@ -25,7 +25,7 @@ from tightbound.objectives import Loss
 from tightbound.report.page import write_report
 from tightbound.runs import recipe as recipes
 from tightbound.runs import registry
-from tightbound.runs.build import build, nature_of
+from tightbound.runs.build import build
 from tightbound.runs.plan import Plan, imported
 from tightbound.runs.recipe import Recipe
 from tightbound.runs.registry import GRADIENTS, LIKELIHOODS, OBJECTIVES, POSTERIORS, PRIORS, register
@@ -228,8 +228,8 @@ def test_each_nature_of_data_has_exactly_one_likelihood() -> None:
 def test_what_auto_picks_describes_the_data(kind: str, nature: str) -> None:
     x = torch.from_numpy(values(kind))
     facts = summarise(Observations(x, scale=255 if x.dtype == torch.uint8 else 1))
-    assert nature_of(facts) == nature
-    picked = LIKELIHOODS[registry.suited(nature_of(facts))]
+    assert facts.nature == nature
+    picked = LIKELIHOODS[registry.suited(facts.nature)]
     assert facts.kind in picked.kinds
 
 
@@ -278,14 +278,10 @@ def alternatives(node: ast.AST) -> list[ast.AST]:
     return [part for group in groups for part in group]
 
 
-# ``DataSummary.likelihood`` says what "auto" takes a second time, until it makes way for ``registry.suited``.
-SECOND_PLACES = {"data/summary.py": LIKELIHOODS.keys()}
-
-
 @pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_no_other_file_names_a_likelihood_or_an_objective(file: Path) -> None:
     place = str(file.relative_to(PACKAGE))
-    names = (LIKELIHOODS.keys() | OBJECTIVES.keys()) - SECOND_PLACES.get(place, set())
+    names = LIKELIHOODS.keys() | OBJECTIVES.keys()
     found = [(node.lineno, node.value) for node in constants(file) if node.value in names]
     assert bool(found) == (place == "runs/registry.py"), f"{place} names {found}: ask the registry"
 
@@ -297,10 +293,3 @@ def test_a_name_would_be_found(tmp_path: Path) -> None:
     (tmp_path / "x.py").write_text(text)
     found = {(node.lineno, node.value) for node in constants(tmp_path / "x.py")}
     assert found == {(3, "elbo"), (4, "gaussian"), (5, "iwae")}
-
-
-@pytest.mark.parametrize("kind", ["binary", "grey", "floats", "counts", "real", "overdispersed"])
-def test_the_second_place_agrees_with_the_first(kind: str) -> None:
-    x = torch.from_numpy(values(kind))
-    facts = summarise(Observations(x, scale=255 if x.dtype == torch.uint8 else 1))
-    assert getattr(facts, "likelihood", registry.suited(nature_of(facts))) == registry.suited(nature_of(facts))

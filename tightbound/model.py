@@ -462,7 +462,7 @@ class VAE(Model):
             folder: where to; made if it is not there.
 
         Raises:
-            ValueError: for a folder that holds a run or another model.
+            ValueError: for a folder that holds a run.
         """
         from tightbound.saving import save_model
 

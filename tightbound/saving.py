@@ -25,31 +25,14 @@ MODEL = "model.json"
 WEIGHTS = "model.safetensors"
 FORMAT = 1
 LARGEST = 2**31  # numbers in one model that a file may ask for
-ACTIVATIONS = (nn.ReLU, nn.Tanh, nn.SiLU, nn.GELU, nn.ELU, nn.Softplus, nn.Sigmoid)
-_CLASSES: tuple[type[nn.Module], ...] = (
-    VAE,
-    priors.StandardNormal,
-    priors.MixtureOfNormals,
-    priors.VampPrior,
-    posteriors.DiagonalNormal,
-    posteriors.FullNormal,
-    likelihoods.Bernoulli,
-    likelihoods.UnnormalisedBernoulli,
-    likelihoods.ContinuousBernoulli,
-    likelihoods.Gaussian,
-    likelihoods.Laplace,
-    likelihoods.DiscretizedLogistic,
-    likelihoods.Categorical,
-    likelihoods.Poisson,
-    likelihoods.NegativeBinomial,
-    networks.MLP,
-    networks.ConvEncoder,
-    networks.ConvDecoder,
-    networks.Standardized,
-    nn.Linear,
-    *ACTIVATIONS,
-)
-PIECES = {cls.__name__: cls for cls in _CLASSES}
+PIECES: dict[str, type[nn.Module]] = {
+    name: cls
+    for module in (priors, posteriors, likelihoods, networks)
+    for name, cls in vars(module).items()
+    if inspect.isclass(cls) and issubclass(cls, nn.Module) and cls.__module__ == module.__name__ and name[0] != "_"
+}
+OTHERS: tuple[type[nn.Module], ...] = (VAE, nn.Linear, nn.Sigmoid, *networks.ACTIVATIONS.values())
+PIECES |= {cls.__name__: cls for cls in OTHERS}
 ARGUMENTS = {"Linear": ("in_features", "out_features", "bias")}  # where they are not those of the constructor
 
 
@@ -123,7 +106,8 @@ def load_model(folder: str | Path) -> Model:
         )
     with foreign(path, "a model's description"), torch.random.fork_rng(devices=[]):
         with torch.device("meta"):
-            size = sum(value.numel() for value in _built(spec, "model", {}).state_dict().values())
+            outline = _built(spec, "model", {})
+        size = sum(value.numel() for value in (*outline.parameters(), *outline.buffers()))
         if size > LARGEST:
             raise ValueError(f"{size} numbers are more than a model may have here")
         model = _built(spec, "model", {}).to(dtype)

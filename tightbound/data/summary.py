@@ -1,4 +1,4 @@
-"""What kind of numbers a data set holds, and which likelihood suits them."""
+"""What kind of numbers a data set holds."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from tightbound.data.observations import Observations
 
 Kind = Literal["binary", "grey", "counts", "real"]
+Nature = Literal["binary", "levels", "unit", "counts", "overdispersed", "real"]
 
 OVERDISPERSED = 1.5  # counts are not called Poisson if their variance over their mean is greater
 CHUNK = 2**19  # values in a chunk: 4 MB as float64, which fits into a processor's cache
@@ -37,8 +38,8 @@ class DataSummary:
 
     Example:
         >>> found = summarise(Observations(torch.tensor([[0], [3], [16]], dtype=torch.uint8), scale=16))
-        >>> found.kind, found.levels, found.likelihood
-        ('grey', 17, 'discretized-logistic')
+        >>> found.kind, found.levels, found.nature
+        ('grey', 17, 'levels')
     """
 
     count: int
@@ -53,17 +54,18 @@ class DataSummary:
     overdispersion: float | None = None
 
     @property
-    def likelihood(self) -> str:
-        """Name of the likelihood whose support and spread fit these values."""
+    def nature(self) -> Nature:
+        """The kind, and what else a likelihood goes by: grey values are "levels" or fill the "unit" interval, and
+        counts with more spread than Poisson's are "overdispersed"."""
         if self.kind == "grey":
-            return "continuous-bernoulli" if self.levels is None else "discretized-logistic"
+            return "unit" if self.levels is None else "levels"
         if self.kind == "counts":
-            return "negative-binomial" if (self.overdispersion or 0.0) > OVERDISPERSED else "poisson"
-        return "bernoulli" if self.kind == "binary" else "gaussian"
+            return "overdispersed" if (self.overdispersion or 0.0) > OVERDISPERSED else "counts"
+        return self.kind
 
     @property
     def because(self) -> str:
-        """The reason for :attr:`likelihood`, as a clause that goes on from "since"."""
+        """The reason for :attr:`nature`, as a clause that goes on from "since"."""
         top = f"{self.scale:g}"
         if self.binarised:
             return "the values are binarised"
@@ -113,8 +115,8 @@ def summarise(observations: Observations) -> DataSummary:
 
     Example:
         >>> found = summarise(Observations(torch.tensor([[-3.1], [4.0]])))
-        >>> print(f"{found.likelihood}, since {found.because}")
-        gaussian, since the values are real numbers between -3.1 and 4.0
+        >>> print(f"{found.nature}, since {found.because}")
+        real, since the values are real numbers between -3.1 and 4.0
     """
     low, high, scale = math.inf, -math.inf, observations.scale
     whole = binary = True

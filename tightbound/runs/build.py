@@ -12,14 +12,13 @@ from torch import nn
 
 from tightbound import networks, objectives, posteriors, priors
 from tightbound.data import Data, DataSummary, Observations, load, moments, summarise
-from tightbound.data.summary import OVERDISPERSED
 from tightbound.likelihoods import Likelihood
 from tightbound.model import VAE
 from tightbound.runs import registry
 from tightbound.runs.plan import imported
 from tightbound.runs.recipe import GIVEN, ModelRecipe, Recipe
 from tightbound.runs.registry import LIKELIHOODS, POSTERIORS, PRIORS, row
-from tightbound.runs.rows import LikelihoodRow, Nature, ObjectiveRecipe
+from tightbound.runs.rows import LikelihoodRow, ObjectiveRecipe
 from tightbound.runtime import evaluation_mode
 
 LARGEST_MLP_SIDE = 32
@@ -154,25 +153,8 @@ def resolve(recipe: Recipe, facts: DataSummary) -> Recipe:
             f"{tuple(facts.shape)}. Take network='mlp'."
         )
     if model.likelihood == "auto":
-        model = dataclasses.replace(model, likelihood=registry.suited(nature_of(facts)))
+        model = dataclasses.replace(model, likelihood=registry.suited(facts.nature))
     return dataclasses.replace(recipe, model=model)
-
-
-def nature_of(facts: DataSummary) -> Nature:
-    """What "auto" goes by: the kind of the values, and for grey ones and counts a little more.
-
-    Args:
-        facts: a summary of the data.
-
-    Example:
-        >>> nature_of(summarise(Observations(torch.rand(9, 5))))
-        'unit'
-    """
-    if facts.kind == "grey":
-        return "unit" if facts.levels is None else "levels"
-    if facts.kind == "counts":
-        return "overdispersed" if (facts.overdispersion or 0.0) > OVERDISPERSED else "counts"
-    return facts.kind
 
 
 def prepared(recipe: Recipe, data: Data, facts: DataSummary, unseen: DataSummary) -> Data:
@@ -229,7 +211,7 @@ def _undescribed(wanted: LikelihoodRow, facts: DataSummary) -> str:
     remedy = f" {wanted.remedy}" if wanted.remedy else ""
     return (
         f"Expected {wanted.wants}{most} for model.likelihood {wanted.name!r}; got {facts.describe()}. For these data "
-        f"'auto' takes {registry.suited(nature_of(facts))!r}.{remedy}"
+        f"'auto' takes {registry.suited(facts.nature)!r}.{remedy}"
     )
 
 

@@ -11,11 +11,14 @@ import dataclasses
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 from tightbound.runs.plan import Plan
-from tightbound.runs.rows import GradientRow, LikelihoodRow, Nature, ObjectiveRecipe, Piece, PosteriorRow, PriorRow
+from tightbound.runs.rows import GradientRow, LikelihoodRow, ObjectiveRecipe, Piece, PosteriorRow, PriorRow
 from tightbound.runs.schema import Names
+
+if TYPE_CHECKING:
+    from tightbound.data.summary import Nature
 
 IN_UNIT = frozenset({"binary", "grey"})
 WHOLE = frozenset({"binary", "counts"})
@@ -329,7 +332,7 @@ def suited(nature: Nature) -> str:
     """The likelihood that "auto" takes for data of this nature.
 
     Args:
-        nature: what the values are; see :class:`LikelihoodRow`.
+        nature: what the values are, as a summary of the data names it.
 
     Example:
         >>> suited("levels")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-Nature = Literal["binary", "levels", "unit", "counts", "overdispersed", "real"]
+if TYPE_CHECKING:
+    from tightbound.data.summary import Nature
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +38,7 @@ class LikelihoodRow(Piece):
         wants: The data it describes, in words; empty where it describes any.
         kinds: Their kinds, as a summary of the data names them.
         remedy: What else could be done with data of another kind.
-        suits: Data for which "auto" takes it: "levels" and "unit" are grey data by levels and as real numbers in
-            [0, 1], "overdispersed" are counts with more spread than Poisson's.
+        suits: The nature of the data for which "auto" takes it, as a summary of the data names it.
         counts: Which number of values an element takes its class wants: "grey" levels, or "classes".
         binarises: Whether a model sees grey data binarised.
         standardises: Whether the encoder sees standardised data.

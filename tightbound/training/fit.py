@@ -145,7 +145,7 @@ def prepare(
         objective: what is made small.
         settings: how.
         seed: of noise, batches and the validation split.
-        source: the run\'s folder, if any.
+        source: the run's folder, if any.
         here: the processes that share each batch.
 
     Returns:

@@ -1,0 +1,150 @@
+"""A model in a folder comes back as it was, and a stranger's folder names nothing but the library's own pieces."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import tightbound as tb
+from tightbound.networks import MLP, ConvDecoder, ConvEncoder, Standardized
+from tightbound.saving import MODEL, WEIGHTS, load_model
+
+SHAPE = (1, 9, 7)
+
+
+def encoder() -> nn.Module:
+    return Standardized(ConvEncoder(SHAPE, 4, base=3, blocks=1), torch.rand(SHAPE), torch.rand(SHAPE))
+
+
+LIKELIHOODS = {
+    "bernoulli": lambda: tb.likelihoods.Bernoulli(ConvDecoder(2, SHAPE, base=3)),
+    "cross-entropy": lambda: tb.likelihoods.UnnormalisedBernoulli(MLP((2,), SHAPE, hidden=(5, 6), act="tanh")),
+    "continuous": lambda: tb.likelihoods.ContinuousBernoulli(
+        nn.Sequential(nn.Linear(2, 8), nn.ReLU(), MLP((8,), SHAPE))
+    ),
+    "gaussian": lambda: tb.likelihoods.Gaussian(MLP((2,), SHAPE), centre=torch.rand(SHAPE), unit=2.0, scale=0.3),
+    "laplace": lambda: tb.likelihoods.Laplace(MLP((2,), (2, *SHAPE)), scale="per-element"),
+    "logistic": lambda: tb.likelihoods.DiscretizedLogistic(MLP((2,), SHAPE), levels=2),
+    "categorical": lambda: tb.likelihoods.Categorical(MLP((2,), (2, *SHAPE)), classes=2),
+    "poisson": lambda: tb.likelihoods.Poisson(MLP((2,), SHAPE)),
+    "negative binomial": lambda: tb.likelihoods.NegativeBinomial(MLP((2,), (2, *SHAPE))),
+}
+PRIORS = {
+    "standard": lambda q: tb.priors.StandardNormal(2),
+    "mixture": lambda q: tb.priors.MixtureOfNormals(2, components=3),
+    "vamp": lambda q: tb.priors.VampPrior(q, torch.rand(4, *SHAPE)),
+}
+
+
+def returns_as_it_was(model: tb.VAE, folder: Path) -> None:
+    x = torch.randint(2, (3, *SHAPE)).to(next(model.parameters()).dtype)
+    model.save(folder)
+    found = load_model(folder)
+    assert not found.training
+    assert str(found) == str(model)
+    assert {name: value.dtype for name, value in found.state_dict().items()} == {
+        name: value.dtype for name, value in model.state_dict().items()
+    }
+    assert found.embed(x).equal(model.embed(x))
+    assert found.log_prob(x, samples=3).equal(model.log_prob(x, samples=3))
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_every_likelihood_comes_back(likelihood: str, tmp_path: Path) -> None:
+    posterior = tb.posteriors.DiagonalNormal(encoder())
+    returns_as_it_was(tb.VAE(tb.priors.StandardNormal(2), posterior, LIKELIHOODS[likelihood]()), tmp_path)
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+def test_every_prior_comes_back(prior: str, tmp_path: Path) -> None:
+    posterior = tb.posteriors.DiagonalNormal(encoder())
+    model = tb.VAE(PRIORS[prior](posterior), posterior, LIKELIHOODS["bernoulli"]())
+    returns_as_it_was(model, tmp_path)
+    again = load_model(tmp_path)
+    if prior == "vamp":
+        assert again.prior.posterior is again.posterior
+
+
+def test_a_model_in_double_precision_comes_back_so(tmp_path: Path) -> None:
+    posterior = tb.posteriors.FullNormal(MLP(SHAPE, (5,)))
+    returns_as_it_was(tb.VAE(tb.priors.StandardNormal(2), posterior, LIKELIHOODS["gaussian"]()).double(), tmp_path)
+
+
+class Own(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(63, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x.flatten(1))
+
+
+def test_of_a_network_of_ones_own_the_weights_are_kept(tmp_path: Path) -> None:
+    def made() -> tb.VAE:
+        return tb.VAE(tb.priors.StandardNormal(2), tb.posteriors.DiagonalNormal(Own()), LIKELIHOODS["bernoulli"]())
+
+    model, again = made(), made()
+    model.save(tmp_path)
+    with pytest.raises(ValueError, match=r"library's own pieces; got .*\.Own in .* read the weights into it: safetens"):
+        load_model(tmp_path)
+    from safetensors.torch import load_model as read_weights
+
+    read_weights(again, tmp_path / WEIGHTS)
+    x = torch.ones(2, *SHAPE)
+    assert again.embed(x).equal(model.embed(x))
+
+
+def saved(folder: Path) -> dict[str, Any]:
+    model = tb.VAE(
+        tb.priors.StandardNormal(2), tb.posteriors.DiagonalNormal(MLP(SHAPE, (4,))), LIKELIHOODS["bernoulli"]()
+    )
+    model.save(folder)
+    return json.loads((folder / MODEL).read_text())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda made: made.update(format=7), r"Expected a model of format 1; got 7 in .* Write it anew"),
+        (
+            lambda made: made["model"]["prior"].update(piece="os.system"),
+            "Expected a model's description; got a damaged",
+        ),
+        (
+            lambda made: made["model"]["prior"].update(latent_dim=10**12),
+            "Expected a model's description; got a damaged",
+        ),
+        (lambda made: made["model"]["prior"].update(latent_dim="two"), "Expected a model's description; got a damaged"),
+        (lambda made: made["model"]["prior"].update(latent_dim=3), None),
+        (
+            lambda made: made["model"]["posterior"]["network"].update(hidden=[7]),
+            "Expected the weights of this model; got",
+        ),
+        (lambda made: made.pop("dtype"), "Expected a model's description; got a damaged or foreign file"),
+    ],
+)
+def test_a_strangers_description_is_refused(change: Any, message: str | None, tmp_path: Path) -> None:
+    made = saved(tmp_path)
+    change(made)
+    (tmp_path / MODEL).write_text(json.dumps(made))
+    if message is None:  # a prior without weights fits them whatever its size; whoever draws is told
+        with pytest.raises(ValueError, match="Expected latents of the prior's shape"):
+            load_model(tmp_path).draw(torch.ones(2, *SHAPE))
+        return
+    with pytest.raises(ValueError, match=message):
+        load_model(tmp_path)
+
+
+def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"Expected a folder that model\.save\(\.\.\.\) wrote, with a model\.json; got"
+    ):
+        load_model(tmp_path)
+    (tmp_path / "recipe.toml").touch()
+    with pytest.raises(ValueError, match=r"Expected a folder of its own for a model; got .*, which holds a run\."):
+        saved(tmp_path)
