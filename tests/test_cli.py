@@ -134,7 +134,8 @@ def test_no_change_leaves_the_recipe():
         ),
         (
             "train digits --objective.name iwae --objective.beta 4",
-            "Expected only samples, gradient with the objective 'iwae'; got objective.beta, a field of 'elbo'.",
+            "Expected only the fields samples and gradient with the objective 'iwae'; got objective.beta, a field of "
+            "'elbo'.",
         ),
         ("train digits more", "Expected nothing more; got 'more'. 'tightbound train --help' says more."),
         ("train auto", "Expected --data with the recipe 'auto', which is for data of your own; got none. For example:"),

@@ -124,7 +124,7 @@ def test_a_new_objective_is_told_apart_in_errors_too() -> None:
     with pytest.raises(ValueError, match=r"with the objective 'elbo'; got objective.weight, a field of 'squeezed'"):
         recipes.from_toml("[objective]\nweight = 2")
     with pytest.raises(
-        ValueError, match=r"Expected only weight, samples with the objective 'squeezed'; got objective.b"
+        ValueError, match=r"Expected only the fields weight and samples with the objective 'squeezed'; got objective.b"
     ):
         recipes.from_toml("[objective]\nname = 'squeezed'\nbeta = 2")
 

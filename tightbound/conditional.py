@@ -20,7 +20,14 @@ class Conditional(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, context: Tensor | None = None) -> Distribution:
-        """The distribution given ``context`` (None for a prior)."""
+        """The distribution given a context.
+
+        Args:
+            context: what it is conditioned on: x for a posterior, z for a likelihood, None for a prior.
+
+        Returns:
+            A distribution whose event is one latent, or one observation.
+        """
 
     def log_prob(self, value: Tensor, context: Tensor | None = None, *, frozen: bool = False) -> Tensor:
         r"""Log-density of ``value`` given ``context``, in nats.

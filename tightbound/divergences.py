@@ -33,14 +33,23 @@ def kl(q: Distribution, p: Distribution) -> Tensor:
 
 
 def kl_per_dimension(q: Distribution, p: Distribution) -> Tensor:
-    r"""Closed-form KL of each latent dimension by itself, shape (B, L), in nats; its sum over L is the divergence.
+    r"""Closed-form KL of each latent dimension by itself, in nats; its sum over the dimensions is the divergence.
 
     Args:
         q: a factorised normal, batch shape (B,), event shape (L,).
         p: a factorised normal, event shape (L,).
 
+    Returns:
+        Shape (B, L).
+
     Raises:
         TypeError: where the two are not factorised normals.
+
+    Example:
+        >>> from tightbound.priors import StandardNormal
+        >>> q = Independent(Normal(torch.tensor([[0.0, 2.0]]), torch.ones(1, 2)), 1)
+        >>> kl_per_dimension(q, StandardNormal(2)())
+        tensor([[0., 2.]])
     """
     if not (_factorised(q) and _factorised(p)):
         raise TypeError(

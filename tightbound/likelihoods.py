@@ -38,7 +38,15 @@ class Likelihood(Networked, ABC):
         return self.joint(elements, len(elements.batch_shape) - lead, validate_args=False)
 
     def log_prob(self, value: Tensor, context: Tensor | None = None, *, frozen: bool = False) -> Tensor:
-        """Log-density of ``value`` given ``context``, in nats; see :meth:`Conditional.log_prob`.
+        r"""log p(x | z), its support checked first; see :meth:`Conditional.log_prob`.
+
+        Args:
+            value: x, shape (\*batch, \*shape).
+            context: z, shape (\*batch, latent).
+            frozen: whether parameters are held constant; the support is not checked then.
+
+        Returns:
+            Log-densities, shape (\*batch), in nats.
 
         Raises:
             ValueError: for values outside the support.
@@ -51,13 +59,27 @@ class Likelihood(Networked, ABC):
 
     @abstractmethod
     def elements(self, out: Tensor, lead: int) -> td.Distribution:
-        """The distribution of each element, given the network's output: ``lead`` axes of draws and batch come first.
+        """The distribution of each element, given the network's output.
 
-        Pass ``validate_args=False`` to it, or steps and evaluations of the model can not be compiled.
+        Pass ``validate_args=False`` to it, or steps and evaluations of the model cannot be compiled.
+
+        Args:
+            out: the network's output behind ``lead`` axes of draws and observations.
+            lead: how many those are.
+
+        Returns:
+            A distribution whose batch shape is those axes and the shape of one observation.
         """
 
     def initial_output(self, mean: Tensor) -> Tensor:
-        """The network output at which x has this mean: where training best begins. Shape as the network's output."""
+        """The network output at which x has this mean: where training best begins.
+
+        Args:
+            mean: of one observation, in the data's unit, shape of an observation.
+
+        Returns:
+            Shape of one output of the network.
+        """
         return mean
 
     def extra_repr(self) -> str:
@@ -119,6 +141,13 @@ class ContinuousBernoulli(Likelihood):
 
     Args:
         network: z (…, latent) to logits (…, \*shape).
+
+    Example:
+        >>> from torch import nn
+        >>> density = ContinuousBernoulli(nn.Linear(2, 5).requires_grad_(False))
+        >>> _ = density.network.weight.zero_(), density.network.bias.zero_()
+        >>> density.log_prob(torch.full((1, 5), 0.3), torch.zeros(1, 2))  # logits of 0: uniform on [0, 1]
+        tensor([0.])
     """
 
     def elements(self, out: Tensor, lead: int) -> td.Distribution:
@@ -219,7 +248,19 @@ class Gaussian(_LocationScale):
 class Laplace(_LocationScale):
     r"""Real data with heavy tails: :math:`p(x \mid z) = \prod_i \mathrm{Laplace}(x_i \mid \mu_i(z), b_i)`.
 
-    Arguments as :class:`Gaussian`, with b in place of σ.
+    Args:
+        network: as for :class:`Gaussian`, with b in place of σ.
+        scale: likewise.
+        centre: likewise.
+        unit: likewise.
+
+    Raises:
+        ValueError: for any other ``scale``.
+
+    Example:
+        >>> from torch import nn
+        >>> Laplace(nn.Linear(2, 5), scale=0.5).log_prob(torch.ones(3, 5), torch.zeros(3, 2)).shape
+        torch.Size([3])
     """
 
     def elements(self, out: Tensor, lead: int) -> td.Distribution:
@@ -275,6 +316,12 @@ class Categorical(Likelihood):
 
     Raises:
         ValueError: for fewer than two classes.
+
+    Example:
+        >>> from torch import nn
+        >>> letters = Categorical(nn.Sequential(nn.Linear(2, 12), nn.Unflatten(1, (3, 4))), classes=3)
+        >>> letters.log_prob(torch.tensor([[0.0, 2.0, 1.0, 1.0]]), torch.zeros(1, 2)).shape
+        torch.Size([1])
     """
 
     def __init__(self, network: nn.Module, *, classes: int) -> None:
@@ -295,6 +342,11 @@ class Poisson(Likelihood):
 
     Args:
         network: z (…, latent) to log-rates (…, \*shape).
+
+    Example:
+        >>> from torch import nn
+        >>> Poisson(nn.Linear(2, 5)).log_prob(torch.full((3, 5), 7.0), torch.zeros(3, 2)).shape
+        torch.Size([3])
     """
 
     def elements(self, out: Tensor, lead: int) -> td.Distribution:
@@ -309,6 +361,12 @@ class NegativeBinomial(Likelihood):
 
     Args:
         network: z (…, latent) to (…, 2, \*shape): log m, log r.
+
+    Example:
+        >>> from torch import nn
+        >>> counts = NegativeBinomial(nn.Sequential(nn.Linear(2, 10), nn.Unflatten(1, (2, 5))))
+        >>> counts.log_prob(torch.full((3, 5), 7.0), torch.zeros(3, 2)).shape
+        torch.Size([3])
     """
 
     parameters_per_element = 2

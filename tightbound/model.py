@@ -122,19 +122,47 @@ class Model(nn.Module, ABC):
         """
 
     def rate(self, batch: Batch) -> Tensor | None:
-        """KL(q(z | x) ‖ p(z)) in closed form, shape (B,), in nats; None where there is no closed form."""
+        """KL(q(z | x) ‖ p(z)) in closed form.
+
+        Args:
+            batch: B observations.
+
+        Returns:
+            Shape (B,), in nats; None where there is no closed form.
+        """
         return None
 
     def rate_per_dimension(self, batch: Batch) -> Tensor | None:
-        """The same for each latent dimension, shape (B, L); None where it does not fall apart into dimensions."""
+        """The same for each latent dimension.
+
+        Args:
+            batch: B observations.
+
+        Returns:
+            Shape (B, L), in nats; None where it does not fall apart into dimensions.
+        """
         return None
 
     def encoded(self, batch: Batch) -> Batch:
-        """The batch with the posterior at ``x`` in it, for models that have one; so it is made once."""
+        """The batch with the posterior at ``x`` in it, for models that have one; so it is made once.
+
+        Args:
+            batch: B observations.
+
+        Returns:
+            The batch, its ``q`` filled in, or as it was.
+        """
         return batch
 
     def posterior_mean(self, batch: Batch) -> Tensor | None:
-        """The posterior's mean, shape (B, \\*latent); None where there is no formula for it."""
+        r"""The posterior's mean.
+
+        Args:
+            batch: B observations.
+
+        Returns:
+            Shape (B, \*latent); None where there is no formula for it.
+        """
         return None
 
     @property
@@ -281,6 +309,17 @@ def with_log_joint(model: Model, log_joint: Callable[[Batch, Tensor], tuple[Tens
 
     Returns:
         A model of the same class, through which every caller reaches ``log_joint``.
+
+    Example:
+        >>> import tightbound as tb
+        >>> model = tb.VAE(
+        ...     prior=tb.priors.StandardNormal(2),
+        ...     posterior=tb.posteriors.DiagonalNormal(nn.Linear(5, 4)),
+        ...     likelihood=tb.likelihoods.Gaussian(nn.Linear(2, 5)),
+        ... )
+        >>> twin = with_log_joint(model, lambda batch, z: (z.sum(-1) * 0 - 7, z.sum(-1) * 0))
+        >>> twin.draw(torch.zeros(1, 5)).log_px_z, twin.prior is model.prior
+        (tensor([[-7.]]...), True)
     """
     twin = copy.copy(model)
     twin.log_joint = log_joint  # type: ignore[method-assign,assignment]

@@ -24,6 +24,12 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 def activation(name: str) -> nn.Module:
     """The activation of that name.
 
+    Args:
+        name: one of ``ACTIVATIONS``.
+
+    Returns:
+        A module.
+
     Raises:
         ValueError: for an unknown name.
 
@@ -94,6 +100,15 @@ class Residual(nn.Module):
     References:
         He et al. (2015), https://arxiv.org/abs/1512.03385; Zhang, Dauphin, Ma: Fixup (2019),
         https://arxiv.org/abs/1901.09321.
+
+    Args:
+        channels: of the image, before and after.
+        act: name of the activation.
+
+    Example:
+        >>> x = torch.randn(1, 3, 8, 8)
+        >>> bool((Residual(3, act="relu")(x) == x).all())
+        True
     """
 
     def __init__(self, channels: int, *, act: str) -> None:
@@ -219,6 +234,10 @@ class Standardized(nn.Module):
         network: what sees the standardised input.
         mean: broadcastable with one observation.
         deviation: likewise; zeros (constant elements) count as 1.
+
+    Example:
+        >>> Standardized(nn.Identity(), torch.tensor([2.0]), torch.tensor([4.0]))(torch.tensor([[10.0]]))
+        tensor([[2.]])
     """
 
     mean: Tensor
@@ -235,7 +254,22 @@ class Standardized(nn.Module):
 
 
 def xavier_(network: nn.Module) -> nn.Module:
-    """Glorot's uniform weights and zero biases in every linear and convolutional layer (Glorot & Bengio 2010)."""
+    """Glorot's uniform weights and zero biases in every linear and convolutional layer that does not start at zero.
+
+    References:
+        Glorot, Bengio: Understanding the difficulty of training deep feedforward neural networks (2010),
+        https://proceedings.mlr.press/v9/glorot10a.html.
+
+    Args:
+        network: changed in place.
+
+    Returns:
+        The same network.
+
+    Example:
+        >>> bool(xavier_(nn.Linear(3, 2)).bias.any())
+        False
+    """
     for module in network.modules():
         if isinstance(module, (nn.Linear, nn.Conv2d)) and bool(module.weight.any()):  # zeroed residuals stay zero
             nn.init.xavier_uniform_(module.weight)
@@ -246,7 +280,18 @@ def xavier_(network: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def start_at(network: MLP | ConvDecoder, output: Tensor) -> None:
-    """Set the last bias so that the network's first outputs are about ``output`` (for images: its mean by channel)."""
+    """Set the last bias so that the network's first outputs are about ``output``.
+
+    Args:
+        network: changed in place.
+        output: of one observation; of a convolutional decoder's only the mean by channel counts.
+
+    Example:
+        >>> network = MLP((2,), (3,), hidden=())
+        >>> start_at(network, torch.tensor([1.0, 2.0, 3.0]))
+        >>> network(torch.zeros(1, 2)).tolist()
+        [[1.0, 2.0, 3.0]]
+    """
     if isinstance(network, MLP):
         network.last.bias.copy_(output.reshape(-1))
     elif network.last.bias is not None:

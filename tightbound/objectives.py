@@ -34,6 +34,11 @@ class Loss:
         terms: detached scalars for the log, each a mean over the batch in nats.
         second: scalar that a second player makes small, where there is one. Its gradient reaches that player alone, and
             the gradient of ``value`` never does.
+
+    Example:
+        >>> import torch
+        >>> Loss(torch.tensor(3.0, requires_grad=True), {"distortion": torch.tensor(3.0)}).second is None
+        True
     """
 
     value: Tensor
@@ -52,6 +57,10 @@ class SecondPlayer:
 
     Raises:
         ValueError: for a learning rate that is not positive, or decay rates outside [0, 1).
+
+    Example:
+        >>> SecondPlayer(nn.Linear(2, 1)).learning_rate
+        0.0001
     """
 
     module: nn.Module

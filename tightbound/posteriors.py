@@ -22,12 +22,26 @@ class Posterior(Networked, ABC):
 
     @abstractmethod
     def latent(self, out: Tensor) -> td.Distribution:
-        """The distribution of z given the network's output; made with ``validate_args=False``, so that it compiles."""
+        """The distribution of z given the network's output; made with ``validate_args=False``, so that it compiles.
+
+        Args:
+            out: shape (B, numbers), as many numbers as :meth:`outputs_for` says.
+
+        Returns:
+            A distribution with batch shape (B,).
+        """
 
     @staticmethod
     @abstractmethod
     def outputs_for(latent_dim: int) -> int:
-        """How many numbers the network must give for a latent of this size."""
+        """How many numbers the network must give.
+
+        Args:
+            latent_dim: length of z.
+
+        Returns:
+            The length of the network's output.
+        """
 
 
 class DiagonalNormal(Posterior):

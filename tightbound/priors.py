@@ -20,7 +20,14 @@ class Prior(Conditional, ABC):
 
     @abstractmethod
     def tempered(self, temperature: float) -> td.Distribution:
-        """The prior with its standard deviations times ``temperature``: below 1, safer samples of less variety."""
+        """The prior with its standard deviations times a temperature.
+
+        Args:
+            temperature: above 0; 1 is the prior itself, less gives safer samples of less variety.
+
+        Returns:
+            A distribution of one latent.
+        """
 
 
 class StandardNormal(Prior):

@@ -90,6 +90,13 @@ class WarmupCosine:
 def at(value: float | Linear, step: Tensor | None) -> float | Tensor:
     """A number as it is; a schedule at ``step``, or at its end where there is no step (validation, evaluation).
 
+    Args:
+        value: a number or a schedule.
+        step: how many steps came before; None for a schedule's end.
+
+    Returns:
+        The value: a tensor where a schedule is asked at a step.
+
     Example:
         >>> import torch
         >>> at(Linear(0.0, 4.0, steps=10), None), at(Linear(0.0, 4.0, steps=10), torch.tensor(5))

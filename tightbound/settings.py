@@ -37,6 +37,10 @@ class Training:
         device: "cpu", "cuda", "mps", or "auto": the fastest at hand.
         log_every: Steps between two lines of training metrics; finiteness is checked then as well.
         checkpoint_seconds: Seconds between checkpoints; one is written at the end of training in any case.
+
+    Example:
+        >>> Training(epochs=3).batch_size
+        128
     """
 
     epochs: float = 20
@@ -91,6 +95,12 @@ class Training:
 
     def updated(self, changes: dict[str, Any]) -> Training:
         """A copy with some settings changed.
+
+        Args:
+            changes: new values by the setting's name.
+
+        Returns:
+            The copy.
 
         Raises:
             TypeError: for a setting that does not exist.

@@ -12,6 +12,12 @@ from tightbound.draws import Draws
 def sample_counts(samples: int) -> tuple[int, ...]:
     """Numbers of draws to show a bound at: powers of ten below ``samples``, then ``samples``.
 
+    Args:
+        samples: how many draws there are.
+
+    Returns:
+        The numbers, rising.
+
     Example:
         >>> sample_counts(5000)
         (1, 10, 100, 1000, 5000)
@@ -31,6 +37,12 @@ def bound_at(draws: Draws, count: int) -> Tensor:
 
     Returns:
         The bound, shape (B,).
+
+    Example:
+        >>> log_w = torch.tensor([[0.0], [2.0], [0.0], [2.0]])
+        >>> draws = Draws(torch.zeros(4, 1, 2), log_w, 0 * log_w, 0 * log_w)
+        >>> bound_at(draws, 1), bound_at(draws, 2)
+        (tensor([1.]), tensor([1.4338]))
     """
     groups = len(draws.z) // count
     used = slice(groups * count)
@@ -39,13 +51,19 @@ def bound_at(draws: Draws, count: int) -> Tensor:
 
 
 def effective_samples(draws: Draws) -> Tensor:
-    r"""Effective sample size :math:`(\sum_k w_k)^2 / \sum_k w_k^2`, between 1 and K, shape (B,).
+    r"""Effective sample size :math:`(\sum_k w_k)^2 / \sum_k w_k^2`, between 1 and K.
 
     Draws from a posterior that fits count fully; where it is small, one draw has nearly all the weight.
 
     References:
         Kong: A note on importance sampling using standardized weights (1992),
         University of Chicago, technical report 348.
+
+    Args:
+        draws: K draws for each of B observations.
+
+    Returns:
+        Shape (B,).
 
     Example:
         >>> from tightbound.draws import Draws

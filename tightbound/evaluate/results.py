@@ -32,7 +32,13 @@ class Estimate:
 
     @classmethod
     def of(cls, values: Tensor) -> Estimate:
-        """The mean of one value an observation, shape (N,).
+        """The mean of one value an observation, with its standard error.
+
+        Args:
+            values: shape (N,).
+
+        Returns:
+            The estimate.
 
         Example:
             >>> import torch
@@ -53,6 +59,13 @@ class Estimate:
 
 def bits_per_dim(nats: float, dimensions: int) -> float:
     """Bits per dimension of an observation from its log-likelihood in nats; the more nats, the fewer bits.
+
+    Args:
+        nats: log p(x).
+        dimensions: elements of an observation, D.
+
+    Returns:
+        −log p(x) / (D log 2).
 
     Example:
         >>> round(bits_per_dim(-784 * math.log(2), 784), 6)
@@ -90,6 +103,17 @@ class Evidence:
         seed: of those draws.
         precision: of the decoder's matrix products, "float32" or "bfloat16".
         is_likelihood: False for grey data under ``UnnormalisedBernoulli``.
+
+    Example:
+        >>> import torch, tightbound as tb
+        >>> model = tb.VAE(
+        ...     prior=tb.priors.StandardNormal(2),
+        ...     posterior=tb.posteriors.DiagonalNormal(torch.nn.Linear(5, 4)),
+        ...     likelihood=tb.likelihoods.Gaussian(torch.nn.Linear(2, 5)),
+        ... )
+        >>> found = tb.evaluate.evidence(model, torch.zeros(8, 5), samples=10)
+        >>> found.samples, found.latent_dim, [k for k, bound in found.iwae], found.per_observation["elbo"].shape
+        (10, 2, [1, 10], torch.Size([8]))
 
     References:
         Burda, Grosse, Salakhutdinov: Importance Weighted Autoencoders (2015), https://arxiv.org/abs/1509.00519, for the

@@ -135,6 +135,16 @@ def interpolation(model: VAE, a: Array, b: Array, steps: int = 9, *, limits: Lim
 
     Raises:
         ValueError: for different shapes, or fewer than 2 steps.
+
+    Example:
+        >>> import tightbound as tb
+        >>> model = tb.VAE(
+        ...     prior=tb.priors.StandardNormal(2),
+        ...     posterior=tb.posteriors.DiagonalNormal(tb.networks.MLP((1, 4, 4), (4,))),
+        ...     likelihood=tb.likelihoods.Bernoulli(tb.networks.MLP((2,), (1, 4, 4))),
+        ... )
+        >>> tb.plots.alt_text(interpolation(model, torch.zeros(2, 1, 4, 4), torch.ones(2, 1, 4, 4)))
+        '2 pairs of observations, each with 9 decodings from one to the other.'
     """
     if a.shape != b.shape:
         raise ValueError(f"Expected a and b of one shape (N, ...); got {tuple(a.shape)} and {tuple(b.shape)}.")
@@ -167,6 +177,16 @@ def manifold(model: VAE, steps: int = 20, *, limits: Limits | None = None) -> Fi
 
     Raises:
         ValueError: for a latent of another size, or fewer than 2 steps.
+
+    Example:
+        >>> import tightbound as tb
+        >>> model = tb.VAE(
+        ...     prior=tb.priors.StandardNormal(2),
+        ...     posterior=tb.posteriors.DiagonalNormal(tb.networks.MLP((1, 4, 4), (4,))),
+        ...     likelihood=tb.likelihoods.Bernoulli(tb.networks.MLP((2,), (1, 4, 4))),
+        ... )
+        >>> tb.plots.alt_text(manifold(model, steps=3))
+        'Decodings at 3 by 3 quantiles of a two-dimensional prior.'
     """
     if steps < 2:
         raise ValueError(f"Expected steps >= 2; got {steps}.")

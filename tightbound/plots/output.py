@@ -16,8 +16,19 @@ DPI = 150
 def to_png(figure: Figure, *, dpi: int = DPI) -> bytes:
     """The figure as PNG, cropped to what is drawn; no date and no version of any software in it.
 
+    Args:
+        figure: any matplotlib figure.
+        dpi: pixels an inch.
+
+    Returns:
+        The file's bytes.
+
     Raises:
         ValueError: for a resolution that is not positive.
+
+    Example:
+        >>> to_png(Figure(figsize=(1, 1)), dpi=20)[:4]
+        b'\\x89PNG'
     """
     if not dpi > 0:
         raise ValueError(f"Expected dpi > 0; got {dpi}.")
@@ -39,6 +50,12 @@ def save(figure: Figure, path: str | Path, *, dpi: int = DPI) -> Path:
 
     Raises:
         ValueError: for another ending, or a resolution that is not positive.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(Figure(figsize=(1, 1)), f"{folder}/figures/empty.png", dpi=20).is_file()
+        True
     """
     path = Path(path)
     if path.suffix.lower() != ".png":

@@ -43,7 +43,18 @@ def images(
 
 
 def alt_text(figure: Figure) -> str:
-    """What a figure of this package shows, in a sentence or two: for readers who do not see it."""
+    """What a figure of this package shows, in a sentence or two: for readers who do not see it.
+
+    Args:
+        figure: one that this package made.
+
+    Returns:
+        The sentences.
+
+    Example:
+        >>> alt_text(images(torch.rand(2, 1, 8, 8)))
+        '2 observations of shape (1, 8, 8).'
+    """
     return str(figure.get_label())
 
 
@@ -82,7 +93,15 @@ def label_name(label: int, names: Sequence[str]) -> str:
 
 @styled
 def samples(x: Array, *, columns: int | None = None, limits: Limits | None = None) -> Figure:
-    """Samples of a model in a grid, as :func:`images` draws them.
+    r"""Samples of a model in a grid.
+
+    Args:
+        x: shape (N, \*shape).
+        columns: as for :func:`images`.
+        limits: likewise.
+
+    Returns:
+        The figure.
 
     Example:
         >>> alt_text(samples(torch.rand(6, 1, 8, 8)))

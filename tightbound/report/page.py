@@ -15,11 +15,11 @@ from tightbound.data import Data
 from tightbound.evaluate import Estimate
 from tightbound.files import write_atomically, write_text
 from tightbound.model import VAE
+from tightbound.plots.output import DPI
 from tightbound.report.figures import Picture, pictures
 from tightbound.runs import recipe as recipes
 from tightbound.runs.run import FIGURES, REPORT, Run
 
-DPI = 150  # of the figures, as plots make them
 WIDE = 800  # CSS pixels: a wider figure has a row of its own
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # nothing is fetched and nothing runs
 
@@ -34,6 +34,14 @@ def write_report(run: Run, model: VAE, data: Data) -> Path:
 
     Returns:
         The page's path.
+
+    Example:
+        >>> import tempfile, tightbound as tb
+        >>> small = {"train.epochs": 0.1, "model.hidden": [8], "model.latent_dim": 2}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = tb.train("digits", out=f"{folder}/run", changes=small, progress=False)
+        ...     write_report(run, run.model(), run.data()).name
+        'report.html'
     """
     sections = []
     for picture in pictures(run, model, data):
@@ -51,6 +59,9 @@ def render(run: Run, data: Data, sections: list[str]) -> str:
         run: whose report.
         data: the run's.
         sections: HTML already made, one for each picture.
+
+    Returns:
+        HTML.
     """
     evaluation = run.evaluation()
     judged = [] if evaluation is None else [_verdict(evaluation), _table(evaluation)]

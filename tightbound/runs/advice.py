@@ -25,6 +25,11 @@ class Outcome:
         found: The evaluation, as ``Evidence.to_json`` gives it.
         log_px: The tightest bound on each observation's log p(x), shape (N,), in nats.
         distortion: Of each observation, shape (N,), in nats.
+
+    Example:
+        >>> import torch
+        >>> Outcome(2.0, {"elbo": -90.0}, log_px=torch.tensor([-85.0]), distortion=torch.tensor([70.0])).value
+        2.0
     """
 
     value: Any
@@ -35,7 +40,17 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """Which value serves a purpose best, and the number that says so; the value is None where none does."""
+    """Which value serves a purpose best, and the number that says so.
+
+    Attributes:
+        purpose: What the value is for.
+        value: The value; None where none serves.
+        because: The number that says so, in words.
+
+    Example:
+        >>> Choice("likelihood", 1.0, "its NLL is the lowest").value
+        1.0
+    """
 
     purpose: str
     value: Any

@@ -33,6 +33,10 @@ class Config:
         shape: Of one observation.
         levels: How many values an element takes (grey levels, classes); 0 where that means nothing.
         why: How the likelihood was chosen, in words.
+
+    Example:
+        >>> Config((1, 28, 28), levels=256).shape
+        (1, 28, 28)
     """
 
     shape: tuple[int, ...]
@@ -50,6 +54,10 @@ class Built:
         model: Untrained.
         objective: What its training makes small.
         data: As the likelihood wants them.
+
+    Example:
+        >>> build(Recipe(), torch.randn(50, 3)).model.prior
+        StandardNormal(latent_dim=32)
     """
 
     recipe: Recipe

@@ -26,6 +26,10 @@ class DataRecipe:
         source: "digits", "mnist", or a path: .npy, .npz, a folder of images; "given in Python" for data made there.
         size: Side in pixels that images of a folder are resized and cropped to; needed where they differ.
         test_fraction: What is split off as the test set where the source has none of its own.
+
+    Example:
+        >>> DataRecipe(source="photos", size=64).test_fraction
+        0.1
     """
 
     source: str = "digits"
@@ -49,6 +53,10 @@ class ModelRecipe:
         components: How many components the prior has.
         likelihood: p(x|z); "auto" follows from the data.
         scale: σ of the likelihood: a number, "learned" or "per-element".
+
+    Example:
+        >>> ModelRecipe(latent_dim=8, hidden=(200, 100)).likelihood
+        'auto'
     """
 
     latent_dim: int = 32
@@ -77,6 +85,10 @@ class EvaluateRecipe:
 
     Attributes:
         samples: Draws of z for each observation, K of the tightest importance-weighted bound.
+
+    Example:
+        >>> EvaluateRecipe(samples=5000)
+        EvaluateRecipe(samples=5000)
     """
 
     samples: int = 500
@@ -100,6 +112,10 @@ class Recipe:
         objective: What is made small.
         train: How.
         evaluate: How its evidence is estimated afterwards.
+
+    Example:
+        >>> Recipe(name="mine").updated({"objective.beta": 4.0}).objective.beta
+        4.0
     """
 
     name: str = "recipe"

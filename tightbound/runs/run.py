@@ -52,6 +52,15 @@ class Run:
         path: The folder.
         recipe: What it was made from, resolved.
         config: What the model's shape depends on besides.
+
+    Example:
+        >>> import tempfile, tightbound as tb
+        >>> small = {"train.epochs": 0.1, "model.hidden": [8], "model.latent_dim": 2}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = tb.train("digits", out=f"{folder}/run", changes=small, progress=False)
+        ...     run = tb.open_run(f"{folder}/run")
+        ...     run.model().embed(run.split("test").eval_batch(0, 3)).shape
+        torch.Size([3, 2])
     """
 
     path: Path

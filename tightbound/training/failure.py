@@ -12,7 +12,21 @@ ADVICE = "Try a lower learning_rate, clip=1.0, a warm-up of the learning rate, o
 
 
 class NonFiniteError(ArithmeticError):
-    """A loss, a term of it or a gradient became infinite or not a number; the last good checkpoint is kept."""
+    """A loss, a term of it or a gradient became infinite or not a number; the last good checkpoint is kept.
+
+    Example:
+        >>> import torch, tightbound as tb
+        >>> model = tb.VAE(
+        ...     prior=tb.priors.StandardNormal(2),
+        ...     posterior=tb.posteriors.DiagonalNormal(torch.nn.Linear(5, 4)),
+        ...     likelihood=tb.likelihoods.Gaussian(torch.nn.Linear(2, 5)),
+        ... )
+        >>> try:
+        ...     tb.fit(model, 1e30 * torch.ones(100, 5), epochs=1, validation=0, progress=False)
+        ... except tb.training.NonFiniteError as error:
+        ...     print(error)
+        At step 1 the distortion became ...
+    """
 
 
 def explain(step: TrainStep, start: int, stop: int, batch: Callable[[int], Batch]) -> NonFiniteError:

@@ -19,6 +19,17 @@ class TrainResult:
         ended: "complete", "early" (no better validation loss for a while) or "interrupted" (resumable).
         objective: What was made small, with what was left to be chosen (``kl="auto"``) written out.
         metrics: The lines of ``metrics.jsonl``.
+
+    Example:
+        >>> import torch, tightbound as tb
+        >>> model = tb.VAE(
+        ...     prior=tb.priors.StandardNormal(2),
+        ...     posterior=tb.posteriors.DiagonalNormal(torch.nn.Linear(5, 4)),
+        ...     likelihood=tb.likelihoods.Gaussian(torch.nn.Linear(2, 5)),
+        ... )
+        >>> result = tb.fit(model, torch.randn(100, 5), epochs=2, batch_size=30, progress=False)
+        >>> result.steps, result.ended, result.metrics[-1]["split"]
+        (6, 'complete', 'validation')
     """
 
     steps: int
