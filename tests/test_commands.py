@@ -41,7 +41,7 @@ def test_a_folder_with_something_in_it_is_never_written_into(capsys):
     before = sorted(trained().rglob("*"))
     error = refused(capsys, "train", "digits", *SMALL, "--out", trained())
     assert "Expected a new folder; got" in error
-    assert "Choose another --out." in error
+    assert "Choose another: --out, or out= in Python." in error
     assert sorted(trained().rglob("*")) == before
 
 

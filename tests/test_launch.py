@@ -96,7 +96,8 @@ def test_a_wrong_request_is_answered_once(tmp_path: Path) -> None:
     code, out, error = ended(start(*TWO, "--out", tmp_path))
     assert (code, out) == (2, [])
     assert error == [
-        f"tightbound: Expected a new folder; got {tmp_path}, which already holds something. Choose another --out."
+        f"tightbound: Expected a new folder; got {tmp_path}, which already holds something. "
+        "Choose another: --out, or out= in Python."
     ]
     code, out, shown = ended(start(*TWO, "--out", tmp_path, "--debug"))
     assert (code, out, shown[-1]) == (2, [], error[0])

@@ -189,7 +189,7 @@ def test_all_go_on_from_the_same_checkpoint(root: Path) -> None:
 def test_who_loses_another_says_so_and_all_can_go_on(root: Path) -> None:
     [left] = found(root, "killed", "killed")
     assert left["error"].startswith("LostProcessError: Expected the other processes of this training to go on; one has")
-    assert left["error"].endswith("go on with --resume.")
+    assert left["error"].endswith("go on with --resume, or resume=True in Python.")
     assert left["seconds"] < 60
     never = found(root, "two", "interrupted")[0]["never"]["weights"]
     assert all(equal(each["weights"], never) for each in found(root, "again", "resumed"))

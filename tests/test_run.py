@@ -234,7 +234,7 @@ def test_training_hands_back_what_it_built(tmp_path: Path) -> None:
 
 def test_a_run_wants_a_new_folder(folder: Path, tmp_path: Path) -> None:
     for path in (folder, folder / "recipe.toml"):
-        with pytest.raises(ValueError, match=r"Expected a new folder; got .* Choose another --out"):
+        with pytest.raises(ValueError, match=r"Expected a new folder; got .* Choose another: --out"):
             train(TINY, path, progress=False)
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / ".recipe.toml.tmp").touch()  # of a start that was killed at once

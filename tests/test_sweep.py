@@ -196,7 +196,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
     sweep.begin(tmp_path / "s", recipe, "objective.beta", [1, 2])
     assert len(sweep.begin(tmp_path / "s", recipe, "objective.beta", [1, 2, 4])) == 3
     for other, field in ((recipe.updated({"seed": 3}), "objective.beta"), (recipe, "model.latent_dim")):
-        with pytest.raises(ValueError, match=r"Expected a new folder, or that of a sweep over .* Choose another --out"):
+        with pytest.raises(ValueError, match=r"Expected a new folder, or that of .* Choose another: --out"):
             sweep.begin(tmp_path / "s", other, field, [1, 2])
     with pytest.raises(ValueError, match="Expected a new folder"):
         sweep.begin(trained(), recipe, "objective.beta", [1, 2])

@@ -136,5 +136,5 @@ def _together() -> Iterator[None]:
     except RuntimeError as error:
         raise LostProcessError(
             "Expected the other processes of this training to go on; one has ended. The last "
-            "checkpoint is kept: go on with --resume."
+            "checkpoint is kept: go on with --resume, or resume=True in Python."
         ) from error

@@ -269,7 +269,10 @@ def train(recipe: Recipe, out: str | Path, *, data: Any = None, progress: bool =
     folder = Path(out)
     fresh = not folder.exists() or (folder.is_dir() and {item.name for item in folder.iterdir()} <= LEFTOVERS)
     if world().is_main and not fresh:
-        raise ValueError(f"Expected a new folder; got {folder}, which already holds something. Choose another --out.")
+        raise ValueError(
+            f"Expected a new folder; got {folder}, which already holds something. Choose another: --out, or out= in "
+            "Python."
+        )
     return _train(folder, build(recipe, data), resume=False, progress=progress)
 
 

@@ -101,7 +101,7 @@ def begin(folder: Path, recipe: Recipe, field: str, values: Sequence[Any]) -> li
         if not (folder / BASE).is_file() or (folder / BASE).read_text(encoding="utf-8") != base:
             raise ValueError(
                 f"Expected a new folder, or that of a sweep over {field} from the same recipe; got {folder}. Choose "
-                "another --out."
+                "another: --out."
             )
     else:
         write_text(folder / BASE, base)
