@@ -152,3 +152,25 @@ def test_draws_and_their_density_come_as_a_pair() -> None:
     assert not z.requires_grad
     assert log_q.requires_grad
     torch.testing.assert_close(log_q, torch.full((4, 3), 2 * math.log(0.5)))
+
+
+def test_frozen_holds_a_parameter_that_one_module_has_under_two_names() -> None:
+    class Twice(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(3, 4)
+            self.again = self.weight
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) + x @ self.again.mT
+
+    posterior = DiagonalNormal(Twice())
+    assert not posterior.log_prob(torch.randn(5, 2), torch.randn(5, 3), frozen=True).requires_grad
+
+
+def test_a_network_that_gives_something_without_a_length_is_told_so() -> None:
+    class Nothing(nn.Module):
+        def forward(self, x: Tensor) -> None:
+            return None
+
+    with pytest.raises(TypeError, match="Expected a network that gives one tensor; got NoneType from Nothing"):
+        DiagonalNormal(Nothing())(torch.zeros(2, 3))

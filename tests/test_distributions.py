@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracle import assert_mean
 from torch import Tensor
+from torch.distributions import Distribution
 
+from tightbound.distributions.bernoulli import Bernoulli
 from tightbound.distributions.elements import (
     ContinuousBernoulli,
     DiscretizedLogistic,
@@ -98,12 +100,30 @@ def test_continuous_bernoulli_draws_carry_the_gradient_of_their_mean(logit: floa
 
 
 def test_expanding_keeps_the_checks() -> None:
-    parts = torch.tensor(0.2), torch.tensor(0.1)
-    for one in (ContinuousBernoulli(parts[0]), DiscretizedLogistic(*parts)):
-        wide = one.expand(torch.Size([3]))
-        assert wide.log_prob(torch.zeros(3)).shape == (3,)
+    logit, parts = torch.tensor(0.2), (torch.tensor(0.2), torch.tensor(0.1))
+    for kind, arguments, options in (
+        (Bernoulli, (logit,), {}),
+        (ContinuousBernoulli, (logit,), {}),
+        (DiscretizedLogistic, parts, {"levels": 5}),
+        (NegativeBinomial, parts, {}),
+    ):
+        wide = kind(*arguments, **options, validate_args=True).expand(torch.Size([3]))
+        torch.testing.assert_close(wide.log_prob(torch.ones(3)), kind(*arguments, **options).log_prob(torch.ones(3)))
         with pytest.raises(ValueError, match="within the support"):
-            wide.log_prob(torch.full((3,), 1.5))
+            wide.log_prob(torch.full((3,), 1.1))
+        trusting = kind(*arguments, **options, validate_args=False).expand(torch.Size([3]))
+        assert trusting.log_prob(torch.full((3,), 1.1)).shape == (3,)
+
+
+@pytest.mark.parametrize("kind", [ContinuousBernoulli, DiscretizedLogistic, NegativeBinomial])
+def test_samples_have_the_type_and_the_place_of_the_parameters(kind: type[Distribution]) -> None:
+    torch.set_default_dtype(torch.float64)
+    shapes = (3,) if kind is ContinuousBernoulli else (3, 3)
+    assert kind(*map(torch.ones, shapes)).sample().dtype == torch.float64
+    single = kind(*(torch.full((3,), 0.5, dtype=torch.float32) for _ in shapes))
+    assert single.sample().dtype == torch.float32
+    elsewhere = kind(*(torch.zeros(3, device="meta") for _ in shapes), validate_args=False)
+    assert elsewhere.sample().device.type == "meta"
 
 
 @pytest.mark.parametrize("levels", [2, 16, 256])
@@ -154,6 +174,9 @@ def test_discretized_logistic_refuses_what_is_no_grey_level() -> None:
     distribution = DiscretizedLogistic(torch.tensor(0.5), torch.tensor(0.1), levels=16)
     with pytest.raises(ValueError, match=r"0, 1/15, …, 1"):
         distribution.log_prob(torch.tensor(0.5))
+    for outside in (-1.0, 16.0):  # a whole step beyond either end
+        with pytest.raises(ValueError, match=r"0, 1/15, …, 1"):
+            distribution.log_prob(torch.tensor(outside / 15))
     every_byte = torch.arange(256, dtype=torch.uint8).float() / 255
     DiscretizedLogistic(torch.tensor(0.5), torch.tensor(0.1)).log_prob(every_byte)
 
@@ -214,3 +237,20 @@ def test_negative_binomial_samples_have_its_mean_and_variance() -> None:
     assert distribution.variance.item() == pytest.approx(mean + mean**2 / r)
     assert_mean(x, mean)
     assert_mean((x - mean).square(), mean + mean**2 / r)
+
+
+def test_discretized_logistic_takes_two_levels() -> None:
+    p = DiscretizedLogistic(torch.tensor(0.3), torch.tensor(0.1), levels=2).log_prob(torch.tensor([0.0, 1.0])).exp()
+    torch.testing.assert_close(p[1], torch.sigmoid(torch.tensor((0.3 - 0.5) / 0.1)))
+    torch.testing.assert_close(p.sum(), torch.tensor(1.0))
+
+
+@pytest.mark.parametrize("log_dispersion", [-1000.0, -40.0, 40.0, 1000.0])
+def test_negative_binomial_stands_any_dispersion(log_dispersion: float) -> None:
+    at = torch.tensor(log_dispersion, requires_grad=True)
+    log_p = NegativeBinomial(torch.tensor(1.0), at).log_prob(torch.tensor([0.0, 1.0, 7.0]))
+    (gradient,) = torch.autograd.grad(log_p.sum(), at)
+    assert log_p.isfinite().all()
+    assert gradient.isfinite()
+    edge = NegativeBinomial(torch.tensor(1.0), at.detach().clamp(-40, 40))
+    torch.testing.assert_close(log_p, edge.log_prob(torch.tensor([0.0, 1.0, 7.0])))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from tightbound.data import Observations
 from tightbound.evaluate import Evidence, evidence
 
 COUNT = 200
+MODULE = sys.modules["tightbound.evaluate.evidence"]  # the package has the function under this name
 
 
 @pytest.fixture(scope="module")
@@ -165,3 +167,57 @@ def test_grey_values_under_bernoulli_are_called_no_likelihood():
     assert not report.to_json()["is_likelihood"]
     assert report.verdict.startswith("No likelihood")
     assert "No likelihood" in str(report)
+
+
+def test_one_sample_is_enough_and_none_is_not(problem, x):
+    model = problem.model(problem.wrong_posterior())
+    assert evidence(model, x[:4], samples=1).elbo.value == -evidence(model, x[:4], samples=1).nll.value
+    with pytest.raises(ValueError, match="Expected at least 1 sample; got samples=0"):
+        evidence(model, x[:4], samples=0)
+
+
+@pytest.mark.parametrize("per_element", [False, True])
+@pytest.mark.parametrize("written", [40, 7, 1])
+def test_the_decoder_writes_no_more_than_a_cache_holds(monkeypatch, per_element: bool, written: int):
+    monkeypatch.setattr(MODULE, "WRITTEN", written)
+    numbers = 10 if per_element else 5
+    network = nn.Sequential(nn.Linear(2, numbers), nn.Unflatten(-1, (2, 5)) if per_element else nn.Identity())
+    scale = "per-element" if per_element else 1.0
+    model = tb.VAE(
+        prior=tb.priors.StandardNormal(2),
+        posterior=tb.posteriors.DiagonalNormal(nn.Linear(5, 4)),
+        likelihood=tb.likelihoods.Gaussian(network, scale=scale),
+    )
+    seen = []
+    hook = network.register_forward_hook(lambda _module, _inputs, out: seen.append(out.numel()))
+    evidence(model, torch.zeros(1, 5), samples=30)
+    hook.remove()
+    latents = max(written // numbers, 1)
+    calls = -(-30 // latents)
+    assert sum(seen[-calls:]) == 30 * numbers  # what comes before is the check of the model
+    assert max(seen[-calls:]) == latents * numbers
+
+
+def test_observations_wider_than_a_block_are_read_one_by_one(monkeypatch, problem):
+    monkeypatch.setattr(MODULE, "READ", 3)
+    model, seen = problem.model(problem.wrong_posterior()), []
+    evidence(model, torch.zeros(3, 5), samples=2, progress=lambda done, _total: seen.append(done))
+    assert seen == [1, 2, 3]
+
+
+def test_blocks_are_never_larger_than_a_batch_of_encodings(monkeypatch, problem):
+    monkeypatch.setattr(MODULE, "BLOCK", 4)
+    model, seen = problem.model(problem.wrong_posterior()), []
+    evidence(model, torch.zeros(10, 5), samples=2, progress=lambda done, _total: seen.append(done))
+    assert seen == [4, 8, 10]
+
+
+def test_errors_name_the_data(problem):
+    model = problem.model(problem.wrong_posterior())
+    named = Observations(torch.zeros(3, 4), name="the wrong table")
+    with pytest.raises(ValueError, match="the wrong table"):
+        evidence(model, named, samples=2)
+    broken = torch.zeros(3, 5)
+    broken[1, 0] = torch.nan
+    with pytest.raises(ValueError, match=r"observation 1.*the broken table|the broken table.*observation 1"):
+        evidence(model, Observations(broken, name="the broken table"), samples=2)

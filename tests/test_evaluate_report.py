@@ -239,3 +239,69 @@ class Even(Counted):
 @pytest.mark.parametrize(("even", "low"), [(9, 1.0), (11, 0.0)])
 def test_an_observation_counts_as_low_below_ten_effective_samples(even: int, low: float):
     assert evidence(Even(even), torch.zeros(3, 1), samples=20).low_ess_share == low
+
+
+def test_what_is_printed_to_the_letter():
+    made = Evidence(
+        elbo=Estimate(-90.5, 0.25),
+        distortion=Estimate(65.5, 0.25),
+        rate=Estimate(25.0, 0.11),
+        rate_kind="closed-form",
+        rate_sampled=Estimate(25.0, 0.12),
+        iwae=((1, Estimate(-90.5, 0.25)), (10, Estimate(-88.25, 0.25)), (100, Estimate(-87.0, 0.25))),
+        nll=Estimate(87.0, 0.25),
+        bits_per_dim=0.16009,
+        per_observation={"log_px": torch.full((2,), -87.0), "elbo": torch.full((2,), -90.5)},
+        ess_median=31.25,
+        low_ess_share=0.018,
+        reliable=True,
+        kl_per_dimension=None,
+        mean_variance=torch.tensor([1.0, 0.0]),
+        observations=1,
+        samples=100,
+        seed=3,
+        precision="bfloat16",
+        is_likelihood=True,
+    )
+    table = """\
+Evidence: 1 observation, 100 samples each, seed 3, bfloat16
+  ELBO                    -90.50 ± 0.25      nats per observation, higher is better
+  distortion               65.50 ± 0.25      -E log p(x|z)
+  rate                     25.00 ± 0.11      KL(q(z|x) || p(z)), closed form
+  IWAE, K = 1             -90.50 ± 0.25
+  IWAE, K = 10            -88.25 ± 0.25
+  IWAE, K = 100           -87.00 ± 0.25
+  NLL                      87.00 ± 0.25      estimate of -log p(x)
+  bits per dim      0.1601
+  effective samples median 31.25; under 10 for 1.8% of the observations
+  active units      1 of 2
+"""
+    words, verdict = str(made).split("\n\n")
+    assert words == table.rstrip("\n")
+    assert verdict.split() == made.verdict.split()
+    assert max(map(len, verdict.splitlines())) > 90
+    doubtful = dataclasses.replace(made, reliable=False, observations=2)
+    assert "  NLL                      87.00 ± 0.25      upper bound on -log p(x): see below\n" in str(doubtful)
+    assert str(doubtful).startswith("Evidence: 2 observations, 100")
+
+
+def test_two_values_have_a_standard_error():
+    assert Estimate.of(torch.tensor([1.0, 3.0])) == Estimate(2.0, 1.0)
+
+
+@pytest.mark.parametrize(("gap", "loose"), [(1.0, False), (1.01, True)])
+def test_a_gap_of_one_nat_is_still_tight(gap: float, loose: bool):
+    said = verdict.on_bound(gap, 5.0, reliable=True)
+    assert ("loose" in said) == loose
+    assert verdict.on_bound(0.5, 5.0, reliable=True).endswith("lies about 0.5 nats above it.")
+
+
+@pytest.mark.parametrize(("samples", "few"), [(9, True), (10, False)])
+def test_ten_samples_may_tell_log_px(samples: int, few: bool):
+    assert ("cannot tell log p(x)" in verdict.on_weights(0.0, samples)) == few
+
+
+def test_no_more_than_ten_dead_dimensions_are_listed():
+    assert verdict.on_code(torch.tensor([True] + [False] * 10), 3.0, 5).count("…") == 0
+    assert "9, 10, … (from 0) are" in verdict.on_code(torch.tensor([True] + [False] * 11), 3.0, 5)
+    assert verdict.on_code(torch.tensor([True]), 3.0, 1).startswith("One observation cannot show which")

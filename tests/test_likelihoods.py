@@ -282,3 +282,30 @@ def test_refuses_fewer_than_two_levels() -> None:
 def test_refuses_to_go_without_latents() -> None:
     with pytest.raises(TypeError, match=r"Expected latents z of shape \(..., latent\); got None"):
         Bernoulli(nn.Identity())()
+
+
+@every_likelihood
+def test_distributions_check_no_arguments_of_their_own(name: str) -> None:
+    """Checks of torch's own would be made in each step, and would keep it from being compiled."""
+    likelihood, parameters, _ = CASES[name]
+    p = likelihood(torch.tensor(parameters, dtype=torch.float64))
+    assert (p._validate_args, p.base_dist._validate_args) == (False, False)
+
+
+@every_likelihood
+def test_frozen_holds_the_parameters_and_changes_no_value(name: str) -> None:
+    likelihood, z, x, _ = tabulated(name)
+    z = z.requires_grad_()
+    at = x[: min(len(x), 5), None, None]
+    frozen = likelihood.log_prob(at, z, frozen=True)
+    torch.testing.assert_close(frozen, likelihood.log_prob(at, z))
+    assert frozen.requires_grad
+    for p in likelihood.parameters():
+        (gradient,) = torch.autograd.grad(frozen.sum(), p, allow_unused=True, materialize_grads=True, retain_graph=True)
+        assert gradient == 0
+
+
+def test_the_fewest_levels_and_classes_are_two() -> None:
+    assert direct(DiscretizedLogistic, levels=2)(torch.zeros(1, 1)).base_dist.levels == 2
+    assert DiscretizedLogistic(nn.Identity()).levels == 256
+    assert direct(Categorical, 2, classes=2).classes == 2

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from tightbound import bounds
 from tightbound.batch import Batch
 from tightbound.divergences import kl, kl_per_dimension
-from tightbound.gradients import StickingTheLanding
-from tightbound.model import VAE
-from tightbound.objectives import ELBO, IWAE, Bound, Capacity, FreeBits, Loss, Objective, resolve
+from tightbound.gradients import Gradient, Pathwise, StickingTheLanding
+from tightbound.model import VAE, Model
+from tightbound.objectives import ELBO, IWAE, Bound, Capacity, FreeBits, Loss, Objective, SecondPlayer, resolve
 from tightbound.posteriors import DiagonalNormal
 from tightbound.priors import MixtureOfNormals, StandardNormal
 from tightbound.schedules import Linear
@@ -217,6 +217,13 @@ def test_is_a_frozen_value(objective: Objective) -> None:
         (ELBO, {"samples": 0}, "Expected samples >= 1; got 0"),
         (ELBO, {"kl": "exact"}, "Expected kl='auto', kl='closed-form' or kl='sampled'; got 'exact'"),
         (IWAE, {"samples": 0}, "Expected samples >= 1; got 0"),
+        (Bound, {"bound": bounds.iwae, "samples": 0}, "Expected samples >= 1; got 0"),
+        (Bound, {"bound": bounds.iwae, "beta": -1.0}, "Expected beta >= 0; got -1.0"),
+        (SecondPlayer, {"module": nn.Linear(2, 1), "learning_rate": 0.0}, "Expected a finite learning_rate > 0; got 0"),
+        (SecondPlayer, {"module": nn.Linear(2, 1), "learning_rate": math.inf}, "Expected a finite learning_rate > 0"),
+        (SecondPlayer, {"module": nn.Linear(2, 1), "betas": (0.5,)}, r"Expected two betas in \[0, 1\); got \(0.5,\)"),
+        (SecondPlayer, {"module": nn.Linear(2, 1), "betas": (0.5, 1.0)}, r"Expected two betas in \[0, 1\); got"),
+        (SecondPlayer, {"module": nn.Linear(2, 1), "betas": (-0.1, 0.5)}, r"Expected two betas in \[0, 1\); got"),
         (FreeBits, {"nats": -0.1}, "Expected nats >= 0; got -0.1"),
         (FreeBits, {"samples": 0}, "Expected samples >= 1; got 0"),
         (Capacity, {"capacity": -1.0}, "Expected capacity >= 0; got -1.0"),
@@ -228,3 +235,48 @@ def test_is_a_frozen_value(objective: Objective) -> None:
 def test_refuses_impossible_settings(kind: type[ELBO], options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         kind(**options)  # type: ignore[arg-type]
+
+
+def test_a_second_player_may_move_without_momentum() -> None:
+    assert SecondPlayer(nn.Linear(2, 1), betas=(0.0, 0.0)).betas == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("gradient", [Pathwise(), StickingTheLanding()])
+def test_iwae_is_its_bound_under_its_own_gradient(gradient: Gradient) -> None:
+    model, x = model_and_batch()
+    found = []
+    for objective in (IWAE(7, gradient), Bound(bounds.iwae, 7, gradient)):
+        model.zero_grad()
+        seeded(objective, model, x).value.backward()
+        found.append([p.grad.clone() for p in model.posterior.parameters() if p.grad is not None])
+    torch.testing.assert_close(*found, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("bound", [bounds.iwae, bounds.miwae(2)])
+def test_a_bound_may_be_warmed_up(bound: bounds.BoundFunction) -> None:
+    model, x = model_and_batch()
+    for step, beta in ((0, 0.5), (3, 1.0)):
+        warmed = Bound(bound, 4, beta=Linear(0.5, 1.0, steps=3))
+        at_step = seeded(warmed, model, x, torch.tensor(step)).value
+        torch.testing.assert_close(at_step, seeded(Bound(bound, 4, beta=beta), model, x).value)
+
+
+def test_an_error_names_the_parts_of_a_model_that_has_them() -> None:
+    class Bare(Model):
+        def propose(self, batch: Batch, samples: int) -> tuple[Tensor, Tensor]:
+            z = torch.randn(samples, batch.size, 2)
+            return z, self.log_posterior(batch, z)
+
+        def log_joint(self, batch: Batch, z: Tensor) -> tuple[Tensor, Tensor]:
+            return -z.square().sum(-1), -z.square().sum(-1)
+
+        def log_posterior(self, batch: Batch, z: Tensor, *, frozen: bool = False) -> Tensor:
+            return -z.square().sum(-1)
+
+    parts = VAE(MixtureOfNormals(2), DiagonalNormal(nn.Linear(5, 4)), model_and_batch()[0].likelihood)
+    for model, words in (
+        (parts, "got VAE of DiagonalNormal and MixtureOfNormals, for which"),
+        (Bare(), "got Bare, for"),
+    ):
+        with pytest.raises(TypeError, match=words):
+            ELBO(kl="closed-form")(model, torch.zeros(1, 5))

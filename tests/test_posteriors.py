@@ -76,3 +76,15 @@ def test_full_normal_refuses_numbers_of_no_triangle(outputs: int) -> None:
 def test_refuses_to_go_without_observations(kind: type[Posterior]) -> None:
     with pytest.raises(TypeError, match="Expected observations; got None"):
         kind(nn.Identity())()
+
+
+@pytest.mark.parametrize("kind", [DiagonalNormal, FullNormal])
+def test_distributions_check_no_arguments_of_their_own(kind: type[Posterior]) -> None:
+    assert kind(nn.Identity())(torch.zeros(3, kind.outputs_for(2)))._validate_args is False
+
+
+@pytest.mark.parametrize("kind", [DiagonalNormal, FullNormal])
+def test_a_latent_is_where_its_network_is_and_leading_axes_pass(kind: type[Posterior]) -> None:
+    out = torch.zeros(7, 3, kind.outputs_for(2), device="meta")
+    q = kind(nn.Identity()).latent(out)
+    assert (q.batch_shape, q.event_shape, q.mean.device.type) == ((7, 3), (2,), "meta")

@@ -117,3 +117,20 @@ def test_samples_spread_as_the_model_does_and_their_means_less() -> None:
     assert_mean((means - problem.bias).square(), between)
     still = model.sample(40_000, temperature=0.0)  # all at the prior's mean: what is left is the likelihood's own
     assert_mean((still - problem.bias).square(), torch.full((5,), problem.sigma**2, dtype=torch.float64))
+
+
+def test_predictions_of_a_model_in_double_take_any_observations() -> None:
+    model, x = noisy().double(), torch.randn(6, 5)
+    for given in (x, x.numpy(), Observations(x), Observations(x.double())):
+        assert model.embed(given, batch_size=1).dtype == torch.float64
+        assert model.log_prob(given, samples=2).shape == (6,)
+    assert model.sample(3).dtype == model.sample(3, mean=True).dtype == torch.float64
+
+
+def test_reconstructions_are_made_a_few_at_a_time() -> None:
+    model, x, seen = noisy(), torch.randn(6, 5), []
+    model.posterior.network.register_forward_pre_hook(lambda _module, inputs: seen.append(len(inputs[0])))
+    whole = model.reconstruct(x)
+    seen.clear()
+    torch.testing.assert_close(model.reconstruct(x, batch_size=4), whole)
+    assert seen == [4, 2]

@@ -150,3 +150,21 @@ def test_refuses_an_empty_latent(kind: type[StandardNormal], latent: int) -> Non
 def test_mixture_refuses_to_have_no_components() -> None:
     with pytest.raises(ValueError, match="Expected at least 1 component; got 0"):
         MixtureOfNormals(2, components=0)
+
+
+@every_prior
+def test_distributions_check_no_arguments_of_their_own(prior: Prior) -> None:
+    assert prior()._validate_args is False
+
+
+def test_one_component_is_a_normal() -> None:
+    prior = MixtureOfNormals(2, components=1)
+    z = torch.randn(5, 2)
+    normal = Independent(Normal(prior.mean[0], prior.log_scale[0].exp()), 1)
+    torch.testing.assert_close(prior.log_prob(z), normal.log_prob(z))
+    assert MixtureOfNormals(2).components == 10
+
+
+@every_prior
+def test_what_is_learned_is_learned_unless_frozen(prior: Prior) -> None:
+    assert prior.log_prob(torch.zeros(1, 2)).requires_grad == bool([*prior.parameters()])

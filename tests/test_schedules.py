@@ -24,6 +24,7 @@ def test_linear_goes_from_start_to_end_and_stays(start: float, end: float, steps
     assert (schedule(0), schedule(steps), schedule(steps + 7)) == (start, end, end)
     low, high = sorted((start, end))
     assert all(low - 1e-9 <= schedule(step) <= high + 1e-9 for step in range(steps))
+    assert schedule(-steps) == schedule(torch.tensor(-float(steps), dtype=torch.float64)).item() == start
 
 
 def test_linear_has_equal_steps() -> None:
