@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= runs/demo
 
-.PHONY: help install install-dev demo test test-slow lint bench docs clean
+.PHONY: help install install-dev demo test test-slow mutate lint bench docs clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -18,6 +18,10 @@ $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(VENV)/.installed-mutate: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[mutate]'
 	@touch $@
 
 $(VENV)/.installed-docs: $(VENV)/.installed
@@ -35,6 +39,10 @@ test: $(VENV)/.installed-dev  ## the whole test suite
 
 test-slow: $(VENV)/.installed-dev  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+mutate: $(VENV)/.installed-mutate  ## change the core in 3000 ways, one at a time: which fail no test? An hour
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run --max-children 2
+	@$(BIN)/mutmut results | sed -n 's/^ *\(.*\): survived$$/\1/p' | xargs -n 1 $(BIN)/mutmut show
 
 lint: $(VENV)/.installed-dev  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -199,12 +199,35 @@ def test_a_closed_form_of_its_own_stays() -> None:
     assert ELBO(kl="closed-form")(Own().double(), Batch(observations())).terms["rate"] == 7
 
 
+def test_what_a_class_states_beside_the_contract_is_kept() -> None:
+    """A closed form in the class that overrides the contract is that of this class, and its subclasses inherit it."""
+
+    class Stated(VAE):
+        def propose(self, batch: Batch, samples: int) -> tuple[Tensor, Tensor]:
+            return super().propose(batch, samples)
+
+        def rate(self, batch: Batch) -> Tensor:
+            return torch.full((batch.size,), 7.0)
+
+    class Named(Stated):
+        pass
+
+    class Other(Stated):
+        def log_posterior(self, batch: Batch, z: Tensor, *, frozen: bool = False) -> Tensor:
+            return super().log_posterior(batch, z, frozen=frozen)
+
+    assert Stated.rate is Named.rate is not Model.rate
+    assert Other.rate is Model.rate
+    assert Stated.rate_per_dimension is Model.rate_per_dimension
+
+
+@pytest.mark.parametrize("base", [VAE, Model])
 @pytest.mark.parametrize("name", ["draw", "score", "log_prob"])
-def test_what_is_made_of_the_contract_cannot_be_overridden(name: str) -> None:
+def test_what_is_made_of_the_contract_cannot_be_overridden(name: str, base: type[Model]) -> None:
     with pytest.raises(
         TypeError, match=rf"Expected a subclass that overrides the contract .*; got {name} overridden by"
     ):
-        type("Wrong", (VAE,), {name: lambda self: None})
+        type("Wrong", (base,), {name: lambda self: None})
 
 
 def test_a_proposal_and_its_density_must_agree() -> None:

@@ -11,7 +11,7 @@ from torch.distributions.transforms import TanhTransform
 
 from tightbound.batch import Batch
 from tightbound.data import Observations
-from tightbound.likelihoods import Gaussian
+from tightbound.likelihoods import Gaussian, Poisson
 from tightbound.model import VAE
 from tightbound.posteriors import DiagonalNormal, Posterior
 from tightbound.priors import StandardNormal
@@ -69,6 +69,24 @@ def test_codes_of_anything_that_holds_observations() -> None:
         torch.testing.assert_close(model.embed(given, batch_size=4), expected)
     with pytest.raises(ValueError, match="Expected a batch_size of at least 1; got 0"):
         model.embed(x, batch_size=0)
+
+
+def test_codes_do_not_hang_on_the_random_state() -> None:
+    model, x = noisy(Squashed), torch.randn(4, 5)
+    torch.manual_seed(1)
+    first, scored = model.embed(x), model.log_prob(x, samples=3)
+    torch.manual_seed(2)
+    assert model.embed(x).equal(first)
+    assert model.log_prob(x, samples=3).equal(scored)
+
+
+def test_a_model_that_has_diverged_says_so_when_it_is_sampled() -> None:
+    model = VAE(StandardNormal(2), DiagonalNormal(nn.Linear(5, 4)), Poisson(nn.Linear(2, 5)))
+    with torch.no_grad():
+        model.likelihood.network.weight[0, 0] = torch.nan
+    name = next(name for name, p in model.named_parameters() if p.isnan().any())
+    with pytest.raises(ValueError, match=rf"Expected finite weights; got NaN or infinity in {name}\. The training has"):
+        model.sample(3)
 
 
 def test_a_mean_without_a_formula_is_that_of_draws() -> None:

@@ -320,3 +320,30 @@ def test_a_micro_batch_that_makes_no_sense_is_refused() -> None:
         Training(micro_batch=-1)
     with pytest.raises(TypeError, match=r"^Expected a whole number for micro_batch; got 1\.5\.$"):
         Training(micro_batch=1.5)  # type: ignore[arg-type]
+
+
+def test_a_latent_may_be_a_single_number() -> None:
+    """z of shape (K, B): its latent has no axis."""
+
+    class Number(tb.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.shift = nn.Parameter(torch.tensor(0.3))
+
+        def propose(self, batch: Batch, samples: int) -> tuple[Tensor, Tensor]:
+            z = self.shift + torch.randn(samples, batch.size)
+            return z, self.log_posterior(batch, z)
+
+        def log_joint(self, batch: Batch, z: Tensor) -> tuple[Tensor, Tensor]:
+            return -0.5 * (batch.x.sum(-1) - z).square(), -0.5 * z.square()
+
+        def log_posterior(self, batch: Batch, z: Tensor, *, frozen: bool = False) -> Tensor:
+            return -0.5 * (z - (self.shift.detach() if frozen else self.shift)).square()
+
+    model, batch, z = Number(), Batch(torch.randn(3, 2)), torch.randn(4, 3)
+    for ours, theirs in zip(
+        micro_batched(model, 5, torch.float32, compile=False).log_joint(batch, z),
+        model.log_joint(batch, z),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs)
