@@ -51,9 +51,9 @@ def test_at_the_exact_posterior_every_bound_is_log_px(problem, x):
 
 
 def test_importance_weighting_rises_to_log_px(problem, x, wrong):
-    rungs = [bound.value for _, bound in wrong.iwae]
+    bounds = [bound.value for _, bound in wrong.iwae]
     assert [k for k, _ in wrong.iwae] == [1, 10, 100, 1000, 2000]
-    assert all(low < high for low, high in itertools.pairwise(rungs))
+    assert all(low < high for low, high in itertools.pairwise(bounds))
     # The leading term of the bias: half the variance of the mean weight, relative to its square.
     ess = wrong.per_observation["ess"]
     bias = 0.5 / wrong.samples - 0.5 / ess

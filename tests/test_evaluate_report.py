@@ -66,10 +66,10 @@ def test_standard_error_is_the_spread_over_the_root_of_n():
 
 
 @pytest.mark.parametrize(
-    ("samples", "rungs"), [(1, (1,)), (2, (1, 2)), (10, (1, 10)), (64, (1, 10, 64)), (1000, (1, 10, 100, 1000))]
+    ("samples", "counts"), [(1, (1,)), (2, (1, 2)), (10, (1, 10)), (64, (1, 10, 64)), (1000, (1, 10, 100, 1000))]
 )
-def test_ladder(samples, rungs):
-    assert sample_counts(samples) == rungs
+def test_bounds_are_shown_at_powers_of_ten_and_at_all_samples(samples, counts):
+    assert sample_counts(samples) == counts
 
 
 def test_bound_at_averages_over_all_full_groups():

@@ -177,12 +177,12 @@ class Evidence:
         named = {name: getattr(self, name) for name in ("elbo", "distortion", "rate", "rate_sampled", "nll", "gap")}
         estimates = {name: _number(estimate.value) for name, estimate in named.items()}
         errors = {f"{name}_se": _number(estimate.se) for name, estimate in named.items()}
-        rungs = [{"samples": k, "value": _number(bound.value), "se": _number(bound.se)} for k, bound in self.iwae]
+        bounds = [{"samples": k, "value": _number(bound.value), "se": _number(bound.se)} for k, bound in self.iwae]
         plain = ("rate_kind", "active_units", "latent_dim", "observations", "samples", "seed", "precision", "reliable")
         return {
             **estimates,
             **errors,
-            "iwae": rungs,
+            "iwae": bounds,
             "bits_per_dim": _number(self.bits_per_dim),
             "ess_median": _number(self.ess_median),
             "low_ess_share": _number(self.low_ess_share),
