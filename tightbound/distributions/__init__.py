@@ -1,15 +1,39 @@
-"""Distributions that torch lacks, or computes in a form that loses digits where a decoder goes."""
+"""Distributions that torch lacks, or computes in a form that loses digits; and draws written as maps of noise."""
 
 from tightbound.distributions.bernoulli import Bernoulli, IndependentBernoulli, UnnormalisedBernoulli
+from tightbound.distributions.concrete import BinaryConcrete, Concrete, Relaxed, relaxed
+from tightbound.distributions.discrete import OneHot, every_code
 from tightbound.distributions.elements import ContinuousBernoulli, DiscretizedLogistic, NegativeBinomial
 from tightbound.distributions.mixtures import MixtureOfNormals
+from tightbound.distributions.reparameterised import (
+    Exponential,
+    Gumbel,
+    Logistic,
+    LogNormal,
+    Normal,
+    Reparameterised,
+    Uniform,
+)
 
 __all__ = [
     "Bernoulli",
+    "BinaryConcrete",
+    "Concrete",
     "ContinuousBernoulli",
     "DiscretizedLogistic",
+    "Exponential",
+    "Gumbel",
     "IndependentBernoulli",
+    "LogNormal",
+    "Logistic",
     "MixtureOfNormals",
     "NegativeBinomial",
+    "Normal",
+    "OneHot",
+    "Relaxed",
+    "Reparameterised",
+    "Uniform",
     "UnnormalisedBernoulli",
+    "every_code",
+    "relaxed",
 ]

@@ -1,0 +1,188 @@
+r"""Relaxed bits and classes: the concrete distributions, which are maps of noise where bits and classes are not.
+
+A bit is 1 where :math:`\ell + \epsilon > 0`, with :math:`\epsilon` logistic; a class is the one whose
+:math:`\ell_c + \epsilon_c` is the largest, with Gumbels. Both are steps, through which no gradient passes. Relaxed,
+the step is a slope: a sigmoid, or a softmax, of the same sum over a temperature. The same noise gives both, so each
+relaxed code has a hard one.
+
+References:
+    Maddison, Mnih, Teh: The Concrete Distribution (2016), https://arxiv.org/abs/1611.00712; Jang, Gu, Poole:
+    Categorical Reparameterization with Gumbel-Softmax (2016), https://arxiv.org/abs/1611.01144.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.distributions import Bernoulli, Distribution, Independent, constraints
+
+from tightbound.distributions.discrete import OneHot, one_hot
+from tightbound.distributions.reparameterised import Gumbel, Logistic, Reparameterised
+
+
+class Relaxed(Reparameterised, ABC):
+    """A relaxed code: a slope where the code itself is a step."""
+
+    logits: Tensor
+    temperature: float | Tensor
+
+    @abstractmethod
+    def hard(self, noise: Tensor) -> Tensor:
+        """The code that the same noise makes where nothing is relaxed.
+
+        Args:
+            noise: as :meth:`noise` gives it.
+
+        Returns:
+            Bits or one-hot vectors, of the shape of a draw, without gradient.
+        """
+
+    @abstractmethod
+    def log_prob_of(self, noise: Tensor) -> Tensor:
+        """The log-density of ``from_noise(noise)``, with all its digits: no logarithm is taken of a draw.
+
+        Args:
+            noise: as :meth:`noise` gives it.
+
+        Returns:
+            Log-densities, in nats.
+        """
+
+    @property
+    def _t(self) -> Tensor:
+        return torch.as_tensor(self.temperature, dtype=self.logits.dtype, device=self.logits.device)
+
+
+class BinaryConcrete(Relaxed):
+    r"""L relaxed bits: :math:`z_j = \sigma\left((\ell_j + \epsilon_j) / t\right)`, with logistic noise.
+
+    .. math:: \log p(z_j) = \log t + a_j - 2 \log(1 + e^{a_j}) - \log z_j - \log(1 - z_j),
+              \qquad a_j = \ell_j - t \log\frac{z_j}{1 - z_j}
+
+    Args:
+        logits: :math:`\ell`, shape (\*batch, L): those of the bits that this relaxes.
+        temperature: t > 0; towards 0 the draws become bits, and the gradient's variance grows.
+
+    Example:
+        >>> soft = BinaryConcrete(torch.tensor([0.5, 0.5]), 0.1)
+        >>> noise = torch.tensor([-2.0, 2.0])
+        >>> soft.from_noise(noise).round(decimals=3), soft.hard(noise)
+        (tensor([0., 1.]), tensor([0., 1.]))
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {"logits": constraints.real_vector}
+    support = constraints.independent(constraints.unit_interval, 1)
+
+    def __init__(self, logits: Tensor, temperature: float | Tensor, *, validate_args: bool | None = None) -> None:
+        self.logits, self.temperature = logits, temperature
+        super().__init__(logits.shape[:-1], logits.shape[-1:], validate_args=validate_args)
+
+    @property
+    def noise_distribution(self) -> Logistic:
+        return Logistic(torch.zeros_like(self.logits), torch.ones_like(self.logits), validate_args=False)
+
+    def noise(self, sample_shape: Any = ()) -> Tensor:
+        return self.noise_distribution.sample(sample_shape)
+
+    def from_noise(self, noise: Tensor) -> Tensor:
+        return torch.sigmoid((self.logits + noise) / self.temperature)
+
+    def hard(self, noise: Tensor) -> Tensor:
+        return (self.logits.detach() + noise > 0).to(self.logits.dtype)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return self._log_prob_at(torch.logit(value))
+
+    def log_prob_of(self, noise: Tensor) -> Tensor:
+        return self._log_prob_at((self.logits + noise) / self.temperature)
+
+    def _log_prob_at(self, y: Tensor) -> Tensor:
+        """At z = σ(y): the density of y, which is logistic, over dz/dy = z (1 − z)."""
+        a = self.logits - self._t * y
+        log_p = self._t.log() + F.logsigmoid(a) + F.logsigmoid(-a) - F.logsigmoid(y) - F.logsigmoid(-y)
+        return log_p.sum(-1)
+
+
+class Concrete(Relaxed):
+    r"""V variables of C classes: :math:`z_v = \mathrm{softmax}\left((\ell_v + \epsilon_v) / t\right)`, Gumbel noise.
+
+    .. math:: \log p(z_v) = \log (C - 1)! + (C - 1) \log t + \sum_c a_c - C \log \sum_c e^{a_c} - \sum_c \log z_{vc},
+              \qquad a_c = \ell_{vc} - t \log z_{vc}
+
+    Args:
+        logits: :math:`\ell`, shape (\*batch, V, C): those of the classes that this relaxes.
+        temperature: t > 0; towards 0 the draws become one-hot vectors, and the gradient's variance grows.
+
+    Example:
+        >>> soft = Concrete(torch.tensor([[0.0, 1.0, 0.0]]), 0.1)
+        >>> noise = torch.tensor([[3.0, 0.0, 1.0]])
+        >>> soft.from_noise(noise).round(decimals=3), soft.hard(noise)
+        (tensor([1., 0., 0.]), tensor([1., 0., 0.]))
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {"logits": constraints.independent(constraints.real, 2)}
+    support = constraints.independent(constraints.unit_interval, 1)
+
+    def __init__(self, logits: Tensor, temperature: float | Tensor, *, validate_args: bool | None = None) -> None:
+        self.logits, self.temperature = logits, temperature
+        super().__init__(logits.shape[:-2], torch.Size([logits.shape[-2:].numel()]), validate_args=validate_args)
+
+    @property
+    def noise_distribution(self) -> Gumbel:
+        return Gumbel(torch.zeros_like(self.logits), torch.ones_like(self.logits), validate_args=False)
+
+    def noise(self, sample_shape: Any = ()) -> Tensor:
+        return self.noise_distribution.sample(sample_shape)
+
+    def from_noise(self, noise: Tensor) -> Tensor:
+        return self._log_z(noise).exp().flatten(-2)
+
+    def hard(self, noise: Tensor) -> Tensor:
+        return one_hot(self.logits.detach() + noise)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return self._log_prob_at(value.unflatten(-1, self.logits.shape[-2:]).log())
+
+    def log_prob_of(self, noise: Tensor) -> Tensor:
+        return self._log_prob_at(self._log_z(noise))
+
+    def _log_z(self, noise: Tensor) -> Tensor:
+        return ((self.logits + noise) / self.temperature).log_softmax(-1)
+
+    def _log_prob_at(self, log_z: Tensor) -> Tensor:
+        variables, classes = self.logits.shape[-2:]
+        constant = variables * (math.lgamma(classes) + (classes - 1) * self._t.log())
+        a = (self.logits - self._t * log_z).log_softmax(-1)
+        return constant + (a - log_z).sum((-2, -1))
+
+
+def relaxed(distribution: Distribution, temperature: float | Tensor) -> Relaxed:
+    """The relaxation of a distribution of codes.
+
+    Args:
+        distribution: of bits or one-hot vectors.
+        temperature: above 0.
+
+    Returns:
+        A concrete distribution with the same batch and event shape.
+
+    Raises:
+        TypeError: for a distribution that is not discrete.
+
+    Example:
+        >>> relaxed(OneHot(torch.zeros(5, 2, 3)), 0.5).rsample().shape
+        torch.Size([5, 6])
+    """
+    if isinstance(distribution, OneHot):
+        return Concrete(distribution.logits, temperature, validate_args=False)
+    if isinstance(distribution, Independent) and isinstance(distribution.base_dist, Bernoulli):
+        return BinaryConcrete(distribution.base_dist.logits, temperature, validate_args=False)
+    raise TypeError(
+        f"Expected a latent of bits or classes to be relaxed; got one of {type(distribution).__name__}. Take "
+        "gradient=tb.gradients.Pathwise(), which needs no relaxation."
+    )

@@ -1,0 +1,141 @@
+"""Codes of classes as flat one-hot vectors, and every code that there is."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.distributions import Bernoulli, Distribution, Independent, constraints
+
+MOST_CODES = 4096  # that can be listed: a decoder scores each of them for each observation
+
+
+class OneHot(Distribution):
+    r"""V independent variables of C classes each, as one flat vector of V one-hot vectors: any decoder takes it.
+
+    .. math:: \log P(z) = \sum_v \sum_c z_{vc} \log \mathrm{softmax}(\ell_v)_c
+
+    Args:
+        logits: :math:`\ell`, shape (\*batch, V, C); they need not be normalised.
+
+    Example:
+        >>> codes = OneHot(torch.tensor([[0.0, 9.0], [9.0, 0.0]]))
+        >>> codes.event_shape, codes.mean.round()
+        (torch.Size([4]), tensor([0., 1., 1., 0.]))
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {"logits": constraints.independent(constraints.real, 2)}
+    has_enumerate_support = False  # of torch's form, which has no axis for an event of many variables
+
+    def __init__(self, logits: Tensor, *, validate_args: bool | None = None) -> None:
+        self.logits = logits
+        super().__init__(logits.shape[:-2], torch.Size([logits.shape[-2:].numel()]), validate_args=validate_args)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        return _FlatOneHot(self.logits.shape[-1])
+
+    @property
+    def log_probs(self) -> Tensor:
+        """Log-probability of each class of each variable, shape (*batch, V, C)."""
+        return self.logits.log_softmax(-1)
+
+    @property
+    def mean(self) -> Tensor:
+        """The probabilities, flat as a code is."""
+        return self.logits.softmax(-1).flatten(-2)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> OneHot:
+        logits = self.logits.expand(*batch_shape, *self.logits.shape[-2:])
+        return OneHot(logits, validate_args=self._validate_args)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        return (value.unflatten(-1, self.logits.shape[-2:]) * self.log_probs).sum((-2, -1))
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        with torch.no_grad():
+            logits = self.logits.expand(*torch.Size(sample_shape), *self.logits.shape)
+            # The Gumbel-max trick: -log of an exponential is a Gumbel, and the largest of logits + Gumbels is a draw.
+            gumbel = -torch.empty_like(logits).exponential_().log()
+            return one_hot(logits + gumbel)
+
+
+class _FlatOneHot(constraints.Constraint):
+    """Flat vectors of one-hot vectors."""
+
+    is_discrete = True
+    event_dim = 1
+
+    def __init__(self, classes: int) -> None:
+        self.classes = classes
+        super().__init__()
+
+    def check(self, value: Tensor) -> Tensor:
+        codes = value.unflatten(-1, (-1, self.classes))
+        return (((codes == 0) | (codes == 1)).all(-1) & (codes.sum(-1) == 1)).all(-1)
+
+    def __repr__(self) -> str:
+        return f"OneHot(classes={self.classes})"
+
+
+def one_hot(scores: Tensor) -> Tensor:
+    r"""One-hot vectors of the largest scores, flat.
+
+    Args:
+        scores: shape (\*batch, V, C).
+
+    Returns:
+        Shape (\*batch, V·C).
+
+    Example:
+        >>> one_hot(torch.tensor([[0.1, 0.9], [0.6, 0.4]]))
+        tensor([0., 1., 1., 0.])
+    """
+    return F.one_hot(scores.argmax(-1), scores.shape[-1]).to(scores.dtype).flatten(-2)
+
+
+def every_code(distribution: Distribution) -> Tensor:
+    """All values that a discrete distribution of codes can take.
+
+    Args:
+        distribution: bits or one-hot vectors, of any batch shape.
+
+    Returns:
+        Shape (codes, length): each code once.
+
+    Raises:
+        TypeError: for a distribution whose values cannot be listed.
+        ValueError: for more than 4096 of them.
+
+    Example:
+        >>> every_code(Independent(Bernoulli(logits=torch.zeros(2)), 1))
+        tensor([[0., 0.],
+                [0., 1.],
+                [1., 0.],
+                [1., 1.]])
+    """
+    if isinstance(distribution, OneHot):
+        variables, classes = distribution.logits.shape[-2:]
+        like = distribution.logits
+    elif isinstance(distribution, Independent) and isinstance(distribution.base_dist, Bernoulli):
+        variables, classes = distribution.event_shape.numel(), 2
+        like = distribution.base_dist.logits
+    else:
+        raise TypeError(
+            f"Expected codes that can be listed, bits or classes; got a latent of {type(distribution).__name__}. Take "
+            "a posterior of Bernoulli or Categorical variables, or another gradient."
+        )
+    if variables * math.log(classes) > math.log(MOST_CODES) + 1e-9:
+        raise ValueError(
+            f"Expected at most {MOST_CODES} codes to list; got {variables} variables of {classes} classes, which make "
+            f"{classes}^{variables}. Take fewer, or a gradient of draws such as tb.gradients.ScoreFunction()."
+        )
+    choices = torch.cartesian_prod(*[torch.arange(classes, device=like.device)] * variables).view(-1, variables)
+    if isinstance(distribution, OneHot):
+        return F.one_hot(choices, classes).to(like.dtype).flatten(-2)
+    return choices.to(like.dtype)
