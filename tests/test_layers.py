@@ -36,10 +36,10 @@ ALLOWED: dict[str, set[str]] = {
     "support": set(),
     "conditional": set(),
     "distributions": set(),
-    "divergences": set(),
+    "divergences": {"distributions"},
     "bounds": {"draws"},
     "likelihoods": {"conditional", "distributions", "support"},
-    "posteriors": {"conditional"},
+    "posteriors": {"conditional", "distributions"},
     "priors": {"conditional", "distributions", "posteriors"},
     "model": {
         "batch", "bounds", "conditional", "divergences", "draws", "likelihoods", "priors", "runtime", "saving",

@@ -9,6 +9,8 @@ from oracle import assert_mean
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
+from tightbound import priors
+from tightbound.distributions import every_code
 from tightbound.distributions.mixtures import MixtureOfNormals as MixtureOfNormalsDistribution
 from tightbound.likelihoods import Gaussian
 from tightbound.model import VAE
@@ -29,7 +31,27 @@ def vamp() -> VampPrior:
     return VampPrior(DiagonalNormal(nn.Linear(5, 4)), torch.randn(7, 5))
 
 
-PRIORS = {"standard": lambda: StandardNormal(2), "mixture": mixture, "vamp": vamp}
+def moved(prior: Prior) -> Prior:
+    """The same, its parameters away from their standards."""
+    with torch.no_grad():
+        for p in prior.parameters():
+            p.copy_(0.4 * torch.randn_like(p))
+    return prior
+
+
+PRIORS = {
+    "standard": lambda: StandardNormal(2),
+    "mixture": mixture,
+    "vamp": vamp,
+}
+LATENTS = {
+    "log-normal": lambda learned: priors.LogNormal(2, learned=learned),
+    "exponential": lambda learned: priors.Exponential(2, learned=learned),
+    "gumbel": lambda learned: priors.Gumbel(2, learned=learned),
+    "bits": lambda learned: priors.Bernoulli(4, learned=learned),
+    "classes": lambda learned: priors.Categorical(2, classes=3, learned=learned),
+}
+every_latent = pytest.mark.parametrize("name", LATENTS)
 every_prior = pytest.mark.parametrize("prior", [make() for make in PRIORS.values()], ids=PRIORS)
 
 
@@ -168,3 +190,67 @@ def test_one_component_is_a_normal() -> None:
 @every_prior
 def test_what_is_learned_is_learned_unless_frozen(prior: Prior) -> None:
     assert prior.log_prob(torch.zeros(1, 2)).requires_grad == bool([*prior.parameters()])
+
+
+# Latents of other kinds than normals
+
+
+@every_latent
+def test_parameters_are_learned_or_fixed(name: str) -> None:
+    fixed, learned = (LATENTS[name](learned) for learned in (False, True))
+    assert not [*fixed.parameters()]
+    assert not fixed.state_dict()
+    assert [*learned.parameters()]
+    z = fixed().sample((5,))
+    torch.testing.assert_close(fixed.log_prob(z), learned.log_prob(z))
+    learned.log_prob(z).sum().backward()
+    assert all((p.grad != 0).any() for p in learned.parameters())
+    assert "learned=True" in repr(learned)
+    assert fixed.double()().sample().dtype == torch.float64
+
+
+@every_latent
+def test_draws_have_the_entropy_of_the_density(name: str) -> None:
+    prior = moved(LATENTS[name](learned=True)).double()
+    with torch.no_grad():
+        z = prior().sample((20_000,))
+        if name in ("bits", "classes"):
+            p = prior.log_prob(every_code(prior()))
+            exact = (p.exp() * p).sum()
+        else:
+            kinds = {"log-normal": "LogNormal", "gumbel": "Gumbel", "exponential": "Exponential"}
+            theirs, base = getattr(torch.distributions, kinds[name]), prior().base_dist
+            exact = -theirs(*(getattr(base, each) for each in theirs.arg_constraints)).entropy().sum()
+        assert_mean(prior.log_prob(z), exact)
+
+
+def test_temperature_narrows_each_latent_in_its_own_way() -> None:
+    log_normal, gumbel = moved(priors.LogNormal(2, learned=True)), moved(priors.Gumbel(2, learned=True))
+    for prior in (log_normal, gumbel):
+        cool, warm = prior.tempered(0.5).base_dist, prior().base_dist
+        torch.testing.assert_close((cool.loc, cool.scale), (warm.loc, 0.5 * warm.scale))
+    rate = moved(priors.Exponential(2, learned=True))
+    torch.testing.assert_close(rate.tempered(0.5).mean, 0.5 * rate().mean)
+    bits, classes = moved(priors.Bernoulli(4, learned=True)), moved(priors.Categorical(2, classes=3, learned=True))
+    torch.testing.assert_close(bits.tempered(0.5).base_dist.logits, 2 * bits.logits)
+    torch.testing.assert_close(classes.tempered(0.5).logits, 2 * classes.logits)
+
+
+@every_latent
+def test_temperature_zero_is_the_likeliest_latent(name: str) -> None:
+    prior = moved(LATENTS[name](learned=True))
+    z = prior.tempered(0.0).sample((50,))
+    assert (z == z[0]).all()
+    if name in ("bits", "classes"):
+        every = every_code(prior())
+        assert z[0].equal(every[prior.log_prob(every).argmax()])
+
+
+def test_latents_of_codes_refuse_impossible_sizes() -> None:
+    for make in (priors.LogNormal, priors.Exponential, priors.Gumbel, priors.Bernoulli):
+        with pytest.raises(ValueError, match="Expected a latent of at least 1 dimension; got latent_dim=0"):
+            make(0)
+    with pytest.raises(ValueError, match="Expected at least 2 classes; got 1"):
+        priors.Categorical(2, classes=1)
+    with pytest.raises(ValueError, match="Expected a latent of at least 1 dimension"):
+        priors.Categorical(0, classes=2)

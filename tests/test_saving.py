@@ -110,7 +110,7 @@ def saved(folder: Path) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda made: made.update(format=7), r"Expected a model of format 1; got 7 in .* Write it anew"),
+        (lambda made: made.update(format=7), r"Expected a model of format 2; got 7 in .* Write it anew"),
         (
             lambda made: made["model"]["prior"].update(piece="os.system"),
             "Expected a model's description; got a damaged",
@@ -148,3 +148,21 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").touch()
     with pytest.raises(ValueError, match=r"Expected a folder of its own for a model; got .*, which holds a run\."):
         saved(tmp_path)
+
+
+@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize("name", ["LogNormal", "Exponential", "Gumbel", "Bernoulli", "Categorical"])
+def test_latents_of_every_kind_come_back(name: str, learned: bool, tmp_path: Path) -> None:
+    """A prior, a posterior and a likelihood may share a name: each comes back as what it is."""
+    options = {"classes": 3} if name == "Categorical" else {}
+    outputs = 12 if name in ("LogNormal", "Gumbel") else 6
+    model = tb.VAE(
+        prior=getattr(tb.priors, name)(2 if options else 6, learned=learned, **options),
+        posterior=getattr(tb.posteriors, name)(MLP((4,), (outputs,), hidden=(3,)), **options),
+        likelihood=tb.likelihoods.Bernoulli(MLP((6,), (4,), hidden=(3,))),
+    )
+    model.save(tmp_path / "model")
+    again, x = tb.load_model(tmp_path / "model"), torch.ones(2, 4)
+    assert (type(again.prior), type(again.posterior)) == (type(model.prior), type(model.posterior))
+    assert again.prior.learned == learned
+    assert again.log_prob(x, samples=5).equal(model.log_prob(x, samples=5))

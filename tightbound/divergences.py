@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+import torch.distributions as td
+import torch.nn.functional as F
 from torch import Tensor
-from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
+from torch.distributions import Distribution, Independent, MultivariateNormal
+
+from tightbound.distributions import Bernoulli, Exponential, Gumbel, LogNormal, Normal, OneHot
+
+EULER = 0.5772156649015329  # γ
 
 
 def kl(q: Distribution, p: Distribution) -> Tensor:
     r"""Closed-form :math:`\mathrm{KL}(q \,\|\, p) = \mathbb{E}_q[\log q(z) - \log p(z)]`, in nats.
 
-    Known for factorised normals, and for a full-covariance normal against a factorised one.
+    Known for two factorised distributions of one family (normal, log-normal, exponential, Gumbel, bits, classes), and
+    for a full-covariance normal against a factorised one.
 
     Args:
         q: batch shape (B,), event shape (L,).
@@ -27,7 +36,7 @@ def kl(q: Distribution, p: Distribution) -> Tensor:
         >>> kl(StandardNormal(3)(), StandardNormal(3)())
         tensor(0.)
     """
-    if isinstance(q, MultivariateNormal) and _factorised(p):
+    if isinstance(q, MultivariateNormal) and _family(p) is Normal:
         return _full_against_factorised(q, p)  # type: ignore[arg-type]
     return kl_per_dimension(q, p).sum(-1)
 
@@ -36,14 +45,14 @@ def kl_per_dimension(q: Distribution, p: Distribution) -> Tensor:
     r"""Closed-form KL of each latent dimension by itself, in nats; its sum over the dimensions is the divergence.
 
     Args:
-        q: a factorised normal, batch shape (B,), event shape (L,).
-        p: a factorised normal, event shape (L,).
+        q: factorised, batch shape (B,), event shape (L,).
+        p: factorised, of the same family, event shape (L,).
 
     Returns:
-        Shape (B, L).
+        Shape (B, L); of classes, one for each variable.
 
     Raises:
-        TypeError: where the two are not factorised normals.
+        TypeError: where the two are not factorised distributions of one family.
 
     Example:
         >>> from tightbound.priors import StandardNormal
@@ -51,18 +60,69 @@ def kl_per_dimension(q: Distribution, p: Distribution) -> Tensor:
         >>> kl_per_dimension(q, StandardNormal(2)())
         tensor([[0., 2.]])
     """
-    if not (_factorised(q) and _factorised(p)):
+    family = _family(q)
+    if family is None or family is not _family(p):
         raise TypeError(
-            f"Expected a normal posterior and a factorised normal prior; got {_name(q)} and {_name(p)}, which have no "
-            'closed-form KL here. Estimate it from draws: kl="sampled".'
+            f"Expected a posterior and a prior of one family, each factorised; got {_name(q)} and {_name(p)}, which "
+            'have no closed-form KL here. Estimate it from draws: kl="sampled".'
         )
-    a, b = q.base_dist, p.base_dist  # type: ignore[attr-defined]
-    ratio = (a.scale / b.scale).square()
-    return 0.5 * (ratio + ((a.loc - b.loc) / b.scale).square() - 1 - ratio.log())
+    return _OF_FAMILY[family](_elements(q), _elements(p))
 
 
-def _factorised(distribution: Distribution) -> bool:
-    return isinstance(distribution, Independent) and isinstance(distribution.base_dist, Normal)
+def _normal(q: Normal, p: Normal) -> Tensor:
+    ratio = (q.scale / p.scale).square()
+    return 0.5 * (ratio + ((q.loc - p.loc) / p.scale).square() - 1 - ratio.log())
+
+
+def _exponential(q: Exponential, p: Exponential) -> Tensor:
+    ratio = p.rate / q.rate
+    return ratio - 1 - ratio.log()
+
+
+def _gumbel(q: Gumbel, p: Gumbel) -> Tensor:
+    ratio, apart = q.scale / p.scale, (q.loc - p.loc) / p.scale
+    return apart + EULER * (ratio - 1) - 1 - ratio.log() + torch.exp(torch.lgamma(1 + ratio) - apart)
+
+
+def _bits(q: Bernoulli, p: Bernoulli) -> Tensor:
+    log_odds = q.logits - p.logits
+    return torch.sigmoid(q.logits) * log_odds + F.logsigmoid(-q.logits) - F.logsigmoid(-p.logits)
+
+
+def _classes(q: OneHot, p: OneHot) -> Tensor:
+    return (q.log_probs.exp() * (q.log_probs - p.log_probs)).sum(-1)
+
+
+_OF_FAMILY: dict[type[Distribution], Callable[..., Tensor]] = {
+    Normal: _normal,
+    LogNormal: _normal,  # the logarithm is a change of variable that both share
+    Exponential: _exponential,
+    Gumbel: _gumbel,
+    Bernoulli: _bits,
+    OneHot: _classes,
+}
+_KINDS: dict[type[Distribution], type[Distribution]] = {  # torch's count as ours, whose parameters have their names
+    td.Normal: Normal,
+    td.LogNormal: LogNormal,
+    LogNormal: LogNormal,
+    td.Exponential: Exponential,
+    td.Gumbel: Gumbel,
+    Gumbel: Gumbel,
+    td.Bernoulli: Bernoulli,
+    OneHot: OneHot,
+}
+
+
+def _elements(distribution: Distribution) -> Distribution:
+    return distribution.base_dist if isinstance(distribution, Independent) else distribution
+
+
+def _family(distribution: Distribution) -> type[Distribution] | None:
+    """Which family the independent elements of a latent have, ours or torch's; None where they are of no known one."""
+    if not isinstance(distribution, Independent | OneHot):
+        return None
+    elements = _elements(distribution)
+    return next((family for kind, family in _KINDS.items() if isinstance(elements, kind)), None)
 
 
 def _full_against_factorised(q: MultivariateNormal, p: Independent) -> Tensor:
@@ -73,5 +133,4 @@ def _full_against_factorised(q: MultivariateNormal, p: Independent) -> Tensor:
 
 
 def _name(distribution: Distribution) -> str:
-    inner = distribution.base_dist if isinstance(distribution, Independent) else distribution
-    return type(inner).__name__
+    return type(_elements(distribution)).__name__

@@ -7,8 +7,9 @@ from abc import ABC, abstractmethod
 
 import torch
 import torch.distributions as td
-from torch import Tensor
+from torch import Tensor, nn
 
+from tightbound import distributions
 from tightbound.conditional import Networked
 
 
@@ -57,19 +58,14 @@ class DiagonalNormal(Posterior):
         ValueError: when used, if the network's last axis is odd.
 
     Example:
-        >>> from torch import nn
         >>> DiagonalNormal(nn.Linear(5, 4))(torch.zeros(3, 5)).event_shape
         torch.Size([2])
     """
 
     def latent(self, out: Tensor) -> td.Independent:
-        if out.shape[-1] % 2:
-            raise ValueError(
-                f"Expected a network giving (..., 2 * latent): mean, then log-variance; got (..., {out.shape[-1]})."
-            )
+        _require_even(out, "mean, then log-variance")
         mean, log_variance = out.chunk(2, -1)
-        normal = td.Normal(mean, torch.exp(0.5 * log_variance), validate_args=False)
-        return td.Independent(normal, 1, validate_args=False)
+        return _independent(distributions.Normal(mean, torch.exp(0.5 * log_variance), validate_args=False))
 
     @staticmethod
     def outputs_for(latent_dim: int) -> int:
@@ -86,7 +82,6 @@ class FullNormal(Posterior):
         ValueError: when used, if the network's last axis is of no such form.
 
     Example:
-        >>> from torch import nn
         >>> FullNormal(nn.Linear(5, 5))(torch.zeros(3, 5)).event_shape
         torch.Size([2])
     """
@@ -108,3 +103,157 @@ class FullNormal(Posterior):
     @staticmethod
     def outputs_for(latent_dim: int) -> int:
         return latent_dim + latent_dim * (latent_dim + 1) // 2
+
+
+class LogNormal(Posterior):
+    r"""Independent positive numbers: :math:`\log z \sim \mathcal{N}(\mu(x), \operatorname{diag} \sigma^2(x))`.
+
+    Args:
+        network: x to (…, 2·latent): mean, then log-variance, of log z.
+
+    Raises:
+        ValueError: when used, if the network's last axis is odd.
+
+    Example:
+        >>> LogNormal(nn.Linear(5, 4))(torch.zeros(3, 5)).event_shape
+        torch.Size([2])
+    """
+
+    def latent(self, out: Tensor) -> td.Independent:
+        _require_even(out, "mean, then log-variance, of log z")
+        mean, log_variance = out.chunk(2, -1)
+        return _independent(distributions.LogNormal(mean, torch.exp(0.5 * log_variance), validate_args=False))
+
+    @staticmethod
+    def outputs_for(latent_dim: int) -> int:
+        return 2 * latent_dim
+
+
+class Exponential(Posterior):
+    r"""Independent positive numbers: :math:`q(z \mid x) = \prod_j \lambda_j e^{-\lambda_j z_j}`.
+
+    Args:
+        network: x to (…, latent): log λ.
+
+    Example:
+        >>> Exponential(nn.Linear(5, 2))(torch.zeros(3, 5)).event_shape
+        torch.Size([2])
+    """
+
+    def latent(self, out: Tensor) -> td.Independent:
+        return _independent(distributions.Exponential(out.exp(), validate_args=False))
+
+    @staticmethod
+    def outputs_for(latent_dim: int) -> int:
+        return latent_dim
+
+
+class Gumbel(Posterior):
+    r"""Independent Gumbels, whose upper tail is the longer: location :math:`\mu(x)`, scale :math:`\beta(x)`.
+
+    Args:
+        network: x to (…, 2·latent): location, then log-scale.
+
+    Raises:
+        ValueError: when used, if the network's last axis is odd.
+
+    Example:
+        >>> Gumbel(nn.Linear(5, 4))(torch.zeros(3, 5)).event_shape
+        torch.Size([2])
+    """
+
+    def latent(self, out: Tensor) -> td.Independent:
+        _require_even(out, "location, then log-scale")
+        loc, log_scale = out.chunk(2, -1)
+        return _independent(distributions.Gumbel(loc, log_scale.exp(), validate_args=False))
+
+    @staticmethod
+    def outputs_for(latent_dim: int) -> int:
+        return 2 * latent_dim
+
+
+class Bernoulli(Posterior):
+    r"""Independent bits: :math:`q(z \mid x) = \prod_j \mathrm{Bernoulli}(z_j \mid \sigma(\ell_j(x)))`.
+
+    A draw cannot be reparameterised: train with a gradient for bits, such as ``gradients.ScoreFunction()``.
+
+    Args:
+        network: x to (…, latent): logits.
+
+    Example:
+        >>> Bernoulli(nn.Linear(5, 2))(torch.zeros(3, 5)).sample().unique()
+        tensor([0., 1.])
+    """
+
+    def latent(self, out: Tensor) -> td.Independent:
+        return distributions.IndependentBernoulli(
+            distributions.Bernoulli(out, validate_args=False), 1, validate_args=False
+        )
+
+    @staticmethod
+    def outputs_for(latent_dim: int) -> int:
+        return latent_dim
+
+
+class Categorical(Posterior):
+    r"""Independent variables of C classes, as one flat vector of one-hot vectors, which any decoder takes.
+
+    A draw cannot be reparameterised: train with a gradient for classes, such as ``gradients.ScoreFunction()``.
+
+    Args:
+        network: x to (…, variables·C): logits.
+        classes: C, of each variable.
+
+    Raises:
+        ValueError: for fewer than two classes; when used, if the network's last axis is no multiple of them.
+
+    Example:
+        >>> Categorical(nn.Linear(5, 6), classes=3)(torch.zeros(4, 5)).mean.unique()
+        tensor([0.3333], grad_fn=...)
+    """
+
+    def __init__(self, network: nn.Module, *, classes: int) -> None:
+        super().__init__(network)
+        self.classes = at_least_two(classes)
+
+    def latent(self, out: Tensor) -> distributions.OneHot:
+        if out.shape[-1] % self.classes:
+            raise ValueError(
+                f"Expected a network giving (..., variables * {self.classes}): logits of {self.classes} classes for "
+                f"each variable; got (..., {out.shape[-1]})."
+            )
+        return distributions.OneHot(out.unflatten(-1, (-1, self.classes)), validate_args=False)
+
+    @staticmethod
+    def outputs_for(latent_dim: int) -> int:
+        return latent_dim
+
+
+def at_least_two(classes: int) -> int:
+    """The number of classes of a variable.
+
+    Args:
+        classes: how many.
+
+    Returns:
+        The same.
+
+    Raises:
+        ValueError: for fewer than two.
+
+    Example:
+        >>> at_least_two(3)
+        3
+    """
+    if classes < 2:
+        raise ValueError(f"Expected at least 2 classes; got {classes}.")
+    return classes
+
+
+def _independent(elements: td.Distribution) -> td.Independent:
+    return td.Independent(elements, 1, validate_args=False)
+
+
+def _require_even(out: Tensor, halves: str) -> None:
+    if out.shape[-1] % 2:
+        raise ValueError(f"Expected a network giving (..., 2 * latent): {halves}; got (..., {out.shape[-1]}).")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 import torch.distributions as td
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 
 from tightbound import distributions
 from tightbound.conditional import Conditional
+from tightbound.posteriors import at_least_two
+
+COLD = 1e-6  # the temperature that 0 stands for where logits are divided by it
 
 
 class Prior(Conditional, ABC):
@@ -52,11 +56,163 @@ class StandardNormal(Prior):
         self.register_buffer("zero", torch.zeros(latent_dim), persistent=False)
 
     def tempered(self, temperature: float) -> td.Independent:
-        normal = td.Normal(self.zero, torch.full_like(self.zero, temperature), validate_args=False)
-        return td.Independent(normal, 1, validate_args=False)
+        scale = torch.full_like(self.zero, temperature)
+        return td.Independent(distributions.Normal(self.zero, scale, validate_args=False), 1, validate_args=False)
 
     def extra_repr(self) -> str:
         return f"latent_dim={self.latent_dim}"
+
+
+class _Elements(Prior, ABC):
+    """Independent elements of one family, whose parameters are fixed at their standard, or learned from there.
+
+    Args:
+        latent_dim: length of z.
+        learned: whether the parameters are learned.
+
+    Raises:
+        ValueError: for a length below 1.
+    """
+
+    numbers: ClassVar[tuple[str, ...]]  # what a parameter is made of: 0 is its standard
+
+    def __init__(self, latent_dim: int, *, learned: bool = False) -> None:
+        super().__init__()
+        self.latent_dim, self.learned = _checked(latent_dim), learned
+        for name in self.numbers:
+            _hold(self, name, torch.zeros(latent_dim), learned=learned)
+
+    def extra_repr(self) -> str:
+        return f"latent_dim={self.latent_dim}, learned={self.learned}"
+
+
+class LogNormal(_Elements):
+    r"""Independent positive numbers: :math:`\log z \sim \mathcal{N}(\mu, \operatorname{diag} \sigma^2)`.
+
+    Args:
+        latent_dim: length of z.
+        learned: whether μ and σ are learned; otherwise they are 0 and 1.
+
+    Raises:
+        ValueError: for a length below 1.
+
+    Example:
+        >>> LogNormal(2).log_prob(torch.ones(1, 2))
+        tensor([-1.8379])
+    """
+
+    numbers = ("loc", "log_scale")
+    loc: Tensor
+    log_scale: Tensor
+
+    def tempered(self, temperature: float) -> td.Independent:
+        """The temperature multiplies the standard deviations of log z."""
+        scale = temperature * self.log_scale.exp()
+        return td.Independent(distributions.LogNormal(self.loc, scale, validate_args=False), 1, validate_args=False)
+
+
+class Exponential(_Elements):
+    r"""Independent positive numbers: :math:`p(z) = \prod_j \lambda_j e^{-\lambda_j z_j}`.
+
+    Args:
+        latent_dim: length of z.
+        learned: whether λ is learned; otherwise it is 1.
+
+    Raises:
+        ValueError: for a length below 1.
+
+    Example:
+        >>> Exponential(2).log_prob(torch.ones(1, 2))
+        tensor([-2.])
+    """
+
+    numbers = ("log_rate",)
+    log_rate: Tensor
+
+    def tempered(self, temperature: float) -> td.Independent:
+        rate = self.log_rate.exp() / temperature if temperature else torch.full_like(self.log_rate, torch.inf)
+        return td.Independent(distributions.Exponential(rate, validate_args=False), 1, validate_args=False)
+
+
+class Gumbel(_Elements):
+    r"""Independent Gumbels: :math:`p(z) = \prod_j e^{-y_j - e^{-y_j}} / \beta_j, \; y_j = (z_j - \mu_j) / \beta_j`.
+
+    Args:
+        latent_dim: length of z.
+        learned: whether μ and β are learned; otherwise they are 0 and 1.
+
+    Raises:
+        ValueError: for a length below 1.
+
+    Example:
+        >>> Gumbel(2).log_prob(torch.zeros(1, 2))
+        tensor([-2.])
+    """
+
+    numbers = ("loc", "log_scale")
+    loc: Tensor
+    log_scale: Tensor
+
+    def tempered(self, temperature: float) -> td.Independent:
+        scale = temperature * self.log_scale.exp()
+        return td.Independent(distributions.Gumbel(self.loc, scale, validate_args=False), 1, validate_args=False)
+
+
+class Bernoulli(_Elements):
+    r"""Independent bits: :math:`p(z) = \prod_j \mathrm{Bernoulli}(z_j \mid \sigma(\ell_j))`.
+
+    Args:
+        latent_dim: how many bits.
+        learned: whether the logits are learned; otherwise each bit is a fair coin.
+
+    Raises:
+        ValueError: for fewer than one.
+
+    Example:
+        >>> Bernoulli(2).log_prob(torch.ones(1, 2)).exp()
+        tensor([0.2500])
+    """
+
+    numbers = ("logits",)
+    logits: Tensor
+
+    def tempered(self, temperature: float) -> distributions.IndependentBernoulli:
+        """The temperature divides the logits: towards 0 each bit takes its likelier value."""
+        logits = self.logits / max(temperature, COLD)
+        return distributions.IndependentBernoulli(
+            distributions.Bernoulli(logits, validate_args=False), 1, validate_args=False
+        )
+
+
+class Categorical(Prior):
+    r"""Independent variables of C classes, as one flat vector of one-hot vectors.
+
+    Args:
+        variables: how many.
+        classes: C, of each variable.
+        learned: whether the logits are learned; otherwise all classes are equally likely.
+
+    Raises:
+        ValueError: for fewer than one variable, or fewer than two classes.
+
+    Example:
+        >>> Categorical(2, classes=4).log_prob(torch.tensor([[1.0, 0, 0, 0, 0, 0, 1, 0]])).exp()
+        tensor([0.0625])
+    """
+
+    logits: Tensor
+
+    def __init__(self, variables: int, *, classes: int, learned: bool = False) -> None:
+        super().__init__()
+        self.variables, self.classes, self.learned = _checked(variables), at_least_two(classes), learned
+        _hold(self, "logits", torch.zeros(variables, classes), learned=learned)
+
+    def tempered(self, temperature: float) -> distributions.OneHot:
+        """The temperature divides the logits: towards 0 each variable takes its likeliest class."""
+        return distributions.OneHot(self.logits / max(temperature, COLD), validate_args=False)
+
+    def extra_repr(self) -> str:
+        return f"variables={self.variables}, classes={self.classes}, learned={self.learned}"
 
 
 class MixtureOfNormals(Prior):
@@ -133,6 +289,13 @@ class VampPrior(Prior):
         return distributions.MixtureOfNormals(
             uniform, q.base_dist.loc, temperature * q.base_dist.scale, validate_args=False
         )
+
+
+def _hold(prior: Prior, name: str, value: Tensor, *, learned: bool) -> None:
+    if learned:
+        prior.register_parameter(name, nn.Parameter(value))
+    else:
+        prior.register_buffer(name, value, persistent=False)
 
 
 def _checked(latent_dim: int) -> int:

@@ -23,17 +23,24 @@ from tightbound.runtime import home
 
 MODEL = "model.json"
 WEIGHTS = "model.safetensors"
-FORMAT = 1
+FORMAT = 2
 LARGEST = 2**31  # numbers in one model that a file may ask for
+OTHERS: tuple[type[nn.Module], ...] = (VAE, nn.Linear, nn.Sigmoid, *networks.ACTIVATIONS.values())
+
+
+def _name_of(cls: type) -> str:
+    """What a folder calls a piece: with its module, for a prior and a likelihood may have the same name."""
+    return f"{cls.__module__.rpartition('.')[2]}.{cls.__name__}"
+
+
 PIECES: dict[str, type[nn.Module]] = {
-    name: cls
+    _name_of(cls): cls
     for module in (priors, posteriors, likelihoods, networks)
     for name, cls in vars(module).items()
     if inspect.isclass(cls) and issubclass(cls, nn.Module) and cls.__module__ == module.__name__ and name[0] != "_"
 }
-OTHERS: tuple[type[nn.Module], ...] = (VAE, nn.Linear, nn.Sigmoid, *networks.ACTIVATIONS.values())
-PIECES |= {cls.__name__: cls for cls in OTHERS}
-ARGUMENTS = {"Linear": ("in_features", "out_features", "bias")}  # where they are not those of the constructor
+PIECES |= {_name_of(cls): cls for cls in OTHERS}
+ARGUMENTS = {_name_of(nn.Linear): ("in_features", "out_features", "bias")}  # where they are not the constructor's
 
 
 def save_model(model: Model, folder: Path) -> None:
@@ -127,7 +134,7 @@ def _described(value: Any, place: str, seen: dict[int, str]) -> Any:
     seen[id(value)] = place
     if type(value) is nn.Sequential:
         return {"piece": "Sequential", "layers": [_described(v, f"{place}.{i}", seen) for i, v in enumerate(value)]}
-    name = type(value).__name__
+    name = _name_of(type(value))
     if PIECES.get(name) is not type(value):
         return {"own": f"{type(value).__module__}.{type(value).__qualname__}"}
     arguments = {key: _argument(value, key) for key in _arguments(name)}

@@ -85,7 +85,8 @@ class IndependentBernoulli(td.Independent):
     def log_prob(self, value: Tensor) -> Tensor:
         if torch.is_grad_enabled():
             return super().log_prob(value)
-        linear, factors = (part.flatten(len(self.batch_shape)) for part in self.base_dist.parts(value))
+        parts = self.base_dist.parts(value)  # whose leading axes are the value's own, more than the batch's it may be
+        linear, factors = (p.reshape(*p.shape[: p.ndim - len(self.event_shape)], -1) for p in parts)
         return linear.sum(-1) - _sum_of_logs(factors)
 
 
