@@ -70,7 +70,7 @@ def test_every_prior_and_posterior(tmp_path: Path, prior: str, posterior: str, i
         ({"beta": 4, "warmup_steps": 10}, objectives.ELBO(Linear(0.0, 4.0, 10), kl="closed-form")),
         ({"gradient": "sticking-the-landing"}, objectives.ELBO(1.0, 1, "sampled", gradients.StickingTheLanding())),
         (
-            {"gradient": "score-function", "samples": 2},
+            {"gradient": "leave-one-out", "samples": 2},
             objectives.ELBO(1.0, 2, "closed-form", gradients.ScoreFunction()),
         ),
         ({"name": "iwae", "samples": 3}, objectives.IWAE(3)),

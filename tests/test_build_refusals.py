@@ -99,8 +99,12 @@ def test_a_test_set_of_another_kind_is_refused(tmp_path: Path) -> None:
     [
         ("likelihood", "bernouli", r"Expected model.likelihood among .*; got 'bernouli'. Did you mean 'bernoulli'\?"),
         ("likelihood", "grey-bernoulli", r"got 'grey-bernoulli'. Did you mean 'unnormalised-bernoulli'\?"),
-        ("posterior", "os.system", "Expected model.posterior among diagonal-normal, full-normal; got 'os.system'"),
-        ("prior", "__import__", "Expected model.prior among standard-normal, mixture, vamp; got '__import__'"),
+        (
+            "posterior",
+            "os.system",
+            "model.posterior among diagonal-normal, full-normal, .*; got 'os.system'",
+        ),
+        ("prior", "__import__", "Expected model.prior among standard-normal, mixture, vamp, .*; got '__import__'"),
     ],
 )
 def test_only_what_the_registry_names_is_built(field: str, wrong: str, message: str) -> None:

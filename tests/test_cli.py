@@ -130,12 +130,12 @@ def test_no_change_leaves_the_recipe():
         ("train digits --model.network cnn", "Expected auto, mlp, conv or resnet for --model.network; got 'cnn'."),
         (
             "train digits --objective.gradient stl",
-            "score-function for --objective.gradient; got 'stl'. Did you mean sticking-the-landing?",
+            "straight-through-gumbel for --objective.gradient; got 'stl'. Did you mean sticking-the-landing?",
         ),
         (
             "train digits --objective.name iwae --objective.beta 4",
-            "Expected only the fields samples and gradient with the objective 'iwae'; got objective.beta, a field of "
-            "'elbo'.",
+            "Expected only the fields samples, gradient, temperature and anneal_steps with the objective 'iwae'; got "
+            "objective.beta, a field of 'elbo'.",
         ),
         ("train digits more", "Expected nothing more; got 'more'. 'tightbound train --help' says more."),
         ("train auto", "Expected --data with the recipe 'auto', which is for data of your own; got none. For example:"),

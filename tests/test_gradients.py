@@ -104,10 +104,16 @@ def test_the_decoder_learns_as_ever() -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(ValueError, match="Expected at least 2 samples with baseline='leave-one-out'; got samples=1"):
+    with pytest.raises(
+        ValueError, match=r"Expected at least 2 samples with ScoreFunction\(\), which compares draws; got samples=1"
+    ):
         ELBO(gradient=ScoreFunction())(PROBLEM.model(PROBLEM.wrong_posterior()), Batch(X))
-    with pytest.raises(ValueError, match="Expected baseline='leave-one-out' or baseline='none'; got 'running'"):
+    with pytest.raises(
+        ValueError, match=r"Expected baseline='leave-one-out', 'batch' or 'none'; got 'running', .* Take 'ba"
+    ):
         ScoreFunction("running")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="Expected baseline='leave-one-out', 'batch' or 'none'; got 'mean'"):
+        ScoreFunction("mean")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"Expected kl='sampled' or kl='auto' with StickingTheLanding\(\)"):
         ELBO(kl="closed-form", gradient=StickingTheLanding())
     for kind in (ELBO, IWAE):

@@ -50,7 +50,7 @@ model_recipes = st.builds(
 )
 warmup = st.integers(0, 10**6)
 kls = st.sampled_from(["auto", "closed-form", "sampled"])
-gradients = st.sampled_from(sorted(GRADIENTS))
+gradients = st.sampled_from(sorted(name for name, row in GRADIENTS.items() if "real" in row.latents))
 several = st.integers(2, 10**6)
 objective_recipes = st.one_of(
     st.builds(Elbo, beta=positive, samples=whole, kl=kls, warmup_steps=warmup),
@@ -171,7 +171,7 @@ def test_there_are_recipes_to_ship() -> None:
         ("[model]\nlikelihood = 'grey-bernoulli'", "got 'grey-bernoulli'. Did you mean 'unnormalised-bernoulli'?"),
         (
             "[objective]\nname = 'iwae'\nbeta = 4",
-            "Expected only the fields samples and gradient with the objective 'iwae'; got objective.beta",
+            "Expected only the fields samples, gradient, temperature and anneal_steps with the objective 'iwae'",
         ),
         ("[objective]\nname = 'iwae'\nkl = 'auto'", "got objective.kl, a field of 'elbo' and 'capacity'. Leave it out"),
         ("[objective]\nnats = 3", "with the objective 'elbo'; got objective.nats, a field of 'free-bits'"),
@@ -196,8 +196,8 @@ def test_there_are_recipes_to_ship() -> None:
             "Expected objective.kl 'auto' or 'sampled' with objective.gradient 'sticking-the-landing', .* 'closed",
         ),
         (
-            "[objective]\ngradient = 'score-function'",
-            "Expected objective.samples of at least 2 with objective.gradient 'score-function'; got 1",
+            "[objective]\ngradient = 'leave-one-out'",
+            "Expected objective.samples of at least 2 with objective.gradient 'leave-one-out'; got 1",
         ),
         (
             "[objective]\nname = 'miwae'\ngroups = 3",
@@ -206,7 +206,7 @@ def test_there_are_recipes_to_ship() -> None:
         ("[evaluate]\nsamples = 0", "Expected samples >= 1; got 0"),
         (
             "[model]\nprior = 'vamp'\n[objective]\nkl = 'closed-form'",
-            "Expected objective.kl 'auto' or 'sampled' with model.prior 'vamp'; got 'closed-form', which only 'stand",
+            "with model.prior 'vamp' and model.posterior 'diagonal-normal'; got 'closed-form', which only a prior of",
         ),
         (
             "[model]\nprior = 'vamp'\nposterior = 'full-normal'",
@@ -214,7 +214,7 @@ def test_there_are_recipes_to_ship() -> None:
         ),
         (
             "[model]\nprior = 'mixture'\n[objective]\nname = 'free-bits'",
-            "with the objective 'free-bits', .* got 'mixture' and 'diagonal-normal'",
+            "with the objective 'free-bits', .* got 'diagonal-normal' and 'mixture'",
         ),
         ("<html>", "Expected TOML in the recipe; got something else: Invalid"),
         ("seed = 1\nseed = 2", "Expected TOML in the recipe; got something else: Cannot overwrite a value"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -69,3 +70,30 @@ class Draws:
         if isinstance(beta, (int, float)) and beta == 1:
             return self
         return Draws(self.z, self.log_px_z, beta * self.log_pz, beta * self.log_qz_x)
+
+
+class Relaxation(NamedTuple):
+    """Hard codes and soft ones by the same noise, with the densities of the soft ones.
+
+    Attributes:
+        hard: bits or one-hot vectors, shape (K, B, \\*latent), without gradient.
+        soft: the same relaxed, of the same shape, differentiable.
+        log_pz: of the soft codes under the relaxed prior, shape (K, B), in nats.
+        log_qz_x: of the soft codes under the relaxed posterior, shape (K, B), in nats.
+
+    Example:
+        >>> import torch, tightbound as tb
+        >>> model = tb.VAE(
+        ...     prior=tb.priors.Bernoulli(2),
+        ...     posterior=tb.posteriors.Bernoulli(torch.nn.Linear(5, 2)),
+        ...     likelihood=tb.likelihoods.Gaussian(torch.nn.Linear(2, 5)),
+        ... )
+        >>> made = model.relax(tb.Batch(torch.zeros(3, 5)), 4, temperature=0.5)
+        >>> made.hard.shape, made.hard.unique(), made.soft.requires_grad
+        (torch.Size([4, 3, 2]), tensor([0., 1.]), True)
+    """
+
+    hard: Tensor
+    soft: Tensor
+    log_pz: Tensor
+    log_qz_x: Tensor

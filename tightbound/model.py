@@ -15,8 +15,9 @@ from torch.distributions import Distribution
 from tightbound import bounds
 from tightbound.batch import Batch, as_batch
 from tightbound.conditional import Conditional, sample_and_log_prob
+from tightbound.distributions import every_code, relaxed
 from tightbound.divergences import kl, kl_per_dimension
-from tightbound.draws import Draws
+from tightbound.draws import Draws, Relaxation
 from tightbound.likelihoods import point_estimate
 from tightbound.priors import Prior
 from tightbound.runtime import evaluation_mode, home, own_random_state
@@ -45,7 +46,7 @@ class Model(nn.Module, ABC):
     Shapes are (samples K, batch B, …) and log-densities are in nats. The methods of the contract always get a
     :class:`~tightbound.batch.Batch`; :meth:`draw` and the predictions take bare tensors too.
 
-    Four more methods follow from the three and have defaults. A subclass that overrides one of the three has these
+    A few more methods follow from the three and have defaults. A subclass that overrides one of the three has these
     defaults again unless it overrides them as well: a closed form of the parent's would be that of another model.
 
     Example:
@@ -67,9 +68,11 @@ class Model(nn.Module, ABC):
     # Which defaults come back when a subclass overrides which part of the contract.
     _FOLLOWS: ClassVar[dict[str, tuple[str, ...]]] = {
         "encoded": ("propose", "log_posterior"),
+        "every_code": ("propose", "log_posterior"),
         "posterior_mean": ("propose", "log_posterior"),
         "rate": ("propose", "log_posterior", "log_joint"),
         "rate_per_dimension": ("propose", "log_posterior", "log_joint"),
+        "relax": ("propose", "log_posterior", "log_joint"),
     }
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -154,8 +157,45 @@ class Model(nn.Module, ABC):
         """
         return batch
 
+    def every_code(self, batch: Batch) -> Tensor:
+        r"""All values that z can take, for models that have a countable latent.
+
+        Args:
+            batch: B observations.
+
+        Returns:
+            Shape (codes, \*latent).
+
+        Raises:
+            TypeError: for a model whose latents cannot be listed.
+            ValueError: for more than 4096 of them.
+        """
+        raise TypeError(
+            f"Expected a model whose latents can be listed; got {type(self).__name__}, which does not say what they "
+            "are. Override every_code, or take a gradient of draws such as tb.gradients.ScoreFunction()."
+        )
+
+    def relax(self, batch: Batch, samples: int, temperature: float | Tensor) -> Relaxation:
+        """Draws of a discrete z together with their relaxations, by the same noise.
+
+        Args:
+            batch: B observations.
+            samples: how many draws, K.
+            temperature: of the relaxation, above 0.
+
+        Returns:
+            Hard and soft codes.
+
+        Raises:
+            TypeError: for a model whose latents cannot be relaxed.
+        """
+        raise TypeError(
+            f"Expected a model whose latents can be relaxed; got {type(self).__name__}, which does not say how. "
+            "Override relax, or take a gradient that needs no relaxation, such as tb.gradients.ScoreFunction()."
+        )
+
     def posterior_mean(self, batch: Batch) -> Tensor | None:
-        r"""The posterior's mean.
+        r"""The posterior's mean: of bits and classes, their probabilities.
 
         Args:
             batch: B observations.
@@ -402,6 +442,15 @@ class VAE(Model):
             return self._posterior_at(batch).mean
         except NotImplementedError:
             return None
+
+    def every_code(self, batch: Batch) -> Tensor:
+        return every_code(self._posterior_at(batch))
+
+    def relax(self, batch: Batch, samples: int, temperature: float | Tensor) -> Relaxation:
+        q, p = relaxed(self._posterior_at(batch), temperature), relaxed(self.prior(), temperature)
+        noise = q.noise((samples,))
+        y = q.unsquashed(noise)
+        return Relaxation(q.hard(noise), q.from_noise(noise), p.log_prob_of(y), q.log_prob_of(y))
 
     @property
     def is_normalised(self) -> bool:

@@ -16,7 +16,7 @@ from tightbound import bounds
 from tightbound.batch import Batch, as_batch
 from tightbound.bounds import BoundFunction
 from tightbound.draws import Draws
-from tightbound.gradients import Gradient, Pathwise, StickingTheLanding
+from tightbound.gradients import DoublyReparameterised, Gradient, Pathwise, StickingTheLanding
 from tightbound.model import Model
 from tightbound.schedules import Linear, at
 from tightbound.surface import missing
@@ -105,7 +105,7 @@ class ELBO:
         gradient: how the bound becomes a gradient.
 
     Raises:
-        ValueError: for a negative β, no samples, another word for ``kl``, or ``StickingTheLanding`` in closed form.
+        ValueError: for a negative β, no samples, another word for ``kl``, or a gradient of draws alone in closed form.
         TypeError: for a gradient that is none; when called, for a model without a closed form if that was asked for.
 
     Example:
@@ -121,21 +121,15 @@ class ELBO:
     def __post_init__(self) -> None:
         _at_least("beta", self.beta, 0)
         _at_least("samples", self.samples, 1)
-        _known(self.kl)
-        _expect_gradient(self.gradient)
-        if _of_draws_alone(self) and self.kl == "closed-form":
-            raise ValueError(
-                "Expected kl='sampled' or kl='auto' with StickingTheLanding(), whose point is the noise of a sampled "
-                "rate; got kl='closed-form'."
-            )
+        _require_gradient_and_kl(self)
 
     def __call__(self, model: Model, batch: Batch, step: Tensor | None = None) -> Loss:
         batch, beta = model.encoded(as_batch(batch)), at(self.beta, step)
         closed = _closed_form(self, model, batch)
         if closed is None:
-            value, draws = self.gradient(model, batch, _weighed(bounds.elbo, beta), samples=self.samples)
+            value, draws = self.gradient(model, batch, _weighed(bounds.elbo, beta), samples=self.samples, step=step)
             return Loss(-value.mean(), _terms(draws))
-        value, draws = self.gradient(model, batch, _reconstruction, samples=self.samples)
+        value, draws = self.gradient(model, batch, _reconstruction, samples=self.samples, step=step)
         return Loss(beta * closed.mean() - value.mean(), _terms(draws, closed))
 
 
@@ -177,7 +171,7 @@ class Bound:
     def __call__(self, model: Model, batch: Batch, step: Tensor | None = None) -> Loss:
         batch = model.encoded(as_batch(batch))
         bound = _weighed(self.bound, at(self.beta, step))
-        value, draws = self.gradient(model, batch, bound, samples=self.samples)
+        value, draws = self.gradient(model, batch, bound, samples=self.samples, step=step)
         return Loss(-value.mean(), _terms(draws))
 
 
@@ -227,22 +221,30 @@ class FreeBits:
     Args:
         nats: λ, free nats for each dimension.
         samples: K, draws for the distortion.
+        gradient: how the distortion becomes a gradient.
 
     Raises:
-        ValueError: for negative nats or no samples.
-        TypeError: when called, for a model whose rate has no closed form by dimension.
+        ValueError: for negative nats or no samples, or a gradient that is about the noise of a sampled rate.
+        TypeError: for a gradient that is none; when called, for a model whose rate has no closed form by dimension.
 
     Example:
         >>> FreeBits(nats=0.5)
-        FreeBits(nats=0.5, samples=1)
+        FreeBits(nats=0.5, samples=1, gradient=Pathwise())
     """
 
     nats: float = 0.25
     samples: int = 1
+    gradient: Gradient = field(default_factory=Pathwise)
 
     def __post_init__(self) -> None:
         _at_least("nats", self.nats, 0)
         _at_least("samples", self.samples, 1)
+        _expect_gradient(self.gradient)
+        if _of_draws_alone(self):
+            raise ValueError(
+                f"Expected a gradient for a rate in closed form with FreeBits; got {type(self.gradient).__name__}(), "
+                "whose point is the noise of a sampled rate. Take Pathwise()."
+            )
 
     def __call__(self, model: Model, batch: Batch, step: Tensor | None = None) -> Loss:
         batch = model.encoded(as_batch(batch))
@@ -252,7 +254,7 @@ class FreeBits:
                 "Expected a model whose rate has a closed form for each latent dimension, as FreeBits needs; got "
                 f"{_pair(model)}. Take DiagonalNormal and StandardNormal, or override rate_per_dimension."
             )
-        value, draws = Pathwise()(model, batch, _reconstruction, samples=self.samples)
+        value, draws = self.gradient(model, batch, _reconstruction, samples=self.samples, step=step)
         return Loss(rates.mean(0).clamp(min=self.nats).sum() - value.mean(), _terms(draws, rates.sum(-1)))
 
 
@@ -267,34 +269,50 @@ class Capacity:
         capacity: C in nats, a number or a schedule.
         gamma: γ, how strictly.
         samples: K, draws for the distortion.
-        kl: the rate in "closed-form", "sampled" from the draws, or "auto": closed-form where the model has one.
+        kl: the rate in "closed-form", "sampled" from the draws, or "auto": closed-form where the model has one and the
+            gradient allows it.
+        gradient: how distortion and sampled rate become a gradient.
 
     Raises:
-        ValueError: for negative numbers, no samples, or another word for ``kl``.
-        TypeError: when called, for a model without a closed form if that was asked for.
+        ValueError: for negative numbers, no samples, another word for ``kl``, or a gradient of draws alone in closed
+            form.
+        TypeError: for a gradient that is none; when called, for a model without a closed form if that was asked for.
 
     Example:
         >>> Capacity(capacity=25.0, gamma=1000.0)
-        Capacity(capacity=25.0, gamma=1000.0, samples=1, kl='auto')
+        Capacity(capacity=25.0, gamma=1000.0, samples=1, kl='auto', gradient=Pathwise())
     """
 
     capacity: float | Linear = 25.0
     gamma: float = 100.0
     samples: int = 1
     kl: KL = "auto"
+    gradient: Gradient = field(default_factory=Pathwise)
 
     def __post_init__(self) -> None:
         _at_least("capacity", self.capacity, 0)
         _at_least("gamma", self.gamma, 0)
         _at_least("samples", self.samples, 1)
-        _known(self.kl)
+        _require_gradient_and_kl(self)
 
     def __call__(self, model: Model, batch: Batch, step: Tensor | None = None) -> Loss:
         batch = model.encoded(as_batch(batch))
-        closed = _closed_form(self, model, batch)
-        value, draws = Pathwise()(model, batch, _reconstruction, samples=self.samples)
-        rate = (_sampled_rate(draws) if closed is None else closed).mean()
-        return Loss(self.gamma * (rate - at(self.capacity, step)).abs() - value.mean(), _terms(draws, closed))
+        capacity, closed = at(self.capacity, step), _closed_form(self, model, batch)
+        if closed is not None:
+            value, draws = self.gradient(model, batch, _reconstruction, samples=self.samples, step=step)
+            return Loss(self.gamma * (closed.mean() - capacity).abs() - value.mean(), _terms(draws, closed))
+
+        def side(draws: Draws) -> Tensor:
+            """Whether the batch's rate lies above the capacity, 1, or below, −1."""
+            return (_sampled_rate(draws).detach().mean() - capacity).sign()
+
+        def held(draws: Draws) -> Tensor:
+            """Minus D + γ (R − C) · side, which is D + γ |R − C|: by observation, so that any gradient can take it."""
+            rate = _sampled_rate(draws).mean(0)
+            return draws.log_px_z.mean(0) - self.gamma * side(draws) * (rate - capacity)
+
+        value, draws = self.gradient(model, batch, held, samples=self.samples, step=step)
+        return Loss(-value.mean(), _terms(draws))
 
 
 def resolve(objective: Any, model: Model, batch: Tensor | Batch) -> Any:
@@ -338,7 +356,8 @@ def _closed_form(objective: ELBO | Capacity, model: Model, batch: Batch) -> Tens
 
 
 def _of_draws_alone(objective: Any) -> bool:
-    return isinstance(getattr(objective, "gradient", None), StickingTheLanding)
+    """Whether its gradient is about the noise of a sampled rate."""
+    return isinstance(getattr(objective, "gradient", None), (StickingTheLanding, DoublyReparameterised))
 
 
 def _pair(model: Model) -> str:
@@ -372,9 +391,16 @@ def _expect_gradient(gradient: object) -> None:
         )
 
 
-def _known(kl: str) -> None:
+def _require_gradient_and_kl(objective: ELBO | Capacity) -> None:
+    kl, gradient = objective.kl, objective.gradient
     if kl not in get_args(KL):
         raise ValueError(f"Expected kl='auto', kl='closed-form' or kl='sampled'; got {kl!r}.")
+    _expect_gradient(gradient)
+    if _of_draws_alone(objective) and kl == "closed-form":
+        raise ValueError(
+            f"Expected kl='sampled' or kl='auto' with {type(gradient).__name__}(), whose point is the noise of a "
+            "sampled rate; got kl='closed-form'."
+        )
 
 
 def _at_least(name: str, value: float | Linear, least: float) -> None:

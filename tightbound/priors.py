@@ -24,7 +24,10 @@ class Prior(Conditional, ABC):
 
     @abstractmethod
     def tempered(self, temperature: float) -> td.Distribution:
-        """The prior with its standard deviations times a temperature.
+        """The prior made narrower or wider: its standard deviations times a temperature.
+
+        That of log z where z is log-normal. Of bits and classes the logits are divided by it, so that towards 0 the
+        likeliest code is left.
 
         Args:
             temperature: above 0; 1 is the prior itself, less gives safer samples of less variety.
@@ -106,7 +109,6 @@ class LogNormal(_Elements):
     log_scale: Tensor
 
     def tempered(self, temperature: float) -> td.Independent:
-        """The temperature multiplies the standard deviations of log z."""
         scale = temperature * self.log_scale.exp()
         return td.Independent(distributions.LogNormal(self.loc, scale, validate_args=False), 1, validate_args=False)
 
@@ -177,7 +179,6 @@ class Bernoulli(_Elements):
     logits: Tensor
 
     def tempered(self, temperature: float) -> distributions.IndependentBernoulli:
-        """The temperature divides the logits: towards 0 each bit takes its likelier value."""
         logits = self.logits / max(temperature, COLD)
         return distributions.IndependentBernoulli(
             distributions.Bernoulli(logits, validate_args=False), 1, validate_args=False
@@ -208,7 +209,6 @@ class Categorical(Prior):
         _hold(self, "logits", torch.zeros(variables, classes), learned=learned)
 
     def tempered(self, temperature: float) -> distributions.OneHot:
-        """The temperature divides the logits: towards 0 each variable takes its likeliest class."""
         return distributions.OneHot(self.logits / max(temperature, COLD), validate_args=False)
 
     def extra_repr(self) -> str:

@@ -1,4 +1,4 @@
-"""What a module answers when it is asked for a name that it does not have. No torch here."""
+"""Words: what a module answers when it is asked for a name that it does not have, and lists. No torch here."""
 
 from __future__ import annotations
 
@@ -30,3 +30,21 @@ def missing(
     meant = (instead or {}).get(name) or next(iter(close), "")
     hint = f". Did you mean {meant}?" if meant else ""
     return AttributeError(f"module {module!r} has no attribute {name!r}{hint}")
+
+
+def listed(words: Iterable[str], last: str = "and") -> str:
+    """Words as a sentence lists them.
+
+    Args:
+        words: any.
+        last: what stands before the last of them.
+
+    Returns:
+        One text.
+
+    Example:
+        >>> listed(["a", "b", "c"], "or"), listed(["a"])
+        ('a, b or c', 'a')
+    """
+    *others, end = words
+    return f"{', '.join(others)} {last} {end}" if others else end

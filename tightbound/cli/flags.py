@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from tightbound.runs import recipe as recipes
-from tightbound.runs.registry import LIKELIHOODS, OBJECTIVES, PRIORS
+from tightbound.runs.registry import LIKELIHOODS, OBJECTIVES, POSTERIORS, PRIORS
 from tightbound.runs.rows import Piece
 from tightbound.runs.schema import Names, fields_of, marked
 from tightbound.settings import Training
@@ -26,7 +26,11 @@ SECTIONS: dict[str, Sequence[type]] = {
     "evaluate": (recipes.EvaluateRecipe,),
 }
 
-OPTIONAL: dict[str, Mapping[str, Piece]] = {"scale": LIKELIHOODS, "components": PRIORS}  # fields that some pieces take
+OPTIONAL: dict[str, Mapping[str, Piece]] = {  # fields of the model that some pieces take
+    "scale": LIKELIHOODS,
+    "components": PRIORS,
+    "classes": POSTERIORS,
+}
 
 
 def _described(cls: type) -> dict[str, str]:

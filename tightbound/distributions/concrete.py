@@ -43,14 +43,25 @@ class Relaxed(Reparameterised, ABC):
         """
 
     @abstractmethod
-    def log_prob_of(self, noise: Tensor) -> Tensor:
-        """The log-density of ``from_noise(noise)``, with all its digits: no logarithm is taken of a draw.
+    def unsquashed(self, noise: Tensor) -> Tensor:
+        """Noise and logits over the temperature, before they are squashed: what keeps all its digits.
 
         Args:
             noise: as :meth:`noise` gives it.
 
         Returns:
-            Log-densities, in nats.
+            The log-odds of each bit, or the log-probabilities of each variable's classes.
+        """
+
+    @abstractmethod
+    def log_prob_of(self, unsquashed: Tensor) -> Tensor:
+        """The log-density of a draw, given before it was squashed: no logarithm is taken of a number near 0 or 1.
+
+        Args:
+            unsquashed: as :meth:`unsquashed` gives it, of this distribution or of another one of its shape.
+
+        Returns:
+            Log-densities of the squashed draw, in nats.
         """
 
     @property
@@ -89,21 +100,21 @@ class BinaryConcrete(Relaxed):
     def noise(self, sample_shape: Any = ()) -> Tensor:
         return self.noise_distribution.sample(sample_shape)
 
+    def unsquashed(self, noise: Tensor) -> Tensor:
+        return (self.logits + noise) / self.temperature
+
     def from_noise(self, noise: Tensor) -> Tensor:
-        return torch.sigmoid((self.logits + noise) / self.temperature)
+        return torch.sigmoid(self.unsquashed(noise))
 
     def hard(self, noise: Tensor) -> Tensor:
         return (self.logits.detach() + noise > 0).to(self.logits.dtype)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        return self._log_prob_at(torch.logit(value))
+        return self.log_prob_of(torch.logit(value))
 
-    def log_prob_of(self, noise: Tensor) -> Tensor:
-        return self._log_prob_at((self.logits + noise) / self.temperature)
-
-    def _log_prob_at(self, y: Tensor) -> Tensor:
-        """At z = σ(y): the density of y, which is logistic, over dz/dy = z (1 − z)."""
-        a = self.logits - self._t * y
+    def log_prob_of(self, unsquashed: Tensor) -> Tensor:
+        y = unsquashed
+        a = self.logits - self._t * y  # the density of y is logistic; that of σ(y) is over dz/dy = z (1 − z)
         log_p = self._t.log() + F.logsigmoid(a) + F.logsigmoid(-a) - F.logsigmoid(y) - F.logsigmoid(-y)
         return log_p.sum(-1)
 
@@ -139,22 +150,20 @@ class Concrete(Relaxed):
     def noise(self, sample_shape: Any = ()) -> Tensor:
         return self.noise_distribution.sample(sample_shape)
 
+    def unsquashed(self, noise: Tensor) -> Tensor:
+        return ((self.logits + noise) / self.temperature).log_softmax(-1)
+
     def from_noise(self, noise: Tensor) -> Tensor:
-        return self._log_z(noise).exp().flatten(-2)
+        return self.unsquashed(noise).exp().flatten(-2)
 
     def hard(self, noise: Tensor) -> Tensor:
         return one_hot(self.logits.detach() + noise)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        return self._log_prob_at(value.unflatten(-1, self.logits.shape[-2:]).log())
+        return self.log_prob_of(value.unflatten(-1, self.logits.shape[-2:]).log())
 
-    def log_prob_of(self, noise: Tensor) -> Tensor:
-        return self._log_prob_at(self._log_z(noise))
-
-    def _log_z(self, noise: Tensor) -> Tensor:
-        return ((self.logits + noise) / self.temperature).log_softmax(-1)
-
-    def _log_prob_at(self, log_z: Tensor) -> Tensor:
+    def log_prob_of(self, unsquashed: Tensor) -> Tensor:
+        log_z = unsquashed
         variables, classes = self.logits.shape[-2:]
         constant = variables * (math.lgamma(classes) + (classes - 1) * self._t.log())
         a = (self.logits - self._t * log_z).log_softmax(-1)

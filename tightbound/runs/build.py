@@ -134,7 +134,7 @@ def loaded(recipe: Recipe, data: Any = None) -> tuple[Recipe, Data]:
 
 
 def resolve(recipe: Recipe, facts: DataSummary) -> Recipe:
-    """The recipe with every "auto" that depends on the data replaced.
+    """The recipe with every "auto" of the model replaced.
 
     Args:
         recipe: any.
@@ -162,6 +162,8 @@ def resolve(recipe: Recipe, facts: DataSummary) -> Recipe:
         )
     if model.likelihood == "auto":
         model = dataclasses.replace(model, likelihood=registry.suited(facts.nature))
+    if model.prior == "auto":
+        model = dataclasses.replace(model, prior=row(POSTERIORS, model.posterior, "model.posterior").partner)
     return dataclasses.replace(recipe, model=model)
 
 
@@ -249,8 +251,9 @@ def build_model(
     if "auto" in (recipe.network, recipe.likelihood):
         raise ValueError("Expected a network and a likelihood by name; got 'auto'. Only data can tell: see build().")
     likelihood_row = row(LIKELIHOODS, recipe.likelihood, "model.likelihood")
-    posterior_class = imported(row(POSTERIORS, recipe.posterior, "model.posterior").cls)
-    shape, latent = config.shape, recipe.latent_dim
+    posterior_row = row(POSTERIORS, recipe.posterior, "model.posterior")
+    posterior_class = imported(posterior_row.cls)
+    shape, latent = config.shape, recipe.latent_dim * (recipe.classes if posterior_row.latents == "classes" else 1)
     with torch.device(device):
         mean, deviation = moments(observations) if observations is not None else (torch.zeros(shape), torch.ones(shape))
         if len(shape) == 3:  # pixels share a unit: near-constant corners would otherwise outweigh the picture
@@ -270,7 +273,7 @@ def build_model(
         networks.start_at(decoder, likelihood.initial_output(mean.to(torch.get_default_dtype())))
     if likelihood_row.standardises:
         encoder = networks.Standardized(encoder, mean, deviation)
-    posterior = posterior_class(encoder)
+    posterior = posterior_class(encoder, **{name: getattr(recipe, name) for name in posterior_row.takes})
     with torch.device(device):
         prior = _prior(recipe, posterior, shape, observations)
     return VAE(prior, posterior, likelihood)
@@ -321,8 +324,16 @@ def _decoder(recipe: ModelRecipe, latent: int, outputs: tuple[int, ...]) -> netw
 def _prior(
     recipe: ModelRecipe, posterior: posteriors.Posterior, shape: tuple[int, ...], observations: Observations | None
 ) -> priors.Prior:
-    wanted = row(PRIORS, recipe.prior, "model.prior")
-    given: dict[str, Any] = {"latent_dim": recipe.latent_dim, "components": recipe.components, "posterior": posterior}
+    partner = row(POSTERIORS, recipe.posterior, "model.posterior").partner
+    wanted = row(PRIORS, partner if recipe.prior == "auto" else recipe.prior, "model.prior")
+    given: dict[str, Any] = {
+        "latent_dim": recipe.latent_dim,
+        "variables": recipe.latent_dim,
+        "classes": recipe.classes,
+        "components": recipe.components,
+        "learned": recipe.learned_prior,
+        "posterior": posterior,
+    }
     if "pseudo_inputs" in wanted.takes:
         given["pseudo_inputs"] = torch.zeros(recipe.components, *shape)
         if observations is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -14,6 +14,7 @@ from tightbound.runs.registry import FORMER, GRADIENTS, LIKELIHOODS, OBJECTIVES,
 from tightbound.runs.rows import ObjectiveRecipe
 from tightbound.runs.schema import Names, Variants, read, to_table
 from tightbound.settings import Training
+from tightbound.surface import listed
 
 GIVEN = "given in Python"  # the source of data that were made in Python, which no folder keeps
 
@@ -42,15 +43,18 @@ class ModelRecipe:
     """Prior, posterior, likelihood and their networks.
 
     Attributes:
-        latent_dim: Length of the latent vector z.
+        latent_dim: How many latent variables z has.
+        classes: Classes of each of them, where they are categorical.
         network: "mlp", "conv", "resnet", or "auto": conv for images of more than 32 pixels a side, else mlp.
         hidden: Widths of the MLP's hidden layers, from x to z; the decoder has them in reverse.
         channels: Channels of the first convolutional stage.
         activation: "relu", "tanh", "silu", "gelu", "elu" or "softplus".
         init: "torch" for its default law; "xavier" for Glorot's, and a last bias at the data's mean.
         posterior: q(z|x).
-        prior: p(z).
+        prior: p(z); "auto" takes the partner of the posterior.
         components: How many components the prior has.
+        learned_prior: Whether the parameters of the prior are learned, where it is one of the posterior's family; those
+            of a mixture and of a vamp prior always are.
         likelihood: p(x|z); "auto" follows from the data.
         scale: σ of the likelihood: a number, "learned" or "per-element".
 
@@ -60,14 +64,16 @@ class ModelRecipe:
     """
 
     latent_dim: int = 32
+    classes: int = 10
     network: Literal["auto", "mlp", "conv", "resnet"] = "auto"
     hidden: tuple[int, ...] = (500, 500)
     channels: int = 32
     activation: str = "silu"
     init: Literal["torch", "xavier"] = "xavier"
     posterior: Annotated[str, Names(POSTERIORS)] = next(iter(POSTERIORS))
-    prior: Annotated[str, Names(PRIORS)] = next(iter(PRIORS))
+    prior: Annotated[str, Names(PRIORS, extra=("auto",))] = "auto"
     components: int = 100
+    learned_prior: bool = False
     likelihood: Annotated[str, Names(LIKELIHOODS, extra=("auto",), former=FORMER)] = "auto"
     scale: float | Literal["learned", "per-element"] = "learned"
 
@@ -75,6 +81,8 @@ class ModelRecipe:
         for name in ("latent_dim", "channels", "components"):
             if getattr(self, name) < 1:
                 raise ValueError(f"Expected {name} >= 1; got {getattr(self, name)}.")
+        if self.classes < 2:
+            raise ValueError(f"Expected classes >= 2; got {self.classes}.")
         if any(width < 1 for width in self.hidden):
             raise ValueError(f"Expected hidden widths >= 1; got {self.hidden}.")
 
@@ -167,28 +175,43 @@ class Recipe:
         return from_table(table)
 
 
+_KINDS = {"real": "real numbers", "positive": "positive numbers", "bits": "bits", "classes": "classes"}
+
+
 def _require_fitting(model: ModelRecipe, objective: ObjectiveRecipe) -> None:
     """Refuse parts that do not fit together, each by the fields that say so."""
-    prior, posterior = row(PRIORS, model.prior, "model.prior"), row(POSTERIORS, model.posterior, "model.posterior")
-    factorised = [_listed(each for each, row in table.items() if row.factorised) for table in (PRIORS, POSTERIORS)]
-    if prior.needs_factorised_posterior and not posterior.factorised:
+    posterior = row(POSTERIORS, model.posterior, "model.posterior")
+    prior = row(PRIORS, posterior.partner if model.prior == "auto" else model.prior, "model.prior")
+    if prior.needs not in ("", posterior.name):
         raise ValueError(
-            f"Expected model.posterior {factorised[1]} with model.prior {prior.name!r}; got {posterior.name!r}, whose "
+            f"Expected model.posterior {prior.needs!r} with model.prior {prior.name!r}; got {posterior.name!r}, whose "
             "mixture has no closed form here."
         )
-    if objective.per_dimension and not (prior.factorised and posterior.factorised):
+    if prior.latents != posterior.latents and (prior.latents, posterior.latents) != ("real", "positive"):
         raise ValueError(
-            f"Expected model.prior {factorised[0]} and model.posterior {factorised[1]} with the objective "
-            f"{objective.name!r}, for the KL of each dimension; got {prior.name!r} and {posterior.name!r}."
+            f"Expected model.prior 'auto', or {posterior.partner!r}, with model.posterior {posterior.name!r}, whose "
+            f"latents are {_KINDS[posterior.latents]}; got {prior.name!r}, one of {_KINDS[prior.latents]}."
+        )
+    one_family = bool(prior.family) and prior.family == posterior.family
+    if objective.per_dimension and not (one_family and posterior.factorised):
+        raise ValueError(
+            "Expected a factorised model.posterior and its own prior, such as 'diagonal-normal' and 'auto', with the "
+            f"objective {objective.name!r}, for the KL of each dimension; got {posterior.name!r} and {prior.name!r}."
         )
     closed_form = getattr(objective, "kl", None) == "closed-form"
-    if closed_form and not prior.factorised:
+    if closed_form and not one_family:
         raise ValueError(
-            f"Expected objective.kl 'auto' or 'sampled' with model.prior {prior.name!r}; got 'closed-form', which only "
-            f"{factorised[0]} has."
+            f"Expected objective.kl 'auto' or 'sampled' with model.prior {prior.name!r} and model.posterior "
+            f"{posterior.name!r}; got 'closed-form', which only a prior of the posterior's family has."
         )
     if hasattr(objective, "gradient"):
         gradient = row(GRADIENTS, objective.gradient, "objective.gradient")
+        if posterior.latents not in gradient.latents:
+            fitting = listed((each.name for each in GRADIENTS.values() if posterior.latents in each.latents), "or")
+            raise ValueError(
+                f"Expected objective.gradient {fitting} with model.posterior {posterior.name!r}, whose latents are "
+                f"{_KINDS[posterior.latents]}; got {gradient.name!r}."
+            )
         if closed_form and gradient.needs_draws:
             raise ValueError(
                 f"Expected objective.kl 'auto' or 'sampled' with objective.gradient {gradient.name!r}, which is one of "
@@ -199,10 +222,16 @@ def _require_fitting(model: ModelRecipe, objective: ObjectiveRecipe) -> None:
                 f"Expected objective.samples of at least {gradient.least_samples} with objective.gradient "
                 f"{gradient.name!r}; got {samples}."
             )
-
-
-def _listed(names: Iterable[str]) -> str:
-    return " or ".join(map(repr, names))
+        if samples > gradient.most_samples:
+            raise ValueError(
+                f"Expected objective.samples of at most {gradient.most_samples} with objective.gradient "
+                f"{gradient.name!r}; got {samples}."
+            )
+        temperature, anneal = getattr(objective, "temperature", 0.5), getattr(objective, "anneal_steps", 0)
+        if not 0 < temperature < float("inf"):
+            raise ValueError(f"Expected a finite objective.temperature > 0; got {temperature}.")
+        if anneal < 0:
+            raise ValueError(f"Expected objective.anneal_steps >= 0; got {anneal}.")
 
 
 def to_toml(recipe: Recipe) -> str:

@@ -14,7 +14,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 from tightbound.runs.plan import Plan
-from tightbound.runs.rows import GradientRow, LikelihoodRow, ObjectiveRecipe, Piece, PosteriorRow, PriorRow
+from tightbound.runs.rows import (
+    CODES,
+    PATHS,
+    GradientRow,
+    LikelihoodRow,
+    ObjectiveRecipe,
+    Piece,
+    PosteriorRow,
+    PriorRow,
+)
 from tightbound.runs.schema import Names
 
 if TYPE_CHECKING:
@@ -75,17 +84,38 @@ LIKELIHOODS = _table(
 POSTERIORS = _table(
     PosteriorRow(
         name="diagonal-normal", cls="tightbound.posteriors.DiagonalNormal", about="independent normals",
-        factorised=True,
+        family="normal", partner="standard-normal",
     ),
     PosteriorRow(
-        name="full-normal", cls="tightbound.posteriors.FullNormal", about="a normal with full covariance"
+        name="full-normal", cls="tightbound.posteriors.FullNormal", about="a normal with full covariance",
+        family="normal", partner="standard-normal", factorised=False,
+    ),
+    PosteriorRow(
+        name="log-normal", cls="tightbound.posteriors.LogNormal", about="positive numbers, their logarithms normal",
+        family="log-normal", partner="log-normal", latents="positive",
+    ),
+    PosteriorRow(
+        name="exponential", cls="tightbound.posteriors.Exponential", about="positive numbers, mostly small ones",
+        family="exponential", partner="exponential", latents="positive",
+    ),
+    PosteriorRow(
+        name="gumbel", cls="tightbound.posteriors.Gumbel", about="numbers with a long upper tail",
+        family="gumbel", partner="gumbel",
+    ),
+    PosteriorRow(
+        name="bernoulli", cls="tightbound.posteriors.Bernoulli", about="bits",
+        family="bernoulli", partner="bernoulli", latents="bits",
+    ),
+    PosteriorRow(
+        name="categorical", cls="tightbound.posteriors.Categorical", about="variables of several classes",
+        family="categorical", partner="categorical", latents="classes", takes=("classes",),
     ),
 )  # fmt: skip
 
 PRIORS = _table(
     PriorRow(
         name="standard-normal", cls="tightbound.priors.StandardNormal", about="N(0, I)", takes=("latent_dim",),
-        factorised=True,
+        family="normal",
     ),
     PriorRow(
         name="mixture", cls="tightbound.priors.MixtureOfNormals", about="a learned mixture of normals",
@@ -93,7 +123,27 @@ PRIORS = _table(
     ),
     PriorRow(
         name="vamp", cls="tightbound.priors.VampPrior", about="the posterior at learned pseudo-inputs",
-        takes=("posterior", "pseudo_inputs"), needs_factorised_posterior=True,
+        takes=("posterior", "pseudo_inputs"), needs="diagonal-normal",
+    ),
+    PriorRow(
+        name="log-normal", cls="tightbound.priors.LogNormal", about="positive numbers, their logarithms normal",
+        takes=("latent_dim", "learned"), family="log-normal", latents="positive",
+    ),
+    PriorRow(
+        name="exponential", cls="tightbound.priors.Exponential", about="positive numbers, mostly small ones",
+        takes=("latent_dim", "learned"), family="exponential", latents="positive",
+    ),
+    PriorRow(
+        name="gumbel", cls="tightbound.priors.Gumbel", about="numbers with a long upper tail",
+        takes=("latent_dim", "learned"), family="gumbel",
+    ),
+    PriorRow(
+        name="bernoulli", cls="tightbound.priors.Bernoulli", about="bits",
+        takes=("latent_dim", "learned"), family="bernoulli", latents="bits",
+    ),
+    PriorRow(
+        name="categorical", cls="tightbound.priors.Categorical", about="variables of several classes",
+        takes=("variables", "classes", "learned"), family="categorical", latents="classes",
     ),
 )  # fmt: skip
 
@@ -104,8 +154,36 @@ GRADIENTS = _table(
         about="through the draws alone, with less noise where the posterior fits", needs_draws=True,
     ),
     GradientRow(
-        name="score-function", cls="tightbound.gradients.ScoreFunction",
-        about="by the score of the posterior, for draws that cannot be reparameterised", least_samples=2,
+        name="doubly-reparameterised", cls="tightbound.gradients.DoublyReparameterised",
+        about="the same for bounds of many samples, without its bias", needs_draws=True,
+    ),
+    GradientRow(
+        name="score-function", cls="tightbound.gradients.ScoreFunction", options={"baseline": "batch"},
+        about="by the score of the posterior, less that of the batch", latents=PATHS | CODES,
+    ),
+    GradientRow(
+        name="leave-one-out", cls="tightbound.gradients.ScoreFunction", options={"baseline": "leave-one-out"},
+        about="by the score of the posterior, less that of the other samples", latents=PATHS | CODES, least_samples=2,
+    ),
+    GradientRow(
+        name="vimco", cls="tightbound.gradients.VIMCO", about="the same for bounds of many samples",
+        latents=PATHS | CODES, least_samples=2,
+    ),
+    GradientRow(
+        name="enumerate", cls="tightbound.gradients.Enumerate", about="the exact sum over at most 4096 codes",
+        latents=CODES, most_samples=1,
+    ),
+    GradientRow(
+        name="straight-through", cls="tightbound.gradients.StraightThrough",
+        about="as if a code were its probabilities; biased", latents=CODES,
+    ),
+    GradientRow(
+        name="gumbel-softmax", cls="tightbound.gradients.GumbelSoftmax", takes=("temperature",),
+        about="through codes relaxed over a temperature; biased", latents=CODES,
+    ),
+    GradientRow(
+        name="straight-through-gumbel", cls="tightbound.gradients.GumbelSoftmax", takes=("temperature",),
+        options={"hard": True}, about="hard codes forwards, relaxed ones backwards; biased", latents=CODES,
     ),
 )  # fmt: skip
 
@@ -125,6 +203,8 @@ class Elbo(ObjectiveRecipe):
         samples: Draws of z for each observation; K of an importance-weighted bound.
         kl: The rate in "closed-form", or "sampled" from the draws; "auto" takes the closed form where there is one.
         gradient: How the bound becomes a gradient.
+        temperature: Of relaxed codes, under a gradient that relaxes them.
+        anneal_steps: Steps over which the temperature falls from 1.
         warmup_steps: Steps over which beta, or the capacity, rises from zero.
     """
 
@@ -133,6 +213,8 @@ class Elbo(ObjectiveRecipe):
     samples: int = 1
     kl: KL = "auto"
     gradient: GradientName = "pathwise"
+    temperature: float = 0.5
+    anneal_steps: int = 0
     warmup_steps: int = 0
     cls: ClassVar[str] = "tightbound.objectives.ELBO"
     warms: ClassVar[str] = "beta"
@@ -150,11 +232,15 @@ class Iwae(ObjectiveRecipe):
     Attributes:
         samples: Draws of z for each observation; K of the bound.
         gradient: How the bound becomes a gradient.
+        temperature: Of relaxed codes, under a gradient that relaxes them.
+        anneal_steps: Steps over which the temperature falls from 1.
     """
 
     name: str = dataclasses.field(default="iwae", init=False, repr=False)
     samples: int = 5
     gradient: GradientName = "pathwise"
+    temperature: float = 0.5
+    anneal_steps: int = 0
     cls: ClassVar[str] = "tightbound.objectives.IWAE"
 
     def in_words(self, steps: int) -> str:
@@ -170,12 +256,16 @@ class Renyi(ObjectiveRecipe):
         alpha: Order of the Rényi bound: 0 is the importance-weighted bound, 1 the ELBO.
         samples: Draws of z for each observation; K of the bound.
         gradient: How the bound becomes a gradient.
+        temperature: Of relaxed codes, under a gradient that relaxes them.
+        anneal_steps: Steps over which the temperature falls from 1.
     """
 
     name: str = dataclasses.field(default="renyi", init=False, repr=False)
     alpha: float = 0.5
     samples: int = 5
     gradient: GradientName = "pathwise"
+    temperature: float = 0.5
+    anneal_steps: int = 0
     cls: ClassVar[str] = "tightbound.objectives.Bound"
     bound: ClassVar[str] = "tightbound.bounds.renyi"
     of_bound: ClassVar[tuple[str, ...]] = ("alpha",)
@@ -192,12 +282,16 @@ class Miwae(ObjectiveRecipe):
         groups: Parts into which the draws are split, each with a bound of its own; a divisor of samples.
         samples: Draws of z for each observation, those of all groups together.
         gradient: How the bound becomes a gradient.
+        temperature: Of relaxed codes, under a gradient that relaxes them.
+        anneal_steps: Steps over which the temperature falls from 1.
     """
 
     name: str = dataclasses.field(default="miwae", init=False, repr=False)
     groups: int = 2
     samples: int = 8
     gradient: GradientName = "pathwise"
+    temperature: float = 0.5
+    anneal_steps: int = 0
     cls: ClassVar[str] = "tightbound.objectives.Bound"
     bound: ClassVar[str] = "tightbound.bounds.miwae"
     of_bound: ClassVar[tuple[str, ...]] = ("groups",)
@@ -221,11 +315,17 @@ class FreeBits(ObjectiveRecipe):
     Attributes:
         nats: Free nats for each latent dimension.
         samples: Draws of z for each observation.
+        gradient: How the distortion becomes a gradient.
+        temperature: Of relaxed codes, under a gradient that relaxes them.
+        anneal_steps: Steps over which the temperature falls from 1.
     """
 
     name: str = dataclasses.field(default="free-bits", init=False, repr=False)
     nats: float = 0.25
     samples: int = 1
+    gradient: GradientName = "pathwise"
+    temperature: float = 0.5
+    anneal_steps: int = 0
     cls: ClassVar[str] = "tightbound.objectives.FreeBits"
     per_dimension: ClassVar[bool] = True
 
@@ -242,6 +342,9 @@ class Capacity(ObjectiveRecipe):
         gamma: How strictly it is held there.
         samples: Draws of z for each observation.
         kl: The rate in "closed-form", or "sampled" from the draws; "auto" takes the closed form where there is one.
+        gradient: How distortion and sampled rate become a gradient.
+        temperature: Of relaxed codes, under a gradient that relaxes them.
+        anneal_steps: Steps over which the temperature falls from 1.
         warmup_steps: Steps over which the capacity rises from zero.
     """
 
@@ -250,6 +353,9 @@ class Capacity(ObjectiveRecipe):
     gamma: float = 100.0
     samples: int = 1
     kl: KL = "auto"
+    gradient: GradientName = "pathwise"
+    temperature: float = 0.5
+    anneal_steps: int = 0
     warmup_steps: int = 0
     cls: ClassVar[str] = "tightbound.objectives.Capacity"
     warms: ClassVar[str] = "capacity"
@@ -362,8 +468,13 @@ def plan(objective: ObjectiveRecipe) -> Plan:
     if steps := given.pop("warmup_steps", 0):
         rise = {"start": 0.0, "end": given[objective.warms], "steps": steps}
         given[objective.warms] = Plan("tightbound.schedules.Linear", rise)
+    temperature, anneal = given.pop("temperature", 0.5), given.pop("anneal_steps", 0)
     if "gradient" in given:
-        given["gradient"] = Plan(row(GRADIENTS, given["gradient"], "objective.gradient").cls)
+        gradient, options = row(GRADIENTS, given["gradient"], "objective.gradient"), {}
+        if "temperature" in gradient.takes:
+            falls = Plan("tightbound.schedules.Linear", {"start": 1.0, "end": temperature, "steps": anneal})
+            options["temperature"] = falls if anneal else temperature
+        given["gradient"] = Plan(gradient.cls, {**gradient.options, **options})
     if objective.bound:
         given["bound"] = Plan(objective.bound, {name: given.pop(name) for name in objective.of_bound})
     return Plan(objective.cls, given)

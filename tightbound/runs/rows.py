@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
     from tightbound.data.summary import Nature
+
+Latents = Literal["real", "positive", "bits", "classes"]
+PATHS: frozenset[Latents] = frozenset({"real", "positive"})  # along which a draw can be moved
+CODES: frozenset[Latents] = frozenset({"bits", "classes"})  # where it jumps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +63,16 @@ class PosteriorRow(Piece):
     """A posterior q(z|x).
 
     Attributes:
-        factorised: Whether its dimensions are independent normals.
+        family: Of its distribution; under a prior of the same family the rate has a closed form.
+        latents: What z is.
+        partner: The prior that "auto" takes with it.
+        factorised: Whether its dimensions are independent.
     """
 
-    factorised: bool = False
+    family: str = ""
+    latents: Latents = "real"
+    partner: str = "standard-normal"
+    factorised: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,12 +80,14 @@ class PriorRow(Piece):
     """A prior p(z).
 
     Attributes:
-        factorised: Whether its dimensions are independent normals, so that the rate has a closed form.
-        needs_factorised_posterior: Whether it can only be made of such a posterior.
+        family: Of its distribution; empty where no posterior has a closed-form rate under it.
+        latents: What z is.
+        needs: The posterior that it is made of; empty where it is made of none.
     """
 
-    factorised: bool = False
-    needs_factorised_posterior: bool = False
+    family: str = ""
+    latents: Latents = "real"
+    needs: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,12 +95,18 @@ class GradientRow(Piece):
     """How a bound becomes a gradient.
 
     Attributes:
+        options: What its class is called with besides.
+        latents: The latents that it can be taken through.
         needs_draws: Whether the rate must be sampled for it.
         least_samples: How many draws for each observation it needs.
+        most_samples: How many it can make use of.
     """
 
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    latents: frozenset[Latents] = PATHS
     needs_draws: bool = False
     least_samples: int = 1
+    most_samples: int = 2**31
 
 
 @dataclass(frozen=True, kw_only=True)

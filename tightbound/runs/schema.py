@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
+from tightbound.surface import listed
+
 T = TypeVar("T")
 
 
@@ -184,7 +186,7 @@ def _variant(variants: Variants, table: Mapping[str, Any], where: str) -> Any:
         owners = [other for other, cls in variants.table.items() if key in fields_of(cls)]
         if owners and key not in own:
             raise ValueError(
-                f"Expected only the fields {' and '.join(each for each in own if each != 'name')} with the "
+                f"Expected only the fields {listed(each for each in own if each != 'name')} with the "
                 f"{variants.what} {name!r}; "
                 f"got {where}.{key}, a field of {' and '.join(map(repr, owners))}. Leave it out, or choose another "
                 f"{where}.name."
