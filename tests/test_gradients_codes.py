@@ -255,7 +255,8 @@ def test_doubly_reparameterised_has_the_mean_of_the_plain_gradient_and_far_less_
         found[name] = torch.stack([gradient_of(IWAE(50, gradient)(model, batch).value, model) for _ in range(800)])
     difference = found["plain"] - found["double"]
     assert_mean(difference, torch.zeros(difference.shape[1], dtype=difference.dtype), errors=5)
-    assert found["double"].var(0).sum() < 0.05 * found["plain"].var(0).sum()
+    theirs = torch.cat([torch.full((p.numel(),), name.startswith("posterior")) for name, p in model.named_parameters()])
+    assert found["double"][:, theirs].var(0).sum() < 0.05 * found["plain"][:, theirs].var(0).sum()
 
 
 def test_doubly_reparameterised_is_sticking_the_landing_for_the_elbo() -> None:
@@ -294,12 +295,13 @@ def test_training_makes_the_exact_bound_better(name: str, rows: int) -> None:
     assert exact_elbo(model, Batch(x)).mean() > before + 0.3
 
 
-@pytest.mark.skipif(bool(obstacle()), reason="no compiler here")
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # the compiler's own
+@pytest.mark.skipif(bool(obstacle()), reason="nothing can be compiled here")
 @pytest.mark.parametrize("name", ["elbo-leave-one-out", "elbo-gumbel-softmax", "iwae-vimco", "elbo-enumerate"])
 def test_compiled_steps_are_the_plain_ones(name: str) -> None:
     model, batch = codes("classes")
     step = TrainStep(model.float(), OBJECTIVES[name], Training(), steps=10, device=torch.device("cpu"))
-    batch = batch.to(torch.device("cpu"), torch.float32)
+    batch = batch.to(torch.device("cpu"), torch.float32)._replace(checked=True)
     found = []
     for compiled in (False, True):
         step.use(Execution(compiled=compiled))

@@ -42,10 +42,10 @@ ALLOWED: dict[str, set[str]] = {
     "posteriors": {"conditional", "distributions"},
     "priors": {"conditional", "distributions", "posteriors"},
     "model": {
-        "batch", "bounds", "conditional", "divergences", "draws", "likelihoods", "priors", "runtime", "saving",
-        "support",
+        "batch", "bounds", "conditional", "distributions", "divergences", "draws", "likelihoods", "priors", "runtime",
+        "saving", "support",
     },
-    "gradients": {"batch", "bounds", "draws", "model"},
+    "gradients": {"batch", "bounds", "draws", "model", "schedules"},
     "objectives": {"batch", "bounds", "draws", "gradients", "model", "schedules", "surface"},
     "saving": {"files", "likelihoods", "model", "networks", "posteriors", "priors", "runtime"},
     "checks": {"batch", "conditional", "data", "model", "runtime", "support"},
@@ -63,7 +63,10 @@ WITHOUT_TORCH = (
     "settings", "surface",
 )  # fmt: skip
 LONGEST = {
-    "model": 580,  # the contract and the plain model are read together
+    "model": 640,  # the contract and the plain model are read together
+    "gradients": 430,  # half of it says in formulas what each gradient is
+    "objectives": 430,  # likewise
+    "runs.registry": 500,  # one row a piece
     "data.observations": 420,  # most of it says in examples what a model sees
 }
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}

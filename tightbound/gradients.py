@@ -373,14 +373,13 @@ def _share_of_path(bound: BoundFunction, draws: Draws) -> Tensor:
 
     by_p, by_q = torch.func.grad(total, 0), torch.func.grad(total, 1)
     pull = by_p(draws.log_px_z, draws.log_qz_x)
-    count = len(pull)
 
-    def of_one(direction: Tensor) -> Tensor:
-        at_draw = direction[:, None].expand_as(pull)
-        moved = torch.func.jvp(lambda log_p: by_q(log_p, draws.log_qz_x), (draws.log_px_z,), (at_draw,))[1]
-        return (moved * at_draw).sum(0)
+    def of_one(at_draw: Tensor) -> Tensor:
+        """The derivative of draw k's pull by its own log p(x | z); ``at_draw`` is 1 there and 0 elsewhere."""
+        slope = torch.func.grad(lambda log_p: (at_draw[:, None] * by_q(log_p, draws.log_qz_x)).sum())
+        return at_draw @ slope(draws.log_px_z)
 
-    own = torch.func.vmap(of_one)(torch.eye(count, dtype=pull.dtype, device=pull.device))
+    own = torch.func.vmap(of_one)(torch.eye(len(pull), dtype=pull.dtype, device=pull.device))
     return torch.where(pull == 0, 0, 1 + own / torch.where(pull == 0, 1, pull))
 
 

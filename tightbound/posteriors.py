@@ -208,8 +208,8 @@ class Categorical(Posterior):
         ValueError: for fewer than two classes; when used, if the network's last axis is no multiple of them.
 
     Example:
-        >>> Categorical(nn.Linear(5, 6), classes=3)(torch.zeros(4, 5)).mean.unique()
-        tensor([0.3333], grad_fn=...)
+        >>> Categorical(nn.Identity(), classes=2)(torch.zeros(1, 4)).mean
+        tensor([[0.5000, 0.5000, 0.5000, 0.5000]])
     """
 
     def __init__(self, network: nn.Module, *, classes: int) -> None:

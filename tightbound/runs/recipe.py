@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tightbound.runs.registry import FORMER, GRADIENTS, LIKELIHOODS, OBJECTIVES, POSTERIORS, PRIORS, row
-from tightbound.runs.rows import ObjectiveRecipe
+from tightbound.runs.rows import ObjectiveRecipe, PosteriorRow
 from tightbound.runs.schema import Names, Variants, read, to_table
 from tightbound.settings import Training
 from tightbound.surface import listed
@@ -158,8 +158,8 @@ class Recipe:
 
         Example:
             >>> changed = Recipe().updated({"objective.beta": 4, "seed": 3})
-            >>> changed.objective.beta, changed.updated({"objective.name": "iwae"}).objective
-            (4.0, Iwae(samples=5, gradient='pathwise'))
+            >>> changed.objective.beta, changed.updated({"objective.name": "iwae"}).objective.samples
+            (4.0, 5)
         """
         table = to_table(self)
         if changes.get("objective.name", self.objective.name) != self.objective.name:
@@ -205,33 +205,39 @@ def _require_fitting(model: ModelRecipe, objective: ObjectiveRecipe) -> None:
             f"{posterior.name!r}; got 'closed-form', which only a prior of the posterior's family has."
         )
     if hasattr(objective, "gradient"):
-        gradient = row(GRADIENTS, objective.gradient, "objective.gradient")
-        if posterior.latents not in gradient.latents:
-            fitting = listed((each.name for each in GRADIENTS.values() if posterior.latents in each.latents), "or")
-            raise ValueError(
-                f"Expected objective.gradient {fitting} with model.posterior {posterior.name!r}, whose latents are "
-                f"{_KINDS[posterior.latents]}; got {gradient.name!r}."
-            )
-        if closed_form and gradient.needs_draws:
-            raise ValueError(
-                f"Expected objective.kl 'auto' or 'sampled' with objective.gradient {gradient.name!r}, which is one of "
-                "draws; got 'closed-form'."
-            )
-        if (samples := getattr(objective, "samples", gradient.least_samples)) < gradient.least_samples:
-            raise ValueError(
-                f"Expected objective.samples of at least {gradient.least_samples} with objective.gradient "
-                f"{gradient.name!r}; got {samples}."
-            )
-        if samples > gradient.most_samples:
-            raise ValueError(
-                f"Expected objective.samples of at most {gradient.most_samples} with objective.gradient "
-                f"{gradient.name!r}; got {samples}."
-            )
-        temperature, anneal = getattr(objective, "temperature", 0.5), getattr(objective, "anneal_steps", 0)
-        if not 0 < temperature < float("inf"):
-            raise ValueError(f"Expected a finite objective.temperature > 0; got {temperature}.")
-        if anneal < 0:
-            raise ValueError(f"Expected objective.anneal_steps >= 0; got {anneal}.")
+        _require_fitting_gradient(objective.gradient, posterior, objective)
+
+
+def _require_fitting_gradient(name: str, posterior: PosteriorRow, objective: ObjectiveRecipe) -> None:
+    """Refuse a gradient that cannot be taken through these latents, or not with these settings."""
+    closed_form = getattr(objective, "kl", None) == "closed-form"
+    gradient = row(GRADIENTS, name, "objective.gradient")
+    if posterior.latents not in gradient.latents:
+        fitting = listed((each.name for each in GRADIENTS.values() if posterior.latents in each.latents), "or")
+        raise ValueError(
+            f"Expected objective.gradient {fitting} with model.posterior {posterior.name!r}, whose latents are "
+            f"{_KINDS[posterior.latents]}; got {gradient.name!r}."
+        )
+    if closed_form and gradient.needs_draws:
+        raise ValueError(
+            f"Expected objective.kl 'auto' or 'sampled' with objective.gradient {gradient.name!r}, which is one of "
+            "draws; got 'closed-form'."
+        )
+    if (samples := getattr(objective, "samples", gradient.least_samples)) < gradient.least_samples:
+        raise ValueError(
+            f"Expected objective.samples of at least {gradient.least_samples} with objective.gradient "
+            f"{gradient.name!r}; got {samples}."
+        )
+    if samples > gradient.most_samples:
+        raise ValueError(
+            f"Expected objective.samples of at most {gradient.most_samples} with objective.gradient "
+            f"{gradient.name!r}; got {samples}."
+        )
+    temperature, anneal = getattr(objective, "temperature", 0.5), getattr(objective, "anneal_steps", 0)
+    if not 0 < temperature < float("inf"):
+        raise ValueError(f"Expected a finite objective.temperature > 0; got {temperature}.")
+    if anneal < 0:
+        raise ValueError(f"Expected objective.anneal_steps >= 0; got {anneal}.")
 
 
 def to_toml(recipe: Recipe) -> str:
