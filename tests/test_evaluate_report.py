@@ -11,13 +11,15 @@ import pytest
 import torch
 from oracle import draws_with, linear_gaussian
 
+from tightbound import posteriors, priors
 from tightbound.batch import Batch
 from tightbound.divergences import kl_per_dimension
 from tightbound.evaluate import Estimate, Evidence, evidence, verdict
 from tightbound.evaluate.importance import bound_at, effective_samples, sample_counts
 from tightbound.evaluate.latents import LatentStatistics
 from tightbound.evaluate.results import bits_per_dim
-from tightbound.model import Model
+from tightbound.likelihoods import Gaussian
+from tightbound.model import VAE, Model
 from tightbound.posteriors import DiagonalNormal
 from tightbound.priors import StandardNormal
 
@@ -33,7 +35,7 @@ ABOUT = {
     "is_likelihood",
     "verdict",
 }
-CODE = {"rate_kind", "active_units", "latent_dim", "active", "mean_variance", "kl_per_dimension"}
+CODE = {"information", "rate_kind", "active_units", "latent_dim", "active", "mean_variance", "kl_per_dimension"}
 KEYS = ESTIMATES | {f"{name}_se" for name in ESTIMATES} | ABOUT | CODE | {"iwae", "bits_per_dim"}
 
 
@@ -305,3 +307,39 @@ def test_no_more_than_ten_dead_dimensions_are_listed():
     assert verdict.on_code(torch.tensor([True] + [False] * 10), 3.0, 5).count("…") == 0
     assert "9, 10, … (from 0) are" in verdict.on_code(torch.tensor([True] + [False] * 11), 3.0, 5)
     assert verdict.on_code(torch.tensor([True]), 3.0, 1).startswith("One observation cannot show which")
+
+
+def test_a_variable_of_a_code_is_active_by_what_it_tells():
+    """Mutual information with the observation: log 2 of a bit that splits the data, 0 of one that does not move."""
+    statistics = LatentStatistics()
+    sure, coin = torch.tensor([1.0, 0.0]), torch.tensor([0.5, 0.5])
+    rows = [torch.stack([sure, coin, sure]), torch.stack([sure.flip(0), coin, sure])]
+    for p in rows * 3:
+        statistics.add(p[None, :, 1], None, p[None])
+    expected = torch.tensor([math.log(2), 0.0, 0.0], dtype=torch.float64)
+    torch.testing.assert_close(statistics.information, expected)
+    assert statistics.kl is None
+    plain = LatentStatistics()
+    plain.add(torch.zeros(2, 3))
+    assert plain.information is None
+
+
+@pytest.mark.parametrize("kind", ["bits", "classes"])
+def test_evidence_of_codes_counts_variables(kind: str):
+    torch.manual_seed(0)
+    if kind == "bits":
+        prior, posterior, length = priors.Bernoulli(4), posteriors.Bernoulli(torch.nn.Linear(5, 4)), 4
+    else:
+        prior, length = priors.Categorical(4, classes=3), 12
+        posterior = posteriors.Categorical(torch.nn.Linear(5, 12), classes=3)
+    with torch.no_grad():
+        posterior.network.weight[: length // 2] = 0  # the first two variables do not look at x
+        posterior.network.weight *= 5
+    model = VAE(prior, posterior, Gaussian(torch.nn.Linear(length, 5)))
+    found = evidence(model, torch.randn(30, 5), samples=20)
+    assert found.latent_dim == 4
+    assert found.active.tolist() == [False, False, True, True]
+    assert found.kl_per_dimension.shape == found.information.shape == (4,)
+    assert (found.information <= found.kl_per_dimension + 1e-6).all()
+    assert found.to_json()["information"] == pytest.approx(found.information.tolist())
+    assert "2 of 4 latent dimensions carry information" in found.verdict

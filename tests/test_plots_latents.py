@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 
 import tightbound as tb
 from tightbound import plots
+from tightbound.batch import Batch
+from tightbound.networks import MLP
 from tightbound.plots._style import BLUE, GREY, VERMILION
 
 LIMITS = (-8.0, 8.0)
@@ -285,3 +288,51 @@ def test_latents_that_are_no_vectors_are_refused() -> None:
 
     with pytest.raises(ValueError, match=r"Expected a latent vector; got latents of shape \(2, 2\)"):
         plots.manifold(painter(2, Square()))
+
+
+@pytest.mark.parametrize("kind", ["bits", "classes"])
+@pytest.mark.parametrize("given", [False, True])
+def test_a_traversal_of_codes_goes_through_the_classes_of_each_variable(kind: str, given: bool) -> None:
+    """Every picture is decoded from a code, which differs from the first one in one variable."""
+    seen: list[Tensor] = []
+    if kind == "bits":
+        prior, posterior, classes = tb.priors.Bernoulli(3), tb.posteriors.Bernoulli(MLP((4,), (3,))), 2
+    else:
+        prior, classes = tb.priors.Categorical(3, classes=4), 4
+        posterior = tb.posteriors.Categorical(MLP((4,), (12,)), classes=4)
+    decoder = MLP((3 if kind == "bits" else 12,), (1, 3, 3))
+    decoder.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    model = tb.VAE(prior, posterior, tb.likelihoods.Bernoulli(decoder))
+    x0 = torch.ones(4) if given else None
+    figure = plots.latent_traversal(model, x0, kl=torch.tensor([0.5, 2.0, 0.0]), dimensions=2)
+    assert f"along 2 of 3 latent dimensions, through {classes} classes: z₁  2.0 nats" in plots.alt_text(figure)
+    shown = prior().log_prob(seen[-1])  # which refuses what is no code
+    assert len(shown) == 2 * classes
+    table = classes_in(seen[-1], classes, kind).view(2, classes, 3)
+    assert table[0, :, 1].tolist() == table[1, :, 0].tolist() == [*range(classes)]
+    likeliest = [0, 0, 0] if x0 is None else model.class_probabilities(Batch(x0[None])).argmax(-1)[0].tolist()
+    assert (table[0, :, [0, 2]] == torch.tensor(likeliest)[[0, 2]]).all()
+    with pytest.raises(ValueError, match="whose latents are numbers; got one of bits or classes"):
+        plots.manifold(model)
+
+
+def classes_in(codes: Tensor, classes: int, kind: str) -> Tensor:
+    """Which class each variable of each code has."""
+    return codes.long() if kind == "bits" else codes.unflatten(-1, (-1, classes)).argmax(-1)
+
+
+@pytest.mark.parametrize("name", ["LogNormal", "Exponential", "Gumbel"])
+def test_a_traversal_stays_where_the_prior_is(name: str) -> None:
+    """Its values are the prior's quantiles at which a normal is −3, …, 3 deviations from its mean."""
+    seen: list[Tensor] = []
+    prior = getattr(tb.priors, name)(2)
+    decoder = MLP((2,), (1, 3, 3))
+    decoder.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    posterior = getattr(tb.posteriors, name)(MLP((4,), (2 if name == "Exponential" else 4,)))
+    model = tb.VAE(prior, posterior, tb.likelihoods.Bernoulli(decoder))
+    plots.latent_traversal(model, span=3.0, steps=7)
+    z = seen[-1].view(2, 7, 2)[0, :, 0]
+    theirs = {"LogNormal": scipy.stats.lognorm(1.0), "Exponential": scipy.stats.expon, "Gumbel": scipy.stats.gumbel_r}
+    expected = theirs[name].ppf(scipy.stats.norm.cdf(np.linspace(-3, 3, 7)))
+    np.testing.assert_allclose(z.numpy(), expected, rtol=1e-3, atol=1e-3)
+    assert plots.manifold(model, steps=3)

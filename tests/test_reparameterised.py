@@ -24,6 +24,8 @@ from tightbound.distributions import (
     OneHot,
     Reparameterised,
     Uniform,
+    class_probabilities,
+    codes_of,
     every_code,
     relaxed,
 )
@@ -262,3 +264,15 @@ def test_codes_are_listed_up_to_a_number() -> None:
         TypeError, match="Expected codes that can be listed, bits or classes; got a latent of Independent"
     ):
         every_code(StandardNormal(2)())
+
+
+def test_probabilities_of_classes_have_one_form() -> None:
+    bits = IndependentBernoulli(Bits(torch.tensor([[0.0, 3.0]])), 1)
+    torch.testing.assert_close(class_probabilities(bits)[..., 1], bits.mean)
+    torch.testing.assert_close(class_probabilities(bits).sum(-1), torch.ones(1, 2))
+    codes = OneHot(torch.randn(5, 2, 3))
+    torch.testing.assert_close(class_probabilities(codes).flatten(-2), codes.mean)
+    assert class_probabilities(StandardNormal(2)()) is None
+    chosen = torch.tensor([[1, 0]])
+    assert codes_of(chosen, bits).tolist() == [[1.0, 0.0]]
+    assert codes_of(chosen, codes).tolist() == [[0.0, 1.0, 0.0, 1.0, 0.0, 0.0]]

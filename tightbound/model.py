@@ -15,7 +15,7 @@ from torch.distributions import Distribution
 from tightbound import bounds
 from tightbound.batch import Batch, as_batch
 from tightbound.conditional import Conditional, sample_and_log_prob
-from tightbound.distributions import every_code, relaxed
+from tightbound.distributions import class_probabilities, every_code, relaxed
 from tightbound.divergences import kl, kl_per_dimension
 from tightbound.draws import Draws, Relaxation
 from tightbound.likelihoods import point_estimate
@@ -68,6 +68,7 @@ class Model(nn.Module, ABC):
     # Which defaults come back when a subclass overrides which part of the contract.
     _FOLLOWS: ClassVar[dict[str, tuple[str, ...]]] = {
         "encoded": ("propose", "log_posterior"),
+        "class_probabilities": ("propose", "log_posterior"),
         "every_code": ("propose", "log_posterior"),
         "posterior_mean": ("propose", "log_posterior"),
         "rate": ("propose", "log_posterior", "log_joint"),
@@ -156,6 +157,17 @@ class Model(nn.Module, ABC):
             The batch, its ``q`` filled in, or as it was.
         """
         return batch
+
+    def class_probabilities(self, batch: Batch) -> Tensor | None:
+        """The posterior's probability of each class of each variable, where z is made of classes.
+
+        Args:
+            batch: B observations.
+
+        Returns:
+            Shape (B, variables, classes), a bit having two classes; None where z is not discrete.
+        """
+        return None
 
     def every_code(self, batch: Batch) -> Tensor:
         r"""All values that z can take, for models that have a countable latent.
@@ -442,6 +454,9 @@ class VAE(Model):
             return self._posterior_at(batch).mean
         except NotImplementedError:
             return None
+
+    def class_probabilities(self, batch: Batch) -> Tensor | None:
+        return class_probabilities(self._posterior_at(batch))
 
     def every_code(self, batch: Batch) -> Tensor:
         return every_code(self._posterior_at(batch))

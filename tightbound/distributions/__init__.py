@@ -2,7 +2,7 @@
 
 from tightbound.distributions.bernoulli import Bernoulli, IndependentBernoulli, UnnormalisedBernoulli
 from tightbound.distributions.concrete import BinaryConcrete, Concrete, Relaxed, relaxed
-from tightbound.distributions.discrete import OneHot, every_code
+from tightbound.distributions.discrete import OneHot, class_probabilities, codes_of, every_code
 from tightbound.distributions.elements import ContinuousBernoulli, DiscretizedLogistic, NegativeBinomial
 from tightbound.distributions.mixtures import MixtureOfNormals
 from tightbound.distributions.reparameterised import (
@@ -34,6 +34,8 @@ __all__ = [
     "Reparameterised",
     "Uniform",
     "UnnormalisedBernoulli",
+    "class_probabilities",
+    "codes_of",
     "every_code",
     "relaxed",
 ]

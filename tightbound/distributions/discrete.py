@@ -28,7 +28,6 @@ class OneHot(Distribution):
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {"logits": constraints.independent(constraints.real, 2)}
-    has_enumerate_support = False  # of torch's form, which has no axis for an event of many variables
 
     def __init__(self, logits: Tensor, *, validate_args: bool | None = None) -> None:
         self.logits = logits
@@ -99,6 +98,47 @@ def one_hot(scores: Tensor) -> Tensor:
     return F.one_hot(scores.argmax(-1), scores.shape[-1]).to(scores.dtype).flatten(-2)
 
 
+def class_probabilities(distribution: Distribution) -> Tensor | None:
+    r"""The probability of each class of each variable of a code.
+
+    Args:
+        distribution: any.
+
+    Returns:
+        Shape (\*batch, V, C), a bit having two classes, 0 and 1; None for a distribution that is not of codes.
+
+    Example:
+        >>> class_probabilities(Independent(Bernoulli(torch.tensor([0.25, 1.0])), 1))
+        tensor([[0.7500, 0.2500],
+                [0.0000, 1.0000]])
+    """
+    if isinstance(distribution, OneHot):
+        return distribution.logits.softmax(-1)
+    if isinstance(distribution, Independent) and isinstance(distribution.base_dist, Bernoulli):
+        p = distribution.base_dist.probs
+        return torch.stack([1 - p, p], -1)
+    return None
+
+
+def codes_of(classes: Tensor, distribution: Distribution) -> Tensor:
+    r"""Codes in the form in which a distribution has them.
+
+    Args:
+        classes: which class each variable has, shape (\*batch, V).
+        distribution: of bits or one-hot vectors.
+
+    Returns:
+        Shape (\*batch, length).
+
+    Example:
+        >>> codes_of(torch.tensor([1, 0]), OneHot(torch.zeros(2, 3)))
+        tensor([0., 1., 0., 1., 0., 0.])
+    """
+    if isinstance(distribution, OneHot):
+        return F.one_hot(classes, distribution.logits.shape[-1]).to(distribution.logits.dtype).flatten(-2)
+    return classes.to(distribution.mean.dtype)
+
+
 def every_code(distribution: Distribution) -> Tensor:
     """All values that a discrete distribution of codes can take.
 
@@ -119,23 +159,17 @@ def every_code(distribution: Distribution) -> Tensor:
                 [1., 0.],
                 [1., 1.]])
     """
-    if isinstance(distribution, OneHot):
-        variables, classes = distribution.logits.shape[-2:]
-        like = distribution.logits
-    elif isinstance(distribution, Independent) and isinstance(distribution.base_dist, Bernoulli):
-        variables, classes = distribution.event_shape.numel(), 2
-        like = distribution.base_dist.logits
-    else:
+    p = class_probabilities(distribution)
+    if p is None:
         raise TypeError(
             f"Expected codes that can be listed, bits or classes; got a latent of {type(distribution).__name__}. Take "
             "a posterior of Bernoulli or Categorical variables, or another gradient."
         )
+    variables, classes = p.shape[-2:]
     if variables * math.log(classes) > math.log(MOST_CODES) + 1e-9:
         raise ValueError(
             f"Expected at most {MOST_CODES} codes to list; got {variables} variables of {classes} classes, which make "
             f"{classes}^{variables}. Take fewer, or a gradient of draws such as tb.gradients.ScoreFunction()."
         )
-    choices = torch.cartesian_prod(*[torch.arange(classes, device=like.device)] * variables).view(-1, variables)
-    if isinstance(distribution, OneHot):
-        return F.one_hot(choices, classes).to(like.dtype).flatten(-2)
-    return choices.to(like.dtype)
+    every = torch.cartesian_prod(*[torch.arange(classes, device=p.device)] * variables).view(-1, variables)
+    return codes_of(every, distribution)

@@ -117,7 +117,8 @@ def _evaluate(
     draws = model.score(batch, samples=samples, rows=rows)
     _require_finite(draws.log_w, start)
     mean = model.posterior_mean(batch)
-    statistics.add(model.embed(batch) if mean is None else mean, model.rate_per_dimension(batch))
+    codes = model.embed(batch) if mean is None else mean
+    statistics.add(codes, model.rate_per_dimension(batch), model.class_probabilities(batch))
     closed = model.rate(batch)
     return {
         **({} if closed is None else {"rate": closed.cpu().double()}),
@@ -164,6 +165,7 @@ def _report(
         reliable=low <= TOLERATED_SHARE,
         kl_per_dimension=statistics.kl,
         mean_variance=statistics.mean_variance,
+        information=statistics.information,
         observations=len(observed),
         samples=samples,
         seed=seed,

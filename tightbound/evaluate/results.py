@@ -98,6 +98,8 @@ class Evidence:
             comes. A bound that still rises from one K to the next tells as well.
         kl_per_dimension: mean KL of each latent dimension, (L,); None where the pair has no such closed form.
         mean_variance: variance over the data of the posterior's mean, (L,).
+        information: of a discrete code, the mutual information of each variable with the observation, (variables,), in
+            nats; None for other latents.
         observations: how many, N.
         samples: K, draws for each observation.
         seed: of those draws.
@@ -135,6 +137,7 @@ class Evidence:
     reliable: bool
     kl_per_dimension: Tensor | None
     mean_variance: Tensor
+    information: Tensor | None = None
     observations: int
     samples: int
     seed: int
@@ -148,8 +151,11 @@ class Evidence:
 
     @property
     def active(self) -> Tensor:
-        """Which latent dimensions carry information: variance of the posterior's mean above 0.01, boolean (L,)."""
-        return self.mean_variance > ACTIVE
+        """Which latent dimensions carry information, boolean (L,): variance of the posterior's mean above 0.01.
+
+        Of a discrete code, which variables do: mutual information with the observation above 0.01 nats.
+        """
+        return (self.mean_variance if self.information is None else self.information) > ACTIVE
 
     @property
     def active_units(self) -> int:
@@ -158,8 +164,8 @@ class Evidence:
 
     @property
     def latent_dim(self) -> int:
-        """L, the length of the code."""
-        return len(self.mean_variance)
+        """How many latent dimensions there are, or variables of a discrete code."""
+        return len(self.active)
 
     @property
     def verdict(self) -> str:
@@ -188,6 +194,7 @@ class Evidence:
             "low_ess_share": _number(self.low_ess_share),
             "kl_per_dimension": None if self.kl_per_dimension is None else _numbers(self.kl_per_dimension),
             "mean_variance": _numbers(self.mean_variance),
+            "information": None if self.information is None else _numbers(self.information),
             "active": self.active.tolist(),
             **{name: getattr(self, name) for name in plain},
             "is_likelihood": self.is_likelihood,

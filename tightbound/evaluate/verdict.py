@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-ACTIVE = 0.01  # variance of the posterior's mean from which a dimension counts as active (Burda et al. 2015)
+ACTIVE = 0.01  # variance of the posterior's mean (Burda et al. 2015), or nats of a discrete variable; more is active
 LOW_ESS = 10  # effective samples; the bias of log p(x) is about -1 / (2 ESS) nats: -0.05 here
 LOW_RATE = 0.1  # nats per observation; a code that pays less can say next to nothing
 LOOSE = 1.0  # nats between ELBO and log p(x) that are worth going after …

@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
+from torch.distributions import Independent
 
+from tightbound.batch import Batch
+from tightbound.distributions import Reparameterised, class_probabilities
 from tightbound.likelihoods import point_estimate
 from tightbound.model import VAE
-from tightbound.plots._style import as_array
+from tightbound.plots._style import Array, as_array
 from tightbound.runtime import evaluation_mode, home, own_random_state
 
 DRAWS = 10_000  # for moments without a formula
@@ -19,8 +22,11 @@ def decoded(model: VAE, z: Tensor) -> np.ndarray:
     return as_array(point_estimate(model.decode(z)))
 
 
-def prior_moments(model: VAE) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each latent element under the prior, shape (L,); else from draws.
+def along_prior(model: VAE, deviations: Tensor) -> Tensor:
+    """Values of each latent element where a normal would be so many deviations from its mean, shape (L, steps).
+
+    For a prior whose elements are maps of noise they are its quantiles, so that they lie where the prior does; for
+    others, its mean plus so many of its standard deviations.
 
     Raises:
         ValueError: for latents that are no vectors.
@@ -29,8 +35,28 @@ def prior_moments(model: VAE) -> tuple[Tensor, Tensor]:
         prior = model.prior()
         if len(prior.event_shape) != 1:
             raise ValueError(f"Expected a latent vector; got latents of shape {tuple(prior.event_shape)}.")
+        elements = prior.base_dist if isinstance(prior, Independent) else prior
+        if isinstance(elements, Reparameterised) and len(elements.event_shape) == 0:
+            noise = elements.noise_distribution.icdf(torch.special.ndtr(deviations)[:, None])
+            return elements.from_noise(noise).sort(0).values.T
         try:
-            return prior.mean, prior.stddev
+            mean, deviation = prior.mean, prior.stddev
         except NotImplementedError:
             draws = prior.sample(torch.Size([DRAWS]))
-            return draws.mean(0), draws.std(0)
+            mean, deviation = draws.mean(0), draws.std(0)
+    return mean[:, None] + deviation[:, None] * deviations
+
+
+def classes_of(model: VAE) -> Tensor | None:
+    """The prior's probability of each class of each variable, shape (V, C); None where latents are not discrete."""
+    with evaluation_mode(model):
+        return class_probabilities(model.prior())
+
+
+def posterior_classes(model: VAE, x0: Array) -> Tensor:
+    """The posterior's probability of each class of each variable, given one observation, shape (V, C)."""
+    with evaluation_mode(model):
+        found = model.class_probabilities(Batch(torch.as_tensor(x0)[None].to(*home(model))))
+    if found is None:
+        raise TypeError(f"Expected a model that tells the probabilities of its classes; got {type(model).__name__}.")
+    return found[0]

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
+from tightbound.distributions import codes_of
 from tightbound.model import VAE
 from tightbound.plots._cells import Limits, sheet
-from tightbound.plots._decoding import decoded, prior_moments
+from tightbound.plots._decoding import along_prior, classes_of, decoded, posterior_classes
 from tightbound.plots._style import (
     BLUE,
     GREY,
@@ -25,6 +27,7 @@ from tightbound.plots._style import (
     styled,
     z_name,
 )
+from tightbound.runtime import home
 
 ROWS = 12
 
@@ -43,15 +46,18 @@ def latent_traversal(
 ) -> Figure:
     r"""Decodings as one latent element moves and the others stay; a row an element, the most informative first.
 
+    An element goes through the quantiles of its prior at which a normal would be so many standard deviations from its
+    mean. A variable of a discrete code goes through its classes, while the others have the likeliest of theirs.
+
     Args:
         model: latents of shape (L,).
-        x0: one observation, shape (\*shape), whose embedding the others stay at; the prior's mean without it.
+        x0: one observation, shape (\*shape), whose embedding the others stay at; the prior's middle without it.
         dimensions: which elements, or how many of the most informative ones; by default at most 12.
         kl: nats each element carries, shape (L,): orders and labels the rows. Without it, order is by index.
         active: which elements are alive, shape (L,), booleans; the others are greyed out. By default those of at least
             0.01 nats are alive, and all of them without ``kl``.
-        span: how far to go from the prior's mean, in its standard deviations.
-        steps: pictures a row.
+        span: how far to go from the prior's mean, in its standard deviations; classes have no such measure.
+        steps: pictures a row; of a discrete code it is one a class.
         limits: as for :func:`~tightbound.plots.images`.
 
     Raises:
@@ -71,26 +77,51 @@ def latent_traversal(
     """
     if steps < 2 or not span > 0:
         raise ValueError(f"Expected steps >= 2 and span > 0; got steps={steps}, span={span}.")
-    mean, deviation = prior_moments(model)
-    nats = None if kl is None else _nats(kl, len(mean))
-    alive = alive_by(nats if nats is not None else np.full(len(mean), np.inf), active)
-    order = _chosen(dimensions, nats, len(mean))
-    at = torch.linspace(-span, span, steps, dtype=mean.dtype, device=mean.device)
-    z = (mean if x0 is None else model.embed(x0[None])[0]).repeat(len(order), steps, 1)
-    for row, j in enumerate(order):
-        z[row, :, j] = mean[j] + at * deviation[j]
-    made = sheet(decoded(model, z.flatten(0, 1)), steps, limits=limits)
+    classes, at = classes_of(model), torch.linspace(-span, span, steps)
+    values = along_prior(model, at.to(*home(model))) if classes is None else classes
+    length = len(values)
+    nats = None if kl is None else _nats(kl, length)
+    alive = alive_by(nats if nats is not None else np.full(length, np.inf), active)
+    order = _chosen(dimensions, nats, length)
+    z = _moved(model, x0, order, values) if classes is None else _switched(model, x0, order, classes)
+    made = sheet(decoded(model, z.flatten(0, 1)), z.shape[1], limits=limits)
     dead = [not alive[j] for j in order]
     words = [_row_label(j, nats, dead=gone) for j, gone in zip(order, dead, strict=True)]
     made.label_rows(words, [GREY if gone else INK for gone in dead])
-    made.label_columns([f"{float(v):.3g}".replace("-", "−") for v in at])
-    made.axes.set_xlabel("latent value, in standard deviations of the prior")
+    if classes is None:
+        made.label_columns([f"{float(v):.3g}".replace("-", "−") for v in at])
+        made.axes.set_xlabel("position along the prior, in σ")
+        where = f"from −{span:g} to {span:g} σ of the prior"
+    else:
+        made.label_columns([str(c) for c in range(z.shape[1])])
+        made.axes.set_xlabel("class of the variable")
+        where = f"through {z.shape[1]} classes"
     made.axes.xaxis.set_label_position("top")
     for row in range(len(order)):
         if dead[row]:
             made.fade(row)
-    where = f"Decodings along {len(order)} of {len(mean)} latent dimensions, from −{span:g} to {span:g}"
-    return describe(made.figure, f"{where} σ of the prior: {', '.join(words)}.")
+    along = f"Decodings along {len(order)} of {length} latent dimensions, {where}"
+    return describe(made.figure, f"{along}: {', '.join(words)}.")
+
+
+def _moved(model: VAE, x0: Array | None, order: Sequence[int], values: Tensor) -> Tensor:
+    """Latents, shape (rows, steps, L): in each row one element goes through its values."""
+    middle = along_prior(model, values.new_zeros(1))[:, 0] if x0 is None else model.embed(x0[None])[0]
+    z = middle.repeat(len(order), values.shape[1], 1)
+    for row, j in enumerate(order):
+        z[row, :, j] = values[j]
+    return z
+
+
+def _switched(model: VAE, x0: Array | None, order: Sequence[int], classes: Tensor) -> Tensor:
+    """Codes, shape (rows, classes, length): in each row one variable goes through its classes."""
+    if x0 is not None:
+        classes = posterior_classes(model, x0)
+    chosen = classes.argmax(-1).repeat(len(order), classes.shape[1], 1)
+    for row, v in enumerate(order):
+        chosen[row, :, v] = torch.arange(classes.shape[1], device=chosen.device)
+    with torch.no_grad():
+        return codes_of(chosen, model.prior())
 
 
 def _nats(kl: Array, length: int) -> np.ndarray:
@@ -168,7 +199,7 @@ def interpolation(model: VAE, a: Array, b: Array, steps: int = 9, *, limits: Lim
 
 @styled
 def manifold(model: VAE, steps: int = 20, *, limits: Limits | None = None) -> Figure:
-    r"""Decodings over a two-dimensional latent, at equally spaced quantiles of normals with the prior's moments.
+    r"""Decodings over a two-dimensional latent, at equally spaced quantiles of the prior.
 
     Args:
         model: latents of shape (2,).
@@ -176,7 +207,7 @@ def manifold(model: VAE, steps: int = 20, *, limits: Limits | None = None) -> Fi
         limits: as for :func:`~tightbound.plots.images`.
 
     Raises:
-        ValueError: for a latent of another size, or fewer than 2 steps.
+        ValueError: for a latent of another size or of classes, or fewer than 2 steps.
 
     Example:
         >>> import tightbound as tb
@@ -190,13 +221,17 @@ def manifold(model: VAE, steps: int = 20, *, limits: Limits | None = None) -> Fi
     """
     if steps < 2:
         raise ValueError(f"Expected steps >= 2; got {steps}.")
-    mean, deviation = prior_moments(model)
-    if len(mean) != 2:
+    quantiles = (torch.arange(steps) + 0.5) / steps
+    if classes_of(model) is not None:
         raise ValueError(
-            f"Expected a model with 2 latent dimensions; got {len(mean)}. For others use latent_traversal."
+            "Expected a model whose latents are numbers; got one of bits or classes. Use latent_traversal."
         )
-    quantiles = (torch.arange(steps, dtype=mean.dtype, device=mean.device) + 0.5) / steps
-    across, up = (mean[j] + deviation[j] * math.sqrt(2) * torch.erfinv(2 * quantiles - 1) for j in (0, 1))
+    values = along_prior(model, (math.sqrt(2) * torch.erfinv(2 * quantiles - 1)).to(*home(model)))
+    if len(values) != 2:
+        raise ValueError(
+            f"Expected a model with 2 latent dimensions; got {len(values)}. For others use latent_traversal."
+        )
+    across, up = values
     z = torch.cartesian_prod(up.flip(0), across).flip(1)
     made = sheet(decoded(model, z), steps, limits=limits, gap=0.0)
     shown = {0, steps // 4, steps - 1 - steps // 4, steps - 1} | ({steps // 2} if steps % 2 else set())

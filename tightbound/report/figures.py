@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tightbound import plots
 from tightbound.data import Data, Observations
+from tightbound.distributions import class_probabilities
 from tightbound.model import VAE
 from tightbound.runs.run import Run
 from tightbound.runtime import home, own_random_state
@@ -94,8 +95,8 @@ def _maps(model: VAE, data: Data) -> Iterator[Picture]:
         caption += "" if labels is None else " The model has never seen the labels."
         figure = plots.latent_map(codes, labels, data.test.label_names)
         yield Picture("map", "The latent space", caption, figure)
-    if codes.shape[1] == 2:
-        caption = "Decodings at equally spaced quantiles of a normal with the prior's mean and spread."
+    if codes.shape[1] == 2 and class_probabilities(model.prior()) is None:
+        caption = "Decodings at equally spaced quantiles of the prior."
         yield Picture("manifold", "The manifold", caption, plots.manifold(model))
 
 
@@ -113,7 +114,7 @@ def _decoded(model: VAE, data: Data) -> Iterator[Picture]:
 
 
 def ranked(evaluation: dict[str, Any], count: int) -> dict[str, Any]:
-    """Which dimensions a traversal shows: by their KL, or where there is none by how they vary.
+    """Which dimensions a traversal shows: by their KL, or where there is none by how they vary or what they tell.
 
     Args:
         evaluation: as ``Run.evaluation`` gives it; may be empty.
@@ -131,7 +132,7 @@ def ranked(evaluation: dict[str, Any], count: int) -> dict[str, Any]:
     active = torch.tensor(evaluation["active"])
     if kl := evaluation["kl_per_dimension"]:
         return {"dimensions": count, "kl": torch.tensor(kl), "active": active}
-    spread = torch.tensor(evaluation["mean_variance"])
+    spread = torch.tensor(evaluation.get("information") or evaluation["mean_variance"])
     return {"dimensions": spread.argsort(descending=True)[:count].tolist(), "active": active}
 
 
