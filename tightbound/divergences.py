@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal
 
 from tightbound.distributions import Bernoulli, Exponential, Gumbel, LogNormal, Normal, OneHot
-
-EULER = 0.5772156649015329  # γ
+from tightbound.distributions.reparameterised import EULER
 
 
 def kl(q: Distribution, p: Distribution) -> Tensor:

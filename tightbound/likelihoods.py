@@ -28,14 +28,13 @@ class Likelihood(Networked, ABC):
 
     parameters_per_element: int = 1
     is_normalised: bool = True  # whether it sums or integrates to one over x
-    joint: type[td.Independent] = td.Independent  # what makes one observation's distribution of its elements'
 
     def forward(self, context: Tensor | None = None) -> td.Independent:
         if context is None:
             raise TypeError("Expected latents z of shape (..., latent); got None. A likelihood is conditional on z.")
         lead = context.ndim - 1
         elements = self.elements(self.outputs(context, lead=lead), lead)
-        return self.joint(elements, len(elements.batch_shape) - lead, validate_args=False)
+        return distributions.independent(elements, len(elements.batch_shape) - lead)
 
     def log_prob(self, value: Tensor, context: Tensor | None = None, *, frozen: bool = False) -> Tensor:
         r"""log p(x | z), its support checked first; see :meth:`Conditional.log_prob`.
@@ -98,8 +97,6 @@ class Bernoulli(Likelihood):
         torch.Size([3])
     """
 
-    joint = distributions.IndependentBernoulli
-
     def elements(self, out: Tensor, lead: int) -> td.Distribution:
         return distributions.Bernoulli(out, validate_args=False)
 
@@ -124,7 +121,6 @@ class UnnormalisedBernoulli(Likelihood):
     """
 
     is_normalised = False
-    joint = distributions.IndependentBernoulli
 
     def elements(self, out: Tensor, lead: int) -> td.Distribution:
         return distributions.UnnormalisedBernoulli(out, validate_args=False)
@@ -326,9 +322,7 @@ class Categorical(Likelihood):
 
     def __init__(self, network: nn.Module, *, classes: int) -> None:
         super().__init__(network)
-        if classes < 2:
-            raise ValueError(f"Expected at least 2 classes; got {classes}.")
-        self.classes = self.parameters_per_element = classes
+        self.classes = self.parameters_per_element = distributions.at_least_two(classes)
 
     def elements(self, out: Tensor, lead: int) -> td.Distribution:
         return td.Categorical(logits=out.movedim(lead, -1), validate_args=False)

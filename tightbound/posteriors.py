@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 import torch.distributions as td
@@ -45,7 +46,34 @@ class Posterior(Networked, ABC):
         """
 
 
-class DiagonalNormal(Posterior):
+class _OfTwoNumbers(Posterior, ABC):
+    """Independent elements of two parameters each: the network's output has the first of all, then the second."""
+
+    halves: ClassVar[str]  # what they are, in words
+
+    @abstractmethod
+    def elements(self, first: Tensor, second: Tensor) -> td.Distribution:
+        """The distribution of each element.
+
+        Args:
+            first: the first half of the network's output, shape (B, L).
+            second: the second half, of the same shape.
+
+        Returns:
+            A distribution with batch shape (B, L), made with ``validate_args=False``.
+        """
+
+    def latent(self, out: Tensor) -> td.Independent:
+        if out.shape[-1] % 2:
+            raise ValueError(f"Expected a network giving (..., 2 * latent): {self.halves}; got (..., {out.shape[-1]}).")
+        return distributions.independent(self.elements(*out.chunk(2, -1)))
+
+    @staticmethod
+    def outputs_for(latent_dim: int) -> int:
+        return 2 * latent_dim
+
+
+class DiagonalNormal(_OfTwoNumbers):
     r"""Independent normals: :math:`q(z \mid x) = \mathcal{N}(\mu(x), \operatorname{diag} \sigma^2(x))`.
 
     References:
@@ -62,14 +90,10 @@ class DiagonalNormal(Posterior):
         torch.Size([2])
     """
 
-    def latent(self, out: Tensor) -> td.Independent:
-        _require_even(out, "mean, then log-variance")
-        mean, log_variance = out.chunk(2, -1)
-        return _independent(distributions.Normal(mean, torch.exp(0.5 * log_variance), validate_args=False))
+    halves = "mean, then log-variance"
 
-    @staticmethod
-    def outputs_for(latent_dim: int) -> int:
-        return 2 * latent_dim
+    def elements(self, first: Tensor, second: Tensor) -> td.Distribution:
+        return distributions.Normal(first, torch.exp(0.5 * second), validate_args=False)
 
 
 class FullNormal(Posterior):
@@ -105,7 +129,7 @@ class FullNormal(Posterior):
         return latent_dim + latent_dim * (latent_dim + 1) // 2
 
 
-class LogNormal(Posterior):
+class LogNormal(_OfTwoNumbers):
     r"""Independent positive numbers: :math:`\log z \sim \mathcal{N}(\mu(x), \operatorname{diag} \sigma^2(x))`.
 
     Args:
@@ -119,14 +143,10 @@ class LogNormal(Posterior):
         torch.Size([2])
     """
 
-    def latent(self, out: Tensor) -> td.Independent:
-        _require_even(out, "mean, then log-variance, of log z")
-        mean, log_variance = out.chunk(2, -1)
-        return _independent(distributions.LogNormal(mean, torch.exp(0.5 * log_variance), validate_args=False))
+    halves = "mean, then log-variance, of log z"
 
-    @staticmethod
-    def outputs_for(latent_dim: int) -> int:
-        return 2 * latent_dim
+    def elements(self, first: Tensor, second: Tensor) -> td.Distribution:
+        return distributions.LogNormal(first, torch.exp(0.5 * second), validate_args=False)
 
 
 class Exponential(Posterior):
@@ -141,14 +161,14 @@ class Exponential(Posterior):
     """
 
     def latent(self, out: Tensor) -> td.Independent:
-        return _independent(distributions.Exponential(out.exp(), validate_args=False))
+        return distributions.independent(distributions.Exponential(out.exp(), validate_args=False))
 
     @staticmethod
     def outputs_for(latent_dim: int) -> int:
         return latent_dim
 
 
-class Gumbel(Posterior):
+class Gumbel(_OfTwoNumbers):
     r"""Independent Gumbels, whose upper tail is the longer: location :math:`\mu(x)`, scale :math:`\beta(x)`.
 
     Args:
@@ -162,14 +182,10 @@ class Gumbel(Posterior):
         torch.Size([2])
     """
 
-    def latent(self, out: Tensor) -> td.Independent:
-        _require_even(out, "location, then log-scale")
-        loc, log_scale = out.chunk(2, -1)
-        return _independent(distributions.Gumbel(loc, log_scale.exp(), validate_args=False))
+    halves = "location, then log-scale"
 
-    @staticmethod
-    def outputs_for(latent_dim: int) -> int:
-        return 2 * latent_dim
+    def elements(self, first: Tensor, second: Tensor) -> td.Distribution:
+        return distributions.Gumbel(first, second.exp(), validate_args=False)
 
 
 class Bernoulli(Posterior):
@@ -186,9 +202,7 @@ class Bernoulli(Posterior):
     """
 
     def latent(self, out: Tensor) -> td.Independent:
-        return distributions.IndependentBernoulli(
-            distributions.Bernoulli(out, validate_args=False), 1, validate_args=False
-        )
+        return distributions.independent(distributions.Bernoulli(out, validate_args=False))
 
     @staticmethod
     def outputs_for(latent_dim: int) -> int:
@@ -214,7 +228,7 @@ class Categorical(Posterior):
 
     def __init__(self, network: nn.Module, *, classes: int) -> None:
         super().__init__(network)
-        self.classes = at_least_two(classes)
+        self.classes = distributions.at_least_two(classes)
 
     def latent(self, out: Tensor) -> distributions.OneHot:
         if out.shape[-1] % self.classes:
@@ -227,33 +241,3 @@ class Categorical(Posterior):
     @staticmethod
     def outputs_for(latent_dim: int) -> int:
         return latent_dim
-
-
-def at_least_two(classes: int) -> int:
-    """The number of classes of a variable.
-
-    Args:
-        classes: how many.
-
-    Returns:
-        The same.
-
-    Raises:
-        ValueError: for fewer than two.
-
-    Example:
-        >>> at_least_two(3)
-        3
-    """
-    if classes < 2:
-        raise ValueError(f"Expected at least 2 classes; got {classes}.")
-    return classes
-
-
-def _independent(elements: td.Distribution) -> td.Independent:
-    return td.Independent(elements, 1, validate_args=False)
-
-
-def _require_even(out: Tensor, halves: str) -> None:
-    if out.shape[-1] % 2:
-        raise ValueError(f"Expected a network giving (..., 2 * latent): {halves}; got (..., {out.shape[-1]}).")

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from tightbound import distributions
 from tightbound.conditional import Conditional
-from tightbound.posteriors import at_least_two
 
 COLD = 1e-6  # the temperature that 0 stands for where logits are divided by it
 
@@ -60,7 +59,7 @@ class StandardNormal(Prior):
 
     def tempered(self, temperature: float) -> td.Independent:
         scale = torch.full_like(self.zero, temperature)
-        return td.Independent(distributions.Normal(self.zero, scale, validate_args=False), 1, validate_args=False)
+        return distributions.independent(distributions.Normal(self.zero, scale, validate_args=False))
 
     def extra_repr(self) -> str:
         return f"latent_dim={self.latent_dim}"
@@ -110,7 +109,7 @@ class LogNormal(_Elements):
 
     def tempered(self, temperature: float) -> td.Independent:
         scale = temperature * self.log_scale.exp()
-        return td.Independent(distributions.LogNormal(self.loc, scale, validate_args=False), 1, validate_args=False)
+        return distributions.independent(distributions.LogNormal(self.loc, scale, validate_args=False))
 
 
 class Exponential(_Elements):
@@ -133,7 +132,7 @@ class Exponential(_Elements):
 
     def tempered(self, temperature: float) -> td.Independent:
         rate = self.log_rate.exp() / temperature if temperature else torch.full_like(self.log_rate, torch.inf)
-        return td.Independent(distributions.Exponential(rate, validate_args=False), 1, validate_args=False)
+        return distributions.independent(distributions.Exponential(rate, validate_args=False))
 
 
 class Gumbel(_Elements):
@@ -157,7 +156,7 @@ class Gumbel(_Elements):
 
     def tempered(self, temperature: float) -> td.Independent:
         scale = temperature * self.log_scale.exp()
-        return td.Independent(distributions.Gumbel(self.loc, scale, validate_args=False), 1, validate_args=False)
+        return distributions.independent(distributions.Gumbel(self.loc, scale, validate_args=False))
 
 
 class Bernoulli(_Elements):
@@ -178,11 +177,9 @@ class Bernoulli(_Elements):
     numbers = ("logits",)
     logits: Tensor
 
-    def tempered(self, temperature: float) -> distributions.IndependentBernoulli:
+    def tempered(self, temperature: float) -> td.Independent:
         logits = self.logits / max(temperature, COLD)
-        return distributions.IndependentBernoulli(
-            distributions.Bernoulli(logits, validate_args=False), 1, validate_args=False
-        )
+        return distributions.independent(distributions.Bernoulli(logits, validate_args=False))
 
 
 class Categorical(Prior):
@@ -205,7 +202,7 @@ class Categorical(Prior):
 
     def __init__(self, variables: int, *, classes: int, learned: bool = False) -> None:
         super().__init__()
-        self.variables, self.classes, self.learned = _checked(variables), at_least_two(classes), learned
+        self.variables, self.classes, self.learned = _checked(variables), distributions.at_least_two(classes), learned
         _hold(self, "logits", torch.zeros(variables, classes), learned=learned)
 
     def tempered(self, temperature: float) -> distributions.OneHot:

@@ -1,8 +1,8 @@
 """Distributions that torch lacks, or computes in a form that loses digits; and draws written as maps of noise."""
 
-from tightbound.distributions.bernoulli import Bernoulli, IndependentBernoulli, UnnormalisedBernoulli
+from tightbound.distributions.bernoulli import Bernoulli, IndependentBernoulli, UnnormalisedBernoulli, independent
 from tightbound.distributions.concrete import BinaryConcrete, Concrete, Relaxed, relaxed
-from tightbound.distributions.discrete import OneHot, class_probabilities, codes_of, every_code
+from tightbound.distributions.discrete import OneHot, at_least_two, class_probabilities, codes_of, every_code
 from tightbound.distributions.elements import ContinuousBernoulli, DiscretizedLogistic, NegativeBinomial
 from tightbound.distributions.mixtures import MixtureOfNormals
 from tightbound.distributions.reparameterised import (
@@ -34,8 +34,10 @@ __all__ = [
     "Reparameterised",
     "Uniform",
     "UnnormalisedBernoulli",
+    "at_least_two",
     "class_probabilities",
     "codes_of",
     "every_code",
+    "independent",
     "relaxed",
 ]

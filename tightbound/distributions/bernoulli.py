@@ -90,6 +90,24 @@ class IndependentBernoulli(td.Independent):
         return linear.sum(-1) - _sum_of_logs(factors)
 
 
+def independent(elements: td.Distribution, axes: int = 1) -> td.Independent:
+    r"""Independent elements as the distribution of one observation, or of one latent.
+
+    Args:
+        elements: batch shape (\*batch, \*event).
+        axes: how many of its last axes are the event's.
+
+    Returns:
+        Batch shape \*batch, event shape \*event; bits are scored together.
+
+    Example:
+        >>> independent(Bernoulli(logits=torch.zeros(3, 2))).log_prob(torch.ones(3, 2)).shape
+        torch.Size([3])
+    """
+    kind = IndependentBernoulli if isinstance(elements, _ByLogit) else td.Independent
+    return kind(elements, axes, validate_args=False)
+
+
 def _sum_of_logs(factors: Tensor) -> Tensor:
     """Sum of the logarithms of factors of at most 2, over the last axis."""
     count, most = factors.shape[-1], math.frexp(torch.finfo(factors.dtype).max)[1] - 1

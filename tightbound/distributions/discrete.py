@@ -82,6 +82,27 @@ class _FlatOneHot(constraints.Constraint):
         return f"OneHot(classes={self.classes})"
 
 
+def at_least_two(classes: int) -> int:
+    """The number of classes of a variable.
+
+    Args:
+        classes: how many.
+
+    Returns:
+        The same.
+
+    Raises:
+        ValueError: for fewer than two.
+
+    Example:
+        >>> at_least_two(3)
+        3
+    """
+    if classes < 2:
+        raise ValueError(f"Expected at least 2 classes; got {classes}.")
+    return classes
+
+
 def one_hot(scores: Tensor) -> Tensor:
     r"""One-hot vectors of the largest scores, flat.
 

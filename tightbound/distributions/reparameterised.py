@@ -102,6 +102,24 @@ class _OfUniformNoise(Reparameterised, ABC):
         return torch.rand(shape, dtype=like.dtype, device=like.device).clamp(min=torch.finfo(like.dtype).eps / 4)
 
 
+class _OfLocAndScale(Reparameterised, ABC):
+    """Elements with a location and a scale."""
+
+    arg_constraints: ClassVar[dict[str, Any]] = {"loc": constraints.real, "scale": constraints.positive}
+
+    def __init__(self, loc: Tensor, scale: Tensor, *, validate_args: bool | None = None) -> None:
+        self.loc, self.scale = broadcast_all(loc, scale)
+        super().__init__(self.loc.shape, validate_args=validate_args)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Distribution:
+        loc, scale = self.loc.expand(batch_shape), self.scale.expand(batch_shape)
+        return type(self)(loc, scale, validate_args=self._validate_args)
+
+    @property
+    def _parameter(self) -> Tensor:
+        return self.loc
+
+
 class Normal(_OfNormalNoise, td.Normal):
     r""":math:`z = \mu + \sigma \epsilon, \quad \epsilon \sim \mathcal{N}(0, 1)`.
 
@@ -119,7 +137,7 @@ class Normal(_OfNormalNoise, td.Normal):
         return self.loc + noise * self.scale
 
 
-class LogNormal(_OfNormalNoise):
+class LogNormal(_OfLocAndScale, _OfNormalNoise):
     r""":math:`z = e^{\mu + \sigma \epsilon}, \quad \epsilon \sim \mathcal{N}(0, 1)`.
 
     Args:
@@ -131,15 +149,7 @@ class LogNormal(_OfNormalNoise):
         tensor([1.0000, 2.7183])
     """
 
-    arg_constraints: ClassVar[dict[str, Any]] = {"loc": constraints.real, "scale": constraints.positive}
     support = constraints.positive
-
-    def __init__(self, loc: Tensor, scale: Tensor, *, validate_args: bool | None = None) -> None:
-        self.loc, self.scale = broadcast_all(loc, scale)
-        super().__init__(self.loc.shape, validate_args=validate_args)
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> LogNormal:
-        return LogNormal(*(p.expand(batch_shape) for p in (self.loc, self.scale)), validate_args=self._validate_args)
 
     def from_noise(self, noise: Tensor) -> Tensor:
         return (self.loc + noise * self.scale).exp()
@@ -180,7 +190,7 @@ class Exponential(_OfUniformNoise, td.Exponential):
         return -noise.log() / self.rate
 
 
-class Gumbel(_OfUniformNoise):
+class Gumbel(_OfLocAndScale, _OfUniformNoise):
     r""":math:`z = \mu - \beta \log(-\log \epsilon), \quad \epsilon \sim \mathcal{U}(0, 1)`.
 
     Args:
@@ -193,19 +203,7 @@ class Gumbel(_OfUniformNoise):
         (tensor(...), tensor(0.5772))
     """
 
-    arg_constraints: ClassVar[dict[str, Any]] = {"loc": constraints.real, "scale": constraints.positive}
     support = constraints.real
-
-    def __init__(self, loc: Tensor, scale: Tensor, *, validate_args: bool | None = None) -> None:
-        self.loc, self.scale = broadcast_all(loc, scale)
-        super().__init__(self.loc.shape, validate_args=validate_args)
-
-    @property
-    def _parameter(self) -> Tensor:
-        return self.loc
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Gumbel:
-        return Gumbel(*(p.expand(batch_shape) for p in (self.loc, self.scale)), validate_args=self._validate_args)
 
     def from_noise(self, noise: Tensor) -> Tensor:
         return self.loc - self.scale * torch.log(-noise.log())
@@ -225,7 +223,7 @@ class Gumbel(_OfUniformNoise):
         return (math.pi * self.scale).square() / 6
 
 
-class Logistic(_OfUniformNoise):
+class Logistic(_OfLocAndScale, _OfUniformNoise):
     r""":math:`z = \mu + s \log \frac{\epsilon}{1 - \epsilon}, \quad \epsilon \sim \mathcal{U}(0, 1)`.
 
     Args:
@@ -237,19 +235,7 @@ class Logistic(_OfUniformNoise):
         tensor(1.)
     """
 
-    arg_constraints: ClassVar[dict[str, Any]] = {"loc": constraints.real, "scale": constraints.positive}
     support = constraints.real
-
-    def __init__(self, loc: Tensor, scale: Tensor, *, validate_args: bool | None = None) -> None:
-        self.loc, self.scale = broadcast_all(loc, scale)
-        super().__init__(self.loc.shape, validate_args=validate_args)
-
-    @property
-    def _parameter(self) -> Tensor:
-        return self.loc
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Logistic:
-        return Logistic(*(p.expand(batch_shape) for p in (self.loc, self.scale)), validate_args=self._validate_args)
 
     def from_noise(self, noise: Tensor) -> Tensor:
         return self.loc + self.scale * (noise.log() - torch.log1p(-noise))
