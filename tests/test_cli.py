@@ -82,7 +82,8 @@ def test_every_field_of_a_recipe_is_an_option_described_in_its_own_words(capsys)
         for name in (field.name for field in dataclasses.fields(cls)):
             flag = "--data" if (section, name) == ("data", "source") else f"--{section}.{name.replace('_', '-')}"
             assert f" {flag} " in flat
-            described = re.search(rf"^    {name}: ", inspect.getdoc(cls), flags=re.M)
+            docs = [inspect.cleandoc(base.__doc__ or "") for base in cls.__mro__]
+            described = any(re.search(rf"^    {name}: ", doc, flags=re.M) for doc in docs)
             assert described or (section, name) == ("objective", "name")
     for words in (
         "Weight of the rate. Used by elbo.",

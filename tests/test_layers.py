@@ -40,7 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "bounds": {"draws"},
     "likelihoods": {"conditional", "distributions", "support"},
     "posteriors": {"conditional", "distributions"},
-    "priors": {"conditional", "distributions", "posteriors"},
+    "priors": {"conditional", "distributions"},
     "model": {
         "batch", "bounds", "conditional", "distributions", "divergences", "draws", "likelihoods", "priors", "runtime",
         "saving", "support",

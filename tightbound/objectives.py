@@ -19,7 +19,7 @@ from tightbound.draws import Draws
 from tightbound.gradients import DoublyReparameterised, Gradient, Pathwise, StickingTheLanding
 from tightbound.model import Model
 from tightbound.schedules import Linear, at
-from tightbound.surface import missing
+from tightbound.surface import listed, missing
 
 KL = Literal["auto", "closed-form", "sampled"]
 
@@ -362,7 +362,7 @@ def _of_draws_alone(objective: Any) -> bool:
 
 def _pair(model: Model) -> str:
     parts = [type(part).__name__ for part in (getattr(model, "posterior", None), getattr(model, "prior", None)) if part]
-    return f"{type(model).__name__} of {' and '.join(parts)}" if parts else type(model).__name__
+    return f"{type(model).__name__} of {listed(parts)}" if parts else type(model).__name__
 
 
 def _weighed(bound: BoundFunction, beta: float | Tensor) -> BoundFunction:

@@ -34,6 +34,7 @@ from tightbound.runs import sweep as sweeps
 from tightbound.runs.recipe import Recipe
 from tightbound.runs.run import FIGURES, Run, Split, Trained, everything, open_run
 from tightbound.runtime import home, own_random_state, resolve_device
+from tightbound.surface import listed
 
 MOST = 1024  # pictures in one figure
 
@@ -60,7 +61,7 @@ def notes(before: Recipe, recipe: Recipe) -> list[str]:
     if before.data.source in ("", recipe.data.source) or not kept:
         return []
     return [
-        f"Note: the recipe {recipe.name!r} has {' and '.join(kept)}, chosen for {before.data.source}. To let them "
+        f"Note: the recipe {recipe.name!r} has {listed(kept)}, chosen for {before.data.source}. To let them "
         f"follow from your data: tightbound train auto --data {shlex.quote(recipe.data.source)}"
     ]
 
@@ -232,7 +233,7 @@ def _open(path: Path, out: Path | None, name: str, kinds: tuple[str, ...], pictu
     """The run and where the result goes, refused before there is any work in it."""
     made = open_run(path)
     if out is not None and out.suffix not in kinds:
-        raise ValueError(f"Expected --out to end in {' or '.join(kinds)}; got {out}.")
+        raise ValueError(f"Expected --out to end in {listed(kinds, 'or')}; got {out}.")
     if out is not None and out.exists():
         raise ValueError(f"Expected a new file; got {out}, which exists. Choose another --out, or remove it first.")
     out = out or made.path / FIGURES / f"{name}.png"

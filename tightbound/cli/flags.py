@@ -34,14 +34,16 @@ OPTIONAL: dict[str, Mapping[str, Piece]] = {  # fields of the model that some pi
 
 
 def _described(cls: type) -> dict[str, str]:
-    """What the ``Attributes`` section of a docstring says of each name: written once, shown in --help too."""
+    """What a docstring's ``Attributes`` say of each name, those of its bases too: written once, shown in --help."""
     entries: dict[str, str] = {}
-    name = ""
-    for line in (inspect.getdoc(cls) or "").partition("Attributes:\n")[2].splitlines():
-        if line.startswith("        "):
-            entries[name] += f" {line.strip()}"
-        elif line.strip():
-            name, _, entries[name] = line.strip().partition(": ")
+    for base in reversed(cls.__mro__):
+        name = ""
+        section = inspect.cleandoc(base.__doc__ or "").partition("Attributes:\n")[2].partition("\n\n")[0]
+        for line in section.splitlines():
+            if line.startswith("        "):
+                entries[name] += f" {line.strip()}"
+            elif line.strip():
+                name, _, entries[name] = line.strip().partition(": ")
     return entries
 
 

@@ -17,6 +17,7 @@ from tightbound.data.images import read_images
 from tightbound.data.mnist import mnist
 from tightbound.data.observations import Observations
 from tightbound.data.splits import Data, split_off
+from tightbound.surface import listed
 
 _NAMES = ("digits", "mnist")
 _FILES = "a .npy or .npz file or a folder of PNG or JPEG images"
@@ -121,4 +122,4 @@ def _nothing_there(text: str) -> ValueError:
         )
     close = difflib.get_close_matches(text.lower(), _NAMES, n=1)
     hint = f' Did you mean "{close[0]}"?' if close else ""
-    return ValueError(f"Expected {' or '.join(_NAMES)}, or the path of {_FILES}; got {text!r}.{hint}")
+    return ValueError(f"Expected {listed(_NAMES, 'or')}, or the path of {_FILES}; got {text!r}.{hint}")

@@ -162,8 +162,7 @@ def resolve(recipe: Recipe, facts: DataSummary) -> Recipe:
         )
     if model.likelihood == "auto":
         model = dataclasses.replace(model, likelihood=registry.suited(facts.nature))
-    if model.prior == "auto":
-        model = dataclasses.replace(model, prior=row(POSTERIORS, model.posterior, "model.posterior").partner)
+    model = dataclasses.replace(model, prior=model.prior_by_name())
     return dataclasses.replace(recipe, model=model)
 
 
@@ -324,8 +323,7 @@ def _decoder(recipe: ModelRecipe, latent: int, outputs: tuple[int, ...]) -> netw
 def _prior(
     recipe: ModelRecipe, posterior: posteriors.Posterior, shape: tuple[int, ...], observations: Observations | None
 ) -> priors.Prior:
-    partner = row(POSTERIORS, recipe.posterior, "model.posterior").partner
-    wanted = row(PRIORS, partner if recipe.prior == "auto" else recipe.prior, "model.prior")
+    wanted = row(PRIORS, recipe.prior_by_name(), "model.prior")
     given: dict[str, Any] = {
         "latent_dim": recipe.latent_dim,
         "variables": recipe.latent_dim,

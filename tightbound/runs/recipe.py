@@ -10,8 +10,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tightbound.runs.registry import FORMER, GRADIENTS, LIKELIHOODS, OBJECTIVES, POSTERIORS, PRIORS, row
-from tightbound.runs.rows import ObjectiveRecipe, PosteriorRow
+from tightbound.runs.registry import FORMER, GRADIENTS, LIKELIHOODS, OBJECTIVES, POSTERIORS, PRIORS, DrawnRecipe, row
+from tightbound.runs.rows import LATENTS, ObjectiveRecipe, PosteriorRow
 from tightbound.runs.schema import Names, Variants, read, to_table
 from tightbound.settings import Training
 from tightbound.surface import listed
@@ -85,6 +85,11 @@ class ModelRecipe:
             raise ValueError(f"Expected classes >= 2; got {self.classes}.")
         if any(width < 1 for width in self.hidden):
             raise ValueError(f"Expected hidden widths >= 1; got {self.hidden}.")
+
+    def prior_by_name(self) -> str:
+        """The prior's name; that of the posterior's partner where it is "auto"."""
+        partner = row(POSTERIORS, self.posterior, "model.posterior").partner
+        return partner if self.prior == "auto" else self.prior
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,13 +180,10 @@ class Recipe:
         return from_table(table)
 
 
-_KINDS = {"real": "real numbers", "positive": "positive numbers", "bits": "bits", "classes": "classes"}
-
-
 def _require_fitting(model: ModelRecipe, objective: ObjectiveRecipe) -> None:
     """Refuse parts that do not fit together, each by the fields that say so."""
     posterior = row(POSTERIORS, model.posterior, "model.posterior")
-    prior = row(PRIORS, posterior.partner if model.prior == "auto" else model.prior, "model.prior")
+    prior = row(PRIORS, model.prior_by_name(), "model.prior")
     if prior.needs not in ("", posterior.name):
         raise ValueError(
             f"Expected model.posterior {prior.needs!r} with model.prior {prior.name!r}; got {posterior.name!r}, whose "
@@ -190,7 +192,7 @@ def _require_fitting(model: ModelRecipe, objective: ObjectiveRecipe) -> None:
     if prior.latents != posterior.latents and (prior.latents, posterior.latents) != ("real", "positive"):
         raise ValueError(
             f"Expected model.prior 'auto', or {posterior.partner!r}, with model.posterior {posterior.name!r}, whose "
-            f"latents are {_KINDS[posterior.latents]}; got {prior.name!r}, one of {_KINDS[prior.latents]}."
+            f"latents are {LATENTS[posterior.latents]}; got {prior.name!r}, one of {LATENTS[prior.latents]}."
         )
     one_family = bool(prior.family) and prior.family == posterior.family
     if objective.per_dimension and not (one_family and posterior.factorised):
@@ -204,40 +206,34 @@ def _require_fitting(model: ModelRecipe, objective: ObjectiveRecipe) -> None:
             f"Expected objective.kl 'auto' or 'sampled' with model.prior {prior.name!r} and model.posterior "
             f"{posterior.name!r}; got 'closed-form', which only a prior of the posterior's family has."
         )
-    if hasattr(objective, "gradient"):
-        _require_fitting_gradient(objective.gradient, posterior, objective)
+    if isinstance(objective, DrawnRecipe):
+        _require_fitting_gradient(posterior, objective, closed_form=closed_form)
 
 
-def _require_fitting_gradient(name: str, posterior: PosteriorRow, objective: ObjectiveRecipe) -> None:
+def _require_fitting_gradient(posterior: PosteriorRow, objective: DrawnRecipe, *, closed_form: bool) -> None:
     """Refuse a gradient that cannot be taken through these latents, or not with these settings."""
-    closed_form = getattr(objective, "kl", None) == "closed-form"
-    gradient = row(GRADIENTS, name, "objective.gradient")
+    gradient = row(GRADIENTS, objective.gradient, "objective.gradient")
     if posterior.latents not in gradient.latents:
         fitting = listed((each.name for each in GRADIENTS.values() if posterior.latents in each.latents), "or")
         raise ValueError(
             f"Expected objective.gradient {fitting} with model.posterior {posterior.name!r}, whose latents are "
-            f"{_KINDS[posterior.latents]}; got {gradient.name!r}."
+            f"{LATENTS[posterior.latents]}; got {gradient.name!r}."
         )
     if closed_form and gradient.needs_draws:
         raise ValueError(
             f"Expected objective.kl 'auto' or 'sampled' with objective.gradient {gradient.name!r}, which is one of "
             "draws; got 'closed-form'."
         )
-    if (samples := getattr(objective, "samples", gradient.least_samples)) < gradient.least_samples:
+    if objective.samples < gradient.least_samples:
         raise ValueError(
             f"Expected objective.samples of at least {gradient.least_samples} with objective.gradient "
-            f"{gradient.name!r}; got {samples}."
+            f"{gradient.name!r}; got {objective.samples}."
         )
-    if samples > gradient.most_samples:
+    if gradient.most_samples is not None and objective.samples > gradient.most_samples:
         raise ValueError(
             f"Expected objective.samples of at most {gradient.most_samples} with objective.gradient "
-            f"{gradient.name!r}; got {samples}."
+            f"{gradient.name!r}; got {objective.samples}."
         )
-    temperature, anneal = getattr(objective, "temperature", 0.5), getattr(objective, "anneal_steps", 0)
-    if not 0 < temperature < float("inf"):
-        raise ValueError(f"Expected a finite objective.temperature > 0; got {temperature}.")
-    if anneal < 0:
-        raise ValueError(f"Expected objective.anneal_steps >= 0; got {anneal}.")
 
 
 def to_toml(recipe: Recipe) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from abc import ABC
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
@@ -155,7 +156,7 @@ GRADIENTS = _table(
     ),
     GradientRow(
         name="doubly-reparameterised", cls="tightbound.gradients.DoublyReparameterised",
-        about="the same for bounds of many samples, without its bias", needs_draws=True,
+        about="like sticking the landing, and unbiased for bounds of many samples", needs_draws=True,
     ),
     GradientRow(
         name="score-function", cls="tightbound.gradients.ScoreFunction", options={"baseline": "batch"},
@@ -166,7 +167,8 @@ GRADIENTS = _table(
         about="by the score of the posterior, less that of the other samples", latents=PATHS | CODES, least_samples=2,
     ),
     GradientRow(
-        name="vimco", cls="tightbound.gradients.VIMCO", about="the same for bounds of many samples",
+        name="vimco", cls="tightbound.gradients.VIMCO",
+        about="by the score, less that of a typical sample; for bounds of many samples",
         latents=PATHS | CODES, least_samples=2,
     ),
     GradientRow(
@@ -195,26 +197,52 @@ GradientName = Annotated[str, Names(GRADIENTS, former=FORMER)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Elbo(ObjectiveRecipe):
+class DrawnRecipe(ObjectiveRecipe, ABC):
+    """An objective of draws, with a gradient of its own.
+
+    Attributes:
+        samples: Draws of z for each observation; K of an importance-weighted bound.
+        gradient: How draws become a gradient.
+        temperature: Of relaxed codes, under a gradient that relaxes them.
+        anneal_steps: Steps over which the temperature falls from 1.
+    """
+
+    samples: int = 1
+    gradient: GradientName = "pathwise"
+    temperature: float = 0.5
+    anneal_steps: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < float("inf"):
+            raise ValueError(f"Expected a finite objective.temperature > 0; got {self.temperature}.")
+        if self.anneal_steps < 0:
+            raise ValueError(f"Expected objective.anneal_steps >= 0; got {self.anneal_steps}.")
+
+    def gradient_plan(self) -> Plan:
+        """The call that makes its gradient."""
+        wanted = row(GRADIENTS, self.gradient, "objective.gradient")
+        given = dict(wanted.options)
+        if "temperature" in wanted.takes:
+            falls = Plan(
+                "tightbound.schedules.Linear", {"start": 1.0, "end": self.temperature, "steps": self.anneal_steps}
+            )
+            given["temperature"] = falls if self.anneal_steps else self.temperature
+        return Plan(wanted.cls, given)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Elbo(DrawnRecipe):
     """The ELBO, its rate weighted by β.
 
     Attributes:
         beta: Weight of the rate.
-        samples: Draws of z for each observation; K of an importance-weighted bound.
         kl: The rate in "closed-form", or "sampled" from the draws; "auto" takes the closed form where there is one.
-        gradient: How the bound becomes a gradient.
-        temperature: Of relaxed codes, under a gradient that relaxes them.
-        anneal_steps: Steps over which the temperature falls from 1.
         warmup_steps: Steps over which beta, or the capacity, rises from zero.
     """
 
     name: str = dataclasses.field(default="elbo", init=False, repr=False)
     beta: float = 1.0
-    samples: int = 1
     kl: KL = "auto"
-    gradient: GradientName = "pathwise"
-    temperature: float = 0.5
-    anneal_steps: int = 0
     warmup_steps: int = 0
     cls: ClassVar[str] = "tightbound.objectives.ELBO"
     warms: ClassVar[str] = "beta"
@@ -226,21 +254,15 @@ class Elbo(ObjectiveRecipe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Iwae(ObjectiveRecipe):
+class Iwae(DrawnRecipe):
     """The importance-weighted bound.
 
     Attributes:
         samples: Draws of z for each observation; K of the bound.
-        gradient: How the bound becomes a gradient.
-        temperature: Of relaxed codes, under a gradient that relaxes them.
-        anneal_steps: Steps over which the temperature falls from 1.
     """
 
     name: str = dataclasses.field(default="iwae", init=False, repr=False)
     samples: int = 5
-    gradient: GradientName = "pathwise"
-    temperature: float = 0.5
-    anneal_steps: int = 0
     cls: ClassVar[str] = "tightbound.objectives.IWAE"
 
     def in_words(self, steps: int) -> str:
@@ -249,23 +271,17 @@ class Iwae(ObjectiveRecipe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Renyi(ObjectiveRecipe):
+class Renyi(DrawnRecipe):
     """The variational Rényi bound.
 
     Attributes:
         alpha: Order of the Rényi bound: 0 is the importance-weighted bound, 1 the ELBO.
         samples: Draws of z for each observation; K of the bound.
-        gradient: How the bound becomes a gradient.
-        temperature: Of relaxed codes, under a gradient that relaxes them.
-        anneal_steps: Steps over which the temperature falls from 1.
     """
 
     name: str = dataclasses.field(default="renyi", init=False, repr=False)
     alpha: float = 0.5
     samples: int = 5
-    gradient: GradientName = "pathwise"
-    temperature: float = 0.5
-    anneal_steps: int = 0
     cls: ClassVar[str] = "tightbound.objectives.Bound"
     bound: ClassVar[str] = "tightbound.bounds.renyi"
     of_bound: ClassVar[tuple[str, ...]] = ("alpha",)
@@ -275,28 +291,23 @@ class Renyi(ObjectiveRecipe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Miwae(ObjectiveRecipe):
+class Miwae(DrawnRecipe):
     """The mean of several importance-weighted bounds.
 
     Attributes:
         groups: Parts into which the draws are split, each with a bound of its own; a divisor of samples.
         samples: Draws of z for each observation, those of all groups together.
-        gradient: How the bound becomes a gradient.
-        temperature: Of relaxed codes, under a gradient that relaxes them.
-        anneal_steps: Steps over which the temperature falls from 1.
     """
 
     name: str = dataclasses.field(default="miwae", init=False, repr=False)
     groups: int = 2
     samples: int = 8
-    gradient: GradientName = "pathwise"
-    temperature: float = 0.5
-    anneal_steps: int = 0
     cls: ClassVar[str] = "tightbound.objectives.Bound"
     bound: ClassVar[str] = "tightbound.bounds.miwae"
     of_bound: ClassVar[tuple[str, ...]] = ("groups",)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.groups < 1 or self.samples % self.groups:
             raise ValueError(
                 f"Expected objective.groups to divide objective.samples; got groups={self.groups} and "
@@ -309,23 +320,15 @@ class Miwae(ObjectiveRecipe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FreeBits(ObjectiveRecipe):
+class FreeBits(DrawnRecipe):
     """The ELBO with free nats for each latent dimension.
 
     Attributes:
         nats: Free nats for each latent dimension.
-        samples: Draws of z for each observation.
-        gradient: How the distortion becomes a gradient.
-        temperature: Of relaxed codes, under a gradient that relaxes them.
-        anneal_steps: Steps over which the temperature falls from 1.
     """
 
     name: str = dataclasses.field(default="free-bits", init=False, repr=False)
     nats: float = 0.25
-    samples: int = 1
-    gradient: GradientName = "pathwise"
-    temperature: float = 0.5
-    anneal_steps: int = 0
     cls: ClassVar[str] = "tightbound.objectives.FreeBits"
     per_dimension: ClassVar[bool] = True
 
@@ -334,28 +337,20 @@ class FreeBits(ObjectiveRecipe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Capacity(ObjectiveRecipe):
+class Capacity(DrawnRecipe):
     """The distortion, with the rate held at a capacity.
 
     Attributes:
         capacity: Nats at which the rate is held.
         gamma: How strictly it is held there.
-        samples: Draws of z for each observation.
         kl: The rate in "closed-form", or "sampled" from the draws; "auto" takes the closed form where there is one.
-        gradient: How distortion and sampled rate become a gradient.
-        temperature: Of relaxed codes, under a gradient that relaxes them.
-        anneal_steps: Steps over which the temperature falls from 1.
         warmup_steps: Steps over which the capacity rises from zero.
     """
 
     name: str = dataclasses.field(default="capacity", init=False, repr=False)
     capacity: float = 25.0
     gamma: float = 100.0
-    samples: int = 1
     kl: KL = "auto"
-    gradient: GradientName = "pathwise"
-    temperature: float = 0.5
-    anneal_steps: int = 0
     warmup_steps: int = 0
     cls: ClassVar[str] = "tightbound.objectives.Capacity"
     warms: ClassVar[str] = "capacity"
@@ -468,13 +463,9 @@ def plan(objective: ObjectiveRecipe) -> Plan:
     if steps := given.pop("warmup_steps", 0):
         rise = {"start": 0.0, "end": given[objective.warms], "steps": steps}
         given[objective.warms] = Plan("tightbound.schedules.Linear", rise)
-    temperature, anneal = given.pop("temperature", 0.5), given.pop("anneal_steps", 0)
-    if "gradient" in given:
-        gradient, options = row(GRADIENTS, given["gradient"], "objective.gradient"), {}
-        if "temperature" in gradient.takes:
-            falls = Plan("tightbound.schedules.Linear", {"start": 1.0, "end": temperature, "steps": anneal})
-            options["temperature"] = falls if anneal else temperature
-        given["gradient"] = Plan(gradient.cls, {**gradient.options, **options})
+    if isinstance(objective, DrawnRecipe):
+        given = {name: value for name, value in given.items() if name not in ("temperature", "anneal_steps")}
+        given["gradient"] = objective.gradient_plan()
     if objective.bound:
         given["bound"] = Plan(objective.bound, {name: given.pop(name) for name in objective.of_bound})
     return Plan(objective.cls, given)

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from tightbound.data.summary import Nature
 
 Latents = Literal["real", "positive", "bits", "classes"]
+LATENTS: dict[Latents, str] = {
+    "real": "real numbers", "positive": "positive numbers", "bits": "bits", "classes": "classes",
+}  # fmt: skip
 PATHS: frozenset[Latents] = frozenset({"real", "positive"})  # along which a draw can be moved
 CODES: frozenset[Latents] = frozenset({"bits", "classes"})  # where it jumps
 
@@ -99,14 +102,14 @@ class GradientRow(Piece):
         latents: The latents that it can be taken through.
         needs_draws: Whether the rate must be sampled for it.
         least_samples: How many draws for each observation it needs.
-        most_samples: How many it can make use of.
+        most_samples: How many it can make use of; None for any number.
     """
 
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     latents: frozenset[Latents] = PATHS
     needs_draws: bool = False
     least_samples: int = 1
-    most_samples: int = 2**31
+    most_samples: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -188,7 +188,7 @@ def _variant(variants: Variants, table: Mapping[str, Any], where: str) -> Any:
             raise ValueError(
                 f"Expected only the fields {listed(each for each in own if each != 'name')} with the "
                 f"{variants.what} {name!r}; "
-                f"got {where}.{key}, a field of {' and '.join(map(repr, owners))}. Leave it out, or choose another "
+                f"got {where}.{key}, a field of {listed(map(repr, owners))}. Leave it out, or choose another "
                 f"{where}.name."
             )
     rest = {key: value for key, value in table.items() if key != "name"}
