@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torch.distributions as td
 from oracle import assert_mean, linear_gaussian
-from torch import Tensor, nn
+from torch import Tensor
 
 from tightbound import bounds
 from tightbound.batch import Batch
 from tightbound.gradients import Gradient, Pathwise, ScoreFunction, StickingTheLanding
-from tightbound.likelihoods import Gaussian
 from tightbound.model import VAE
 from tightbound.objectives import ELBO, IWAE
 from tightbound.posteriors import Posterior
-from tightbound.priors import Prior
 
 PROBLEM = linear_gaussian(orthogonal=True)
 X = PROBLEM.evidence.sample((3,))
@@ -61,37 +58,6 @@ def test_the_score_functions_mean_is_the_pathwise_gradients(baseline: str) -> No
     other = ELBO(kl="sampled", samples=3, gradient=ScoreFunction(baseline))  # type: ignore[arg-type]
     pairs = torch.stack([gradients(model, one, seed) - gradients(model, other, seed + 10_000) for seed in range(2000)])
     assert_mean(pairs, torch.zeros(pairs.shape[1], dtype=pairs.dtype))
-
-
-def test_bits_need_the_score_function() -> None:
-    """Two bits enumerated: the exact gradient of the ELBO, by the posterior's logits."""
-
-    class Bits(Posterior):
-        def latent(self, out: Tensor) -> td.Distribution:
-            return td.Independent(td.Bernoulli(logits=out, validate_args=False), 1, validate_args=False)
-
-        @staticmethod
-        def outputs_for(latent_dim: int) -> int:
-            return latent_dim
-
-    class Coins(Prior):
-        def tempered(self, temperature: float) -> td.Distribution:
-            return td.Independent(td.Bernoulli(torch.full((2,), 0.3), validate_args=False), 1, validate_args=False)
-
-    model = VAE(Coins(), Bits(nn.Linear(5, 2)), Gaussian(nn.Linear(2, 5), scale=0.7))
-    batch = Batch(torch.randn(3, 5))
-    with pytest.raises(TypeError, match=r"Expected draws that can be reparameterised for Pathwise\(\); got .* Take "):
-        ELBO()(model, batch)
-    codes = torch.tensor([[0.0, 0], [0, 1], [1, 0], [1, 1]])[:, None].expand(4, 3, 2)
-    log_q = model.log_posterior(batch, codes)
-    log_px_z, log_pz = model.log_joint(batch, codes)
-    exact = (log_q.exp() * (log_px_z + log_pz - log_q)).sum(0).mean()
-    expected = torch.autograd.grad(-exact, list(model.posterior.parameters()))
-    objective, found = ELBO(samples=4, gradient=ScoreFunction()), []
-    for _ in range(1500):
-        gradient = torch.autograd.grad(objective(model, batch).value, list(model.posterior.parameters()))
-        found.append(torch.cat([g.reshape(-1) for g in gradient]))
-    assert_mean(torch.stack(found), torch.cat([g.reshape(-1) for g in expected]))
 
 
 def test_the_decoder_learns_as_ever() -> None:

@@ -48,7 +48,7 @@ ALLOWED: dict[str, set[str]] = {
     "gradients": {"batch", "bounds", "draws", "model", "schedules"},
     "objectives": {"batch", "bounds", "draws", "gradients", "model", "schedules", "surface"},
     "saving": {"files", "likelihoods", "model", "networks", "posteriors", "priors", "runtime"},
-    "checks": {"batch", "conditional", "data", "model", "runtime", "support"},
+    "checks": {"batch", "conditional", "data", "model", "priors", "runtime", "support"},
 }  # fmt: skip
 # What the others may not know.
 FORBIDDEN: dict[str, set[str]] = {

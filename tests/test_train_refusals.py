@@ -125,3 +125,27 @@ def test_a_folder_with_a_run_in_it_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"Expected a folder without a run in it; got .* or resume=True to go on"):
         fit(model(), data(), epochs=1, seed=1, out=tmp_path, **QUIET)
     assert written(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("posterior", "prior", "remedy"),
+    [
+        ("Bernoulli", tb.priors.StandardNormal(4), "Bernoulli"),
+        ("DiagonalNormal", tb.priors.Bernoulli(2), "StandardNormal"),
+        ("Gumbel", tb.priors.LogNormal(2), "Gumbel"),
+        ("DiagonalNormal", tb.priors.Exponential(2), "StandardNormal"),
+    ],
+)
+def test_a_prior_over_other_latents_is_refused(posterior: str, prior: tb.priors.Prior, remedy: str) -> None:
+    q, latent = getattr(tb.posteriors, posterior)(nn.Linear(3, 4)), prior().event_shape[0]
+    model, x = tb.VAE(prior, q, tb.likelihoods.Gaussian(nn.Linear(latent, 3))), torch.zeros(9, 3)
+    draws = f"Expected a prior over the latents that {posterior} draws; got {type(prior).__name__}"
+    for ask in (lambda: fit(model, x, epochs=1, **QUIET), lambda: tb.evidence(model, x)):
+        with pytest.raises(ValueError, match=rf"{draws}, .* Take tb\.priors\.{remedy}\."):
+            ask()
+
+
+def test_positive_latents_may_have_a_prior_over_all_numbers() -> None:
+    posterior, decoder = tb.posteriors.LogNormal(nn.Linear(3, 4)), tb.likelihoods.Gaussian(nn.Linear(2, 3))
+    model = tb.VAE(tb.priors.StandardNormal(2), posterior, decoder)
+    assert tb.evidence(model, torch.zeros(9, 3), samples=3).rate_kind == "sampled"

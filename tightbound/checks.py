@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.distributions.constraints import Constraint
 
+from tightbound import priors
 from tightbound.batch import Batch
 from tightbound.conditional import sample_and_log_prob
 from tightbound.data import Observations
@@ -202,10 +203,25 @@ def _require_latents(model: VAE, batch: Batch, name: str) -> None:
             f"prior latent_dim={q.event_shape.numel()}, or change the encoder's outputs."
         )
     z, _ = sample_and_log_prob(q, FEW)  # which, unlike torch's sample, lets NaN through to where it is told of
+    _require_one_space(model, q, z)
     if type(model).log_joint is VAE.log_joint:
         with _told_as(f"a decoder that takes latents of shape {tuple(q.event_shape)}, as the posterior draws them"):
             p = model.likelihood(z)
         _require_batch(p, z.shape[:2], "likelihood")
+
+
+def _require_one_space(model: VAE, q: Distribution, z: Tensor) -> None:
+    """Refuse a prior without probability where the posterior draws, and a density against probabilities."""
+    ours, theirs = support_of(q), support_of(model.prior())
+    if ours is None or theirs is None:
+        return
+    outside = bool(z.isfinite().all()) and first_outside(theirs, z.flatten(0, 1)) is not None
+    if ours.is_discrete != theirs.is_discrete or outside:
+        prior, posterior = type(model.prior).__name__, type(model.posterior).__name__
+        raise ValueError(
+            f"Expected a prior over the latents that {posterior} draws; got {prior}, which is one of others. Take "
+            f"tb.priors.{posterior if hasattr(priors, posterior) else 'StandardNormal'}."
+        )
 
 
 def _require_batch(distribution: Distribution, axes: torch.Size, role: str) -> None:
