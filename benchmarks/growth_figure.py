@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from tightbound.plots._style import BLUE, GREEN, GREY, INK, VERMILION, note, panels, short, styled
+from tightbound.plots.style import BLUE, GREEN, GREY, INK, VERMILION, note, panels, short, styled
 
 MARKS = ((BLUE, "o"), (VERMILION, "s"), (GREEN, "D"))
 

@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader
 import tightbound as tb
 from tightbound.distributed import world
 from tightbound.evaluate.results import Estimate
-from tightbound.plots._style import BLUE, GREEN, GREY, INK, VERMILION, haloed, note, panels, styled
+from tightbound.plots.style import BLUE, GREEN, GREY, INK, VERMILION, haloed, note, panels, styled
 from tightbound.runs import recipe as recipes
 from tightbound.runs.build import Built, build
 from tightbound.runtime import resolve_device

@@ -18,7 +18,7 @@ from PIL import Image
 
 from tightbound import plots
 from tightbound.data.observations import Observations
-from tightbound.plots._style import VERMILION
+from tightbound.plots.style import VERMILION
 
 SHAPES = [(1, 8, 8), (3, 8, 9), (8, 9), (8, 9, 3), (2, 8, 9), (2, 3, 4, 5), (1,), (5,), (200,), (2, 50), (1, 1, 9)]
 

@@ -19,7 +19,7 @@ import tightbound as tb
 from tightbound import plots
 from tightbound.batch import Batch
 from tightbound.networks import MLP
-from tightbound.plots._style import BLUE, GREY, VERMILION
+from tightbound.plots.style import BLUE, GREY, VERMILION
 
 LIMITS = (-8.0, 8.0)
 

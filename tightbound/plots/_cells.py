@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tightbound.plots._style import BLUE, INK, PALE, PALETTE, VERMILION, counted, note, number, shortened
+from tightbound.plots.style import BLUE, INK, PALE, PALETTE, VERMILION, counted, note, number, shortened
 
 PAGE = 7.6  # inches
 MOST = 1024  # cells: beyond, nobody sees anything

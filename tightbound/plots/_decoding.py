@@ -11,7 +11,7 @@ from tightbound.batch import Batch
 from tightbound.distributions import Reparameterised, class_probabilities
 from tightbound.likelihoods import point_estimate
 from tightbound.model import VAE
-from tightbound.plots._style import Array, as_array
+from tightbound.plots.style import Array, as_array
 from tightbound.runtime import evaluation_mode, home, own_random_state
 
 DRAWS = 10_000  # for moments without a formula

@@ -14,7 +14,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Patch
 from torch import Tensor
 
-from tightbound.plots._style import (
+from tightbound.plots.pictures import label_name
+from tightbound.plots.style import (
     BLUE,
     GREY,
     INK,
@@ -32,7 +33,6 @@ from tightbound.plots._style import (
     styled,
     z_name,
 )
-from tightbound.plots.pictures import label_name
 
 SHADE = "#E4E4E4"
 NAMED = 20  # labels: more of them get a colour bar

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-from tightbound.plots._style import (
+from tightbound.plots.style import (
     BLUE,
     GREY,
     NATS,

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, StrMethodFormatter
 
 from tightbound.evaluate.verdict import LOW_ESS
-from tightbound.plots._style import BLUE, GREY, INK, NATS, VERMILION, Array, as_array, describe, note, number, styled
+from tightbound.plots.style import BLUE, GREY, INK, NATS, VERMILION, Array, as_array, describe, note, number, styled
 
 BINS = 40
 

@@ -14,7 +14,7 @@ from tightbound.distributions import codes_of
 from tightbound.model import VAE
 from tightbound.plots._cells import Limits, sheet
 from tightbound.plots._decoding import along_prior, classes_of, decoded, posterior_classes
-from tightbound.plots._style import (
+from tightbound.plots.style import (
     BLUE,
     GREY,
     INK,

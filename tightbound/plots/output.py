@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from tightbound.plots._style import styled
+from tightbound.plots.style import styled
 
 DPI = 150
 

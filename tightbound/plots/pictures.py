@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from tightbound.data.observations import Observations
 from tightbound.plots._cells import Limits, Sheet, is_lines, limits_of, sheet
-from tightbound.plots._style import BLUE, VERMILION, Array, as_array, counted, describe, styled
+from tightbound.plots.style import BLUE, VERMILION, Array, as_array, counted, describe, styled
 
 TITLE = 0.2  # inches
 CHOICE = 0  # the seed of what a grid shows

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from tightbound.plots._style import (
+from tightbound.plots.style import (
     BLUE,
     GREEN,
     GREY,
