@@ -25,8 +25,8 @@ from tightbound.gradients import (
     ScoreFunction,
     StickingTheLanding,
     StraightThrough,
-    _share_of_path,
 )
+from tightbound.gradients.pathwise import _share_of_path
 from tightbound.model import Model
 from tightbound.objectives import ELBO, IWAE, Bound, Capacity, FreeBits, Objective
 from tightbound.schedules import Linear

@@ -45,7 +45,7 @@ ALLOWED: dict[str, set[str]] = {
         "batch", "bounds", "conditional", "distributions", "divergences", "draws", "likelihoods", "priors", "runtime",
         "saving", "support",
     },
-    "gradients": {"batch", "bounds", "draws", "model", "schedules"},
+    "gradients": {"batch", "bounds", "draws", "model", "runtime", "schedules"},
     "objectives": {"batch", "bounds", "draws", "gradients", "model", "schedules", "surface"},
     "saving": {"files", "likelihoods", "model", "networks", "posteriors", "priors", "runtime"},
     "checks": {"batch", "conditional", "data", "model", "priors", "runtime", "support"},
@@ -64,8 +64,7 @@ WITHOUT_TORCH = (
 )  # fmt: skip
 LONGEST = {
     "model": 640,  # the contract and the plain model are read together
-    "gradients": 430,  # half of it says in formulas what each gradient is
-    "objectives": 430,  # likewise
+    "objectives": 430,  # half of it says in formulas what each objective is
     "runs.registry": 500,  # one row a piece
     "data.observations": 420,  # most of it says in examples what a model sees
 }
