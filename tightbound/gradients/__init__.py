@@ -10,7 +10,8 @@ latent:
   is exact where there are few codes, :class:`StraightThrough` and :class:`GumbelSoftmax` are biased and quiet.
 """
 
-from tightbound.gradients.compare import Comparison, Estimate, compare
+from tightbound.gradients.compare import compare
+from tightbound.gradients.comparison import Comparison, Estimate
 from tightbound.gradients.gradient import Gradient
 from tightbound.gradients.pathwise import DoublyReparameterised, Pathwise, StickingTheLanding
 from tightbound.gradients.relaxed import GumbelSoftmax, StraightThrough

@@ -8,7 +8,7 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tightbound import bounds
 from tightbound.batch import Batch, as_batch
 from tightbound.bounds import BoundFunction
+from tightbound.gradients.comparison import Comparison, Estimate
 from tightbound.gradients.gradient import Gradient
 from tightbound.gradients.pathwise import DoublyReparameterised
 from tightbound.gradients.score import VIMCO, Enumerate, ScoreFunction
@@ -27,113 +28,19 @@ LEAST = 2 * GROUPS
 AT_REST = 4  # times as many repeats for the mean that stands for an exact gradient
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """What one gradient is like at one number of samples.
+class Estimator(Protocol):
+    """An objective: what gives a loss whose gradient is looked at, a dataclass with a field ``samples``."""
 
-    Attributes:
-        gradient: Its name.
-        samples: K, draws for each observation.
-        bias_squared: The squared length of its bias, estimated without bias; below 0 by chance where there is none.
-        bias_squared_se: Its standard error.
-        variance: Of one evaluation, summed over the parameters.
-        variance_se: Its standard error.
-        seconds: Of one evaluation, forwards and backwards; the median.
-
-    Example:
-        >>> found = Estimate("mine", 1, bias_squared=0.04, bias_squared_se=0.001, variance=3.0, variance_se=0.1,
-        ...                  seconds=0.002)
-        >>> found.bias, found.price
-        (0.2, 0.006)
-    """
-
-    gradient: str
     samples: int
-    bias_squared: float
-    bias_squared_se: float
-    variance: float
-    variance_se: float
-    seconds: float
 
-    @property
-    def bias(self) -> float:
-        """The length of the bias."""
-        return math.sqrt(max(self.bias_squared, 0.0))
-
-    @property
-    def is_biased(self) -> bool:
-        """Whether the bias lies more than three standard errors above none."""
-        return self.bias_squared > 3 * self.bias_squared_se
-
-    @property
-    def bias_bound(self) -> float:
-        """What the bias stays below, by two standard errors."""
-        return math.sqrt(max(self.bias_squared, 0.0) + 2 * self.bias_squared_se)
-
-    @property
-    def price(self) -> float:
-        """Variance times seconds: the variance that is left after a second of averaging. Lower is better."""
-        return self.variance * self.seconds
-
-
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """Several gradients at several numbers of samples.
-
-    Attributes:
-        estimates: One for each pair that there is.
-        reference: What the bias was measured against, in words.
-        length: Of the gradient itself, by number of samples.
-        parameters: How many numbers it has.
-        repeats: Evaluations behind each estimate.
-
-    Example:
-        >>> print(Comparison((), "the exact sum over 256 codes", {}, parameters=8, repeats=100))
-        Gradients: 8 parameters, 100 repeats, bias against the exact sum over 256 codes
-    """
-
-    estimates: tuple[Estimate, ...]
-    reference: str
-    length: Mapping[int, float]
-    parameters: int
-    repeats: int
-
-    def to_json(self) -> dict[str, Any]:
-        """All numbers as plain values.
-
-        Example:
-            >>> Comparison((), "the exact sum", {1: 0.5}, parameters=8, repeats=100).to_json()["length"]
-            {'1': 0.5}
-        """
-        derived = ("bias", "bias_bound", "is_biased", "price")
-        return {
-            "reference": self.reference,
-            "parameters": self.parameters,
-            "repeats": self.repeats,
-            "length": {str(k): value for k, value in self.length.items()},
-            "estimates": [
-                dataclasses.asdict(each) | {name: getattr(each, name) for name in derived} for each in self.estimates
-            ],
-        }
-
-    def __str__(self) -> str:
-        head = f"Gradients: {self.parameters} parameters, {self.repeats} repeats, bias against {self.reference}"
-        if not self.estimates:
-            return head
-        width = max(len(each.gradient) for each in self.estimates)
-        title = f"{'':{width}}  {'K':>4}  {'|bias|':>18}  {'variance':>20}  {'ms':>8}  {'variance × s':>12}"
-        return "\n".join([head, self._lengths(), title, *(_line(each, width) for each in self.estimates)])
-
-    def _lengths(self) -> str:
-        found = {f"{value:.3g}" for value in self.length.values()}
-        each = ", ".join(f"{value:.3g} at K = {k}" for k, value in self.length.items())
-        return f"The gradient itself is {found.pop() if len(found) == 1 else each} long."
+    def __call__(self, model: Model, batch: Batch) -> Any:
+        """A loss, its ``value`` in nats."""
 
 
 def compare(
     model: Model,
     x: Tensor | Batch,
-    estimators: Mapping[str, Gradient] | Sequence[Gradient],
+    estimators: Mapping[str, Gradient | Estimator] | Sequence[Gradient | Estimator],
     *,
     samples: Sequence[int] = (1, 2, 5, 10, 50),
     repeats: int = 200,
@@ -159,7 +66,8 @@ def compare(
     Args:
         model: any, in the mode that it is to be looked at in; it is not changed.
         x: observations, one batch of a training.
-        estimators: the gradients, by name or in order.
+        estimators: gradients, by name or in order. An objective counts as minus its loss, for what a gradient of the
+            bound cannot say: a rate in closed form, as in ``ELBO(kl="closed-form", gradient=…)``.
         samples: numbers of draws for each observation, K.
         repeats: evaluations of each, at least 40.
         bound: from draws to (B,), in nats.
@@ -202,7 +110,7 @@ def compare(
         )
     trial = _Trial(model, batch, bound, parameters, repeats, seed, device)
     truth = _Truth(trial, exact, samples)
-    found = [estimate for name, gradient in named.items() for estimate in _estimates(trial, truth, name, gradient)]
+    found = [estimate for name, each in named.items() for estimate in _estimates(trial, truth, name, each)]
     return Comparison(tuple(found), truth.words, truth.lengths, sum(p.numel() for p in parameters), repeats)
 
 
@@ -218,22 +126,25 @@ class _Trial:
     seed: int
     device: torch.device
 
-    def one(self, gradient: Gradient, samples: int) -> Tensor:
+    def one(self, estimator: Gradient | Estimator, samples: int) -> Tensor:
         """One evaluation, as one vector."""
         batch = self.model.encoded(self.batch)
-        value, _ = gradient(self.model, batch, self.bound, samples=samples)
-        found = torch.autograd.grad(value.mean(), self.parameters, materialize_grads=True)
+        if isinstance(estimator, Gradient):
+            value = estimator(self.model, batch, self.bound, samples=samples)[0].mean()
+        else:
+            value = -dataclasses.replace(estimator, samples=samples)(self.model, batch).value  # type: ignore[type-var]
+        found = torch.autograd.grad(value, self.parameters, materialize_grads=True)
         return torch.cat([g.reshape(-1) for g in found])
 
-    def repeated(self, gradient: Gradient, samples: int, repeats: int) -> _Moments:
+    def repeated(self, estimator: Gradient | Estimator, samples: int, repeats: int) -> _Moments:
         """Many evaluations, of which means by group and squares are kept."""
         with own_random_state(self.device, seed=self.seed):
-            first = self.one(gradient, samples).double()  # also warms up, and is not timed
+            first = self.one(estimator, samples).double()  # also warms up, and is not timed
             sums, squares = first.new_zeros(GROUPS, len(first)), first.new_zeros(GROUPS)
             times = []
             for repeat in range(repeats):
                 start = time.perf_counter()
-                g = self.one(gradient, samples)
+                g = self.one(estimator, samples)
                 if self.device.type == "cuda":
                     torch.cuda.synchronize(self.device)
                 times.append(time.perf_counter() - start)
@@ -303,17 +214,19 @@ def _unbiased(trial: _Trial, samples: int) -> Gradient:
     return VIMCO() if samples > 1 else ScoreFunction("batch")
 
 
-def _estimates(trial: _Trial, truth: _Truth, name: str, gradient: Gradient) -> Iterator[Estimate]:
+def _estimates(trial: _Trial, truth: _Truth, name: str, estimator: Gradient | Estimator) -> Iterator[Estimate]:
     refused: ValueError | None = None
     worked = False
     for k in truth.lengths:
         try:
-            found = trial.repeated(gradient, k, trial.repeats)
+            found = trial.repeated(estimator, k, trial.repeats)
         except ValueError as error:  # one that cannot work with so many samples
             refused = error
             continue
         worked = True
-        yield Estimate(name, k, *_squared_bias(found.means - truth.at(k)), *found.variance(), found.seconds)
+        square, spread = _squared_bias(found.means - truth.at(k))
+        rounding = 64 * torch.finfo(trial.parameters[0].dtype).eps * truth.lengths[k]
+        yield Estimate(name, k, square, max(spread, rounding**2), *found.variance(), found.seconds)
     if refused is not None and not worked:
         raise refused
 
@@ -336,17 +249,24 @@ def _squared_bias(off: Tensor) -> tuple[float, float]:
     return float(whole), float(error)
 
 
-def _named(estimators: Mapping[str, Gradient] | Sequence[Gradient]) -> dict[str, Gradient]:
-    named = dict(estimators) if isinstance(estimators, Mapping) else {}
-    if not isinstance(estimators, Mapping):
-        for each in [estimators] if isinstance(estimators, Gradient) else estimators:
-            named[brief(each)] = each
-    if not named or not all(isinstance(each, Gradient) for each in named.values()):
+def _named(
+    estimators: Mapping[str, Gradient | Estimator] | Sequence[Gradient | Estimator],
+) -> dict[str, Gradient | Estimator]:
+    named = estimators if isinstance(estimators, Mapping) else {}
+    if isinstance(estimators, list | tuple):
+        named = {brief(each): each for each in estimators}
+    if not (named and all(map(_is_estimator, named.values()))):
         raise TypeError(
-            f"Expected gradients, by name or in a list; got {estimators!r}. For example: "
+            f"Expected gradients or objectives of draws, by name or in a list; got {estimators!r}. For example: "
             "[tb.gradients.Pathwise(), tb.gradients.ScoreFunction('batch')]."
         )
-    return named
+    return dict(named)
+
+
+def _is_estimator(value: object) -> bool:
+    return isinstance(value, Gradient) or (
+        dataclasses.is_dataclass(value) and callable(value) and hasattr(value, "samples")
+    )
 
 
 def _require_numbers(samples: Sequence[int], repeats: int) -> None:
@@ -356,11 +276,11 @@ def _require_numbers(samples: Sequence[int], repeats: int) -> None:
         raise ValueError(f"Expected at least {LEAST} repeats, for bias and variance to have errors; got {repeats}.")
 
 
-def brief(gradient: Gradient) -> str:
-    """A gradient as it would be written, without the arguments that are the default.
+def brief(value: object) -> str:
+    """A gradient or an objective as it would be written, without the arguments that are the default.
 
     Args:
-        gradient: any.
+        value: any.
 
     Returns:
         Text.
@@ -369,22 +289,12 @@ def brief(gradient: Gradient) -> str:
         >>> brief(ScoreFunction("batch")), brief(ScoreFunction())
         ("ScoreFunction(baseline='batch')", 'ScoreFunction()')
     """
-    if not dataclasses.is_dataclass(gradient):
-        return repr(gradient)
-    given = [
-        f"{item.name}={getattr(gradient, item.name)!r}"
-        for item in dataclasses.fields(gradient)
-        if getattr(gradient, item.name) != item.default
-    ]
-    return f"{type(gradient).__name__}({', '.join(given)})"
-
-
-def _line(each: Estimate, width: int) -> str:
-    bias = f"below {each.bias_bound:.2g}"
-    if each.is_biased:
-        bias = f"{each.bias:.3g} ± {each.bias_squared_se / (2 * each.bias):.1g}"
-    variance = f"{each.variance:.3g} ± {each.variance_se:.1g}"
-    return (
-        f"{each.gradient:{width}}  {each.samples:>4}  {bias:>18}  {variance:>20}  {1000 * each.seconds:>8.2f}  "
-        f"{each.price:>12.3g}"
-    )
+    if not dataclasses.is_dataclass(value):
+        return repr(value)
+    given = []
+    for item in dataclasses.fields(value):
+        own = getattr(value, item.name)
+        made = item.default_factory() if callable(item.default_factory) else item.default
+        if own != made:
+            given.append(f"{item.name}={brief(own)}")
+    return f"{type(value).__name__}({', '.join(given)})"

@@ -55,7 +55,9 @@ class GumbelSoftmax(Gradient):
     Biased: it is the gradient of another model, whose codes are soft. The lower the temperature, the smaller the bias
     and the greater the noise. The value is that of hard codes by the same noise, so logs tell of the model itself. The
     rate of soft codes is a choice of the objective: ``kl="closed-form"`` takes that of the hard ones, which is common
-    and makes no bound of the relaxed model; ``kl="sampled"`` takes the densities of the soft ones, which does.
+    and makes no bound of the relaxed model; ``kl="sampled"`` takes the densities of the soft ones, which does. The
+    bias of the second does not end with a low temperature: the KL of two relaxations is that of the noise moved by
+    their logits, whatever the temperature, and never below that of the hard codes.
 
     References:
         Jang, Gu, Poole: Categorical Reparameterization with Gumbel-Softmax (2016), https://arxiv.org/abs/1611.01144;

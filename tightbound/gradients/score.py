@@ -24,13 +24,13 @@ class ScoreFunction(Gradient):
     .. math:: \nabla_\phi \mathbb{E}_q[L] = \mathbb{E}_q\Big[\nabla_\phi L + \sum_k (L - b_k)\,
               \nabla_\phi \log q_\phi(z_k \mid x)\Big]
 
-    where L is the bound as a function of K draws, held where they are. The baseline :math:`b_k` takes noise away. It
-    adds no bias, for it does not hang on draw k:
+    where L is the bound as a function of K draws, held where they are. The baseline :math:`b_k` is L without what draw
+    k itself says. It takes noise away and adds no bias, for it does not hang on draw k. It is L where
 
-    - "leave-one-out": the bound of the other K − 1 draws of the same observation;
-    - "batch": the mean bound of the other observations. It does what a running mean of earlier steps does, and needs
-      no memory;
-    - "none": 0.
+    - "leave-one-out": draw k is left out;
+    - "batch": draw k has the mean log-densities of the other observations. They do what a running mean of earlier
+      steps does, and need no memory;
+    - "none": draw k has log-densities of 0, so that of the ELBO its own term is left, as in the textbook.
 
     References:
         Williams: Simple statistical gradient-following algorithms (1992), https://doi.org/10.1007/BF00992696; Kool,
@@ -65,21 +65,22 @@ class ScoreFunction(Gradient):
         if self.baseline == "leave-one-out":
             _require_two(samples, "ScoreFunction()", "baseline='batch'")
         draws, value = _held_draws(model, batch, bound, samples)
-        signal = value.detach().expand(samples, -1)
         if self.baseline == "leave-one-out":
-            signal = signal - torch.stack([bound(_without(draws, k)).detach() for k in range(samples)])
+            return _with_score(value, [bound(_without(draws, k)) for k in range(samples)], draws), draws
+        held = [torch.zeros_like(value)] * 3
         if self.baseline == "batch" and batch.size > 1:
-            signal = signal - (signal.sum(1, keepdim=True) - signal) / (batch.size - 1)
-        return _with_score(value, signal, draws), draws
+            means = [t.detach().mean(0) for t in _densities(draws)]
+            held = [(mean.sum() - mean) / (batch.size - 1) for mean in means]
+        return _with_score(value, [bound(_replaced(draws, k, held)) for k in range(samples)], draws), draws
 
 
 @dataclass(frozen=True)
 class VIMCO(Gradient):
     r"""The score function for bounds of many draws: each draw is compared with the geometric mean of the others.
 
-    As :class:`ScoreFunction` with the baseline :math:`b_k = L(w_1, …, \hat w_k, …, w_K)`, in which draw k's weight is
-    replaced by :math:`\log \hat w_k = \frac{1}{K-1} \sum_{j \ne k} \log w_j`. So b_k is a bound of K draws like L
-    itself, where leaving draw k out would give one of K − 1.
+    As :class:`ScoreFunction` with the baseline :math:`b_k = L(w_1, …, \hat w_k, …, w_K)`, in which draw k has the mean
+    log-densities of the others: :math:`\log \hat w_k = \frac{1}{K-1} \sum_{j \ne k} \log w_j`. So b_k is a bound of K
+    draws like L itself, where leaving draw k out would give one of K − 1.
 
     References:
         Mnih, Rezende: Variational Inference for Monte Carlo Objectives (2016), https://arxiv.org/abs/1602.06725.
@@ -97,8 +98,11 @@ class VIMCO(Gradient):
     ) -> tuple[Tensor, Draws]:
         _require_two(samples, "VIMCO()", "tb.gradients.ScoreFunction(baseline='batch')")
         draws, value = _held_draws(model, batch, bound, samples)
-        others = torch.stack([bound(_typical(draws, k)).detach() for k in range(samples)])
-        return _with_score(value, value.detach() - others, draws), draws
+        baselines = []
+        for k in range(samples):
+            typical = [(t.sum(0) - t[k]) / (samples - 1) for t in _densities(draws)]
+            baselines.append(bound(_replaced(draws, k, typical)))
+        return _with_score(value, baselines, draws), draws
 
 
 @dataclass(frozen=True)
@@ -147,9 +151,15 @@ def _held_draws(model: Model, batch: Batch, bound: BoundFunction, samples: int) 
     return draws, bound(draws)
 
 
-def _with_score(value: Tensor, signal: Tensor, draws: Draws) -> Tensor:
+def _with_score(value: Tensor, baselines: list[Tensor], draws: Draws) -> Tensor:
+    """The bound with the gradient that the score adds: of each draw, by how much the bound is above its baseline."""
+    signal = value.detach() - torch.stack(baselines).detach()
     score = (signal * draws.log_qz_x).sum(0)
     return value + score - score.detach()
+
+
+def _densities(draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
+    return draws.log_px_z, draws.log_pz, draws.log_qz_x
 
 
 def _without(draws: Draws, k: int) -> Draws:
@@ -158,16 +168,13 @@ def _without(draws: Draws, k: int) -> Draws:
     def rest(t: Tensor) -> Tensor:
         return torch.cat([t[:k], t[k + 1 :]])
 
-    return Draws(rest(draws.z), rest(draws.log_px_z), rest(draws.log_pz), rest(draws.log_qz_x))
+    return Draws(rest(draws.z), *map(rest, _densities(draws)))
 
 
-def _typical(draws: Draws, k: int) -> Draws:
-    """All draws, the k-th of which has the mean of the others' log-densities."""
-
-    def filled(t: Tensor) -> Tensor:
-        return torch.cat([t[:k], ((t.sum(0) - t[k]) / (len(t) - 1))[None], t[k + 1 :]])
-
-    return Draws(draws.z, filled(draws.log_px_z), filled(draws.log_pz), filled(draws.log_qz_x))
+def _replaced(draws: Draws, k: int, by: list[Tensor]) -> Draws:
+    """All draws, the k-th of which has other log-densities."""
+    filled = [torch.cat([t[:k], t_k[None], t[k + 1 :]]) for t, t_k in zip(_densities(draws), by, strict=True)]
+    return Draws(draws.z, *filled)
 
 
 def _require_two(samples: int, gradient: str, instead: str) -> None:

@@ -7,6 +7,7 @@ are equal byte for byte for equal figures; :func:`alt_text` says what a figure s
 from tightbound.plots.codes import kl_per_dimension, latent_map
 from tightbound.plots.curves import training_curves
 from tightbound.plots.evidence import bound_by_samples, effective_sample_size
+from tightbound.plots.gradients import gradient_comparison
 from tightbound.plots.latents import interpolation, latent_traversal, manifold
 from tightbound.plots.output import save, to_png
 from tightbound.plots.pictures import alt_text, data_grid, images, reconstructions, samples
@@ -18,6 +19,7 @@ __all__ = [
     "bound_by_samples",
     "data_grid",
     "effective_sample_size",
+    "gradient_comparison",
     "images",
     "interpolation",
     "kl_per_dimension",
