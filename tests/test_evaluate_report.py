@@ -342,4 +342,25 @@ def test_evidence_of_codes_counts_variables(kind: str):
     assert found.kl_per_dimension.shape == found.information.shape == (4,)
     assert (found.information <= found.kl_per_dimension + 1e-6).all()
     assert found.to_json()["information"] == pytest.approx(found.information.tolist())
-    assert "2 of 4 latent dimensions carry information" in found.verdict
+    assert found.verdict.startswith("The latent is discrete: all numbers are of hard codes, whatever training relaxed.")
+    assert (
+        "2 of 4 variables of the code carry information (each tells more than 0.01 nats about x); variables 0, 1 (from "
+        "0) are switched off, which is normal for a model with more variables than its data repay."
+    ) in found.verdict
+
+
+def test_codes_are_told_of_by_variable():
+    on, off = torch.tensor([True, True]), torch.tensor([False, False])
+    assert verdict.on_code(on, 3.0, 5, discrete=True) == (
+        "All 2 variables of the code carry information (each tells more than 0.01 nats about x)."
+    )
+    assert verdict.on_code(on[:1], 3.0, 5, discrete=True) == (
+        "The one variable of the code carries information (tells more than 0.01 nats about x)."
+    )
+    assert "variable 0 (from 0) is switched off" in verdict.on_code(torch.tensor([False, True]), 3.0, 5, discrete=True)
+    assert "none of the 2 variables of the code carries" in verdict.on_code(off, 0.0, 5, discrete=True)
+    assert "which variables of the code carry" in verdict.on_code(on, 3.0, 1, discrete=True)
+    for discrete in (False, True):
+        said = verdict.on_bound(9.0, 3.0, reliable=True, discrete=discrete)
+        assert ("FullNormal" in said) != discrete
+        assert bool(verdict.on_scoring(discrete=discrete)) == discrete

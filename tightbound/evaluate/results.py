@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from tightbound.evaluate.verdict import ACTIVE, LOW_ESS, on_bound, on_code, on_likelihood, on_weights
+from tightbound.evaluate.verdict import ACTIVE, LOW_ESS, on_bound, on_code, on_likelihood, on_scoring, on_weights
 
 
 @dataclass(frozen=True)
@@ -170,10 +170,12 @@ class Evidence:
     @property
     def verdict(self) -> str:
         """What the numbers mean: posterior collapse, the bound's tightness, what to trust, what to try."""
+        discrete = self.information is not None
         parts = (
             on_likelihood(is_likelihood=self.is_likelihood),
-            on_code(self.active, self.rate.value, self.observations),
-            on_bound(self.gap.value, self.rate.value, reliable=self.reliable),
+            on_scoring(discrete=discrete),
+            on_code(self.active, self.rate.value, self.observations, discrete=discrete),
+            on_bound(self.gap.value, self.rate.value, reliable=self.reliable, discrete=discrete),
             on_weights(self.low_ess_share, self.samples),
         )
         return " ".join(part for part in parts if part)

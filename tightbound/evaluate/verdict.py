@@ -12,34 +12,45 @@ LOOSE_SHARE = 0.05  # … and which share of the rate
 TOLERATED_SHARE = 0.05  # observations of low effective sample size that a mean over all of them stands
 
 
-def on_code(active: Tensor, rate: float, observations: int) -> str:
+def on_code(active: Tensor, rate: float, observations: int, *, discrete: bool = False) -> str:
     """Whether the posterior has collapsed. ``active``: boolean, shape (L,); ``rate``: nats per observation."""
     count, total = int(active.sum()), len(active)
+    one, many = "latent dimension", "latent dimensions"
+    if discrete:
+        one, many = "variable of the code", "variables of the code"
+    sign = "tells more than 0.01 nats about x" if discrete else "the posterior's mean moves with x"
     if observations == 1:
-        return "One observation cannot show which latent dimensions carry information."
+        return f"One observation cannot show which {many} carry information."
     if count == 0:
-        return _collapsed(total, rate)
+        return _collapsed(total, many, rate)
     faint = (
         f" The rate is only {rate:.2g} nats, though: the code says next to nothing about an observation."
         if rate < LOW_RATE
         else ""
     )
+    each = "each " if discrete and total > 1 else ""
     if count == total:
-        return f"{_all(total)} (the posterior's mean moves with x).{faint}"
+        whole = f"The one {one} carries" if total == 1 else f"All {total} {many} carry"
+        return f"{whole} information ({each}{sign}).{faint}"
     off = [i for i, on in enumerate(active.tolist()) if not on]
     return (
-        f"{count} of {total} latent dimensions carry information (the posterior's mean moves with x); {_listed(off)} "
-        f"switched off, which is normal for a model with more dimensions than its data repay.{faint}"
+        f"{count} of {total} {many} carry information ({each}{sign}); {_listed(off, discrete=discrete)} switched off, "
+        f"which is normal for a model with more {'variables' if discrete else 'dimensions'} than its data repay.{faint}"
     )
 
 
-def on_bound(gap: float, rate: float, *, reliable: bool) -> str:
+def on_scoring(*, discrete: bool) -> str:
+    """What was scored, where training may have scored something else."""
+    return "The latent is discrete: all numbers are of hard codes, whatever training relaxed." if discrete else ""
+
+
+def on_bound(gap: float, rate: float, *, reliable: bool, discrete: bool = False) -> str:
     """How far the ELBO lies below log p(x). ``gap``: the importance-weighted bound less the ELBO, in nats."""
     if gap > max(LOOSE, LOOSE_SHARE * rate):
+        richer = "A larger encoder" if discrete else "A richer posterior (FullNormal, a larger encoder)"
         return (
             f"The ELBO is loose: it lies at least {gap:.1f} nats below log p(x), because the posterior does not fit "
-            "the true one. A richer posterior (FullNormal, a larger encoder) or training with the IWAE objective can "
-            "win some of them back."
+            f"the true one. {richer} or training with the IWAE objective can win some of them back."
         )
     return f"The ELBO is tight: log p(x) lies about {max(gap, 0.0):.2g} nats above it." if reliable else ""
 
@@ -71,8 +82,8 @@ def on_likelihood(*, is_likelihood: bool) -> str:
     )
 
 
-def _collapsed(total: int, rate: float) -> str:
-    start = f"The posterior has collapsed: none of the {total} latent dimensions"
+def _collapsed(total: int, many: str, rate: float) -> str:
+    start = f"The posterior has collapsed: none of the {total} {many}"
     if rate < LOW_RATE:
         return (
             f"{start} carries information, and the decoder does without the code (rate {max(rate, 0.0):.2g} nats). Try "
@@ -85,14 +96,7 @@ def _collapsed(total: int, rate: float) -> str:
     )
 
 
-def _all(total: int) -> str:
-    return (
-        "The one latent dimension carries information"
-        if total == 1
-        else f"All {total} latent dimensions carry information"
-    )
-
-
-def _listed(indices: list[int]) -> str:
+def _listed(indices: list[int], *, discrete: bool) -> str:
+    noun = "variable" if discrete else "dimension"
     shown = ", ".join(map(str, indices[:10])) + (", …" if len(indices) > 10 else "")
-    return f"dimension {shown} (from 0) is" if len(indices) == 1 else f"dimensions {shown} (from 0) are"
+    return f"{noun} {shown} (from 0) is" if len(indices) == 1 else f"{noun}s {shown} (from 0) are"
