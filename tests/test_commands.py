@@ -336,3 +336,30 @@ def test_a_report_of_a_run_that_was_never_evaluated_evaluates_it(capsys, tmp_pat
     (run / "evaluation.json").unlink()
     assert said(capsys, "report", run)[0] == 0
     assert open_run(run).evaluation() == expected
+
+
+@pytest.mark.parametrize(
+    ("posterior", "width", "told"),
+    [
+        ("bernoulli", 3, "each of 3 variables is given by the probability that it is 1."),
+        ("categorical", 12, "each of 3 variables is given by the probability that it has each of its 4 classes."),
+    ],
+)
+def test_a_run_of_discrete_codes_says_what_it_is(posterior, width, told, capsys, tmp_path):
+    words = ["--model.posterior", posterior, "--model.classes", "4", "--objective.gradient", "leave-one-out"]
+    words += ["--objective.samples", "2"]
+    code, out, _ = said(capsys, "train", "digits", *SMALL, *words, "--out", tmp_path / "run")
+    assert code == 0
+    assert "The latent is discrete: all numbers are of hard codes" in " ".join(out.split())
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "of 3 variables of the code active" in page
+    assert "it tells more than 0.01 nats about x" in page
+    code, _, err = said(capsys, "embed", tmp_path / "run", "--out", tmp_path / "z.npy")
+    assert code == 0
+    assert told in err
+    z = np.load(tmp_path / "z.npy")
+    assert z.shape == (180, width)
+    assert (z >= 0).all()
+    if posterior == "categorical":
+        np.testing.assert_allclose(z.reshape(180, 3, 4).sum(-1), 1, rtol=1e-5)
+    assert said(capsys, "traverse", tmp_path / "run", "--out", tmp_path / "t.png")[0] == 0

@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 from tightbound import plots
 from tightbound.data import Observations
 from tightbound.distributed import joined
+from tightbound.distributions import class_probabilities
 from tightbound.evaluate import Evidence, evidence
 from tightbound.files import write_atomically
 from tightbound.model import VAE
@@ -175,7 +176,12 @@ def embed(path: Path, *, out: Path, split: Split | Literal["all"] | None, source
     else:
         parts = [made.split(split, source)]
     model = _model(made)
-    return _save(torch.cat([model.embed(part) for part in parts]), out, None)
+    codes = torch.cat([model.embed(part) for part in parts])
+    if (classes := class_probabilities(model.prior())) is not None:
+        variables, count = classes.shape
+        what = "is 1" if count == 2 and codes.shape[1] == variables else f"has each of its {count} classes"
+        _tell(f"The codes are discrete: each of {variables} variables is given by the probability that it {what}.")
+    return _save(codes, out, None)
 
 
 def report(path: Path) -> int:

@@ -243,7 +243,7 @@ def embed(
     """Write the posterior's mean of each observation: coordinates, the same in every call.
 
     For example: `tightbound embed runs/digits --split all --out z.npy`. Grey data that the model sees binarised are
-    binarised the same way in every call.
+    binarised the same way in every call. The mean of bits and classes is their probabilities.
 
     Args:
         run: A run's folder.

@@ -123,7 +123,8 @@ def _verdict(found: dict[str, Any]) -> str:
     fine = found["reliable"] and found["is_likelihood"]
     bound = "estimate" if fine else "lower bound"
     name = f"log p(x), {bound} from {found['samples']} samples"
-    units = f"of {found['latent_dim']} latent dimensions active"
+    what_is_active = "variables of the code" if found.get("information") else "latent dimensions"
+    units = f"of {found['latent_dim']} {what_is_active} active"
     tiles = [
         (
             _estimate(found["iwae"][-1]["value"], found["nll_se"]),
@@ -158,13 +159,12 @@ def _table(found: dict[str, Any]) -> str:
         ("NLL", found["nll"], found["nll_se"], nll if found["is_likelihood"] else "no likelihood: see the verdict"),
     ]
     cells = [_row(name, *_estimate(value, error), about) for name, value, error, about in rows]
+    moves = "it tells more than 0.01 nats about x" if found.get("information") else "the posterior's mean moves with x"
     low = f"median; fewer than 10 for {found['low_ess_share']:.1%} of the observations"
     cells += [
         _row("bits per dimension", f"{found['bits_per_dim']:.4f}", "", "NLL in bits, by element of an observation"),
         _row("effective samples", f"{found['ess_median']:.4g}", "", low),
-        _row(
-            "active units", f"{found['active_units']} of {found['latent_dim']}", "", "the posterior's mean moves with x"
-        ),
+        _row("active units", f"{found['active_units']} of {found['latent_dim']}", "", moves),
     ]
     note = f"{found['observations']} test observations, {found['samples']} samples each."
     head = '<tr><th></th><th class="number">nats</th><th>± error</th><th class="about"></th></tr>'
