@@ -316,7 +316,8 @@ class Model(nn.Module, ABC):
     def embed(self, x: Any, *, batch_size: int = ROWS) -> Tensor:
         r"""The posterior's mean: coordinates of each observation, the same in every call.
 
-        Of bits and classes these are their probabilities, not codes. A posterior without a formula for its mean is asked for 256 draws, always the same ones.
+        Of bits and classes these are their probabilities, not codes. A posterior without a formula for its mean is
+        asked for 256 draws, always the same ones.
 
         Args:
             x: observations: a tensor or array of shape (N, \*shape), a batch, or ``Observations``, which may be larger
