@@ -245,7 +245,7 @@ def rate_distortion_on(panel: Axes, rows: Sequence[Row]) -> np.ndarray:
     bars = {"xerr": 2 * np.nan_to_num(rate_error), "yerr": 2 * np.nan_to_num(distortion_error)}
     panel.errorbar(rate, distortion, **bars, fmt="o-", color=BLUE, lw=1, ms=5, elinewidth=1.2, zorder=3)
     panel.plot(rate[best], distortion[best], "o", ms=11, mfc="none", mec=INK, mew=1.2, zorder=4)
-    panel.margins(0.14)
+    panel.margins(x=0.2, y=0.14)
     _label_betas(panel, sweep.betas, np.stack([rate, distortion], 1), best)
     _iso_lines(panel)
     panel.set(xlabel=f"rate, {NATS}", ylabel=f"distortion, {NATS}")
