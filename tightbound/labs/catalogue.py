@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ class Lab:
         name: What the command line calls it.
         function: Its function, as dotted text.
         teaches: What it shows, in one sentence.
+        trains: Whether it trains models, which takes seconds: then it has ``progress`` to show.
 
     Example:
         >>> LABS["bounds"].function
@@ -28,6 +30,7 @@ class Lab:
     name: str
     function: str
     teaches: str
+    trains: bool = False
 
     def load(self) -> Callable[..., Result]:
         """The function itself.
@@ -69,11 +72,47 @@ LABS = {
             "trade-off",
             "tightbound.labs.training.trade_off",
             "A sweep over beta on real data: what a smaller rate costs, and which beta serves which purpose.",
+            trains=True,
         ),
         Lab(
             "decomposition",
             "tightbound.labs.training.decomposition",
             "Distortion plus rate over a real training, and the rate as a sum over latents: which of them wakes when.",
+            trains=True,
         ),
     )
 }
+
+
+def find(name: str) -> Lab:
+    """The lab of that name.
+
+    Args:
+        name: as the command line has it; an underscore, as Python has it, is the same.
+
+    Returns:
+        Its row.
+
+    Raises:
+        ValueError: where there is no such lab, with the one that may have been meant.
+
+    Example:
+        >>> find("trade_off").name
+        'trade-off'
+    """
+    wanted = name.replace("_", "-")
+    if wanted in LABS:
+        return LABS[wanted]
+    close = difflib.get_close_matches(wanted.lower(), LABS, n=1)
+    meant = f" Did you mean {close[0]!r}?" if close else ""
+    raise ValueError(f"Expected a lab ({', '.join(LABS)}); got {name!r}.{meant}")
+
+
+def described() -> str:
+    """What each lab teaches, a line for each, as Markdown.
+
+    Example:
+        >>> described().splitlines()[0][:24]
+        '* **reparameterisation**'
+    """
+    return "\n".join(f"* **{lab.name}**: {lab.teaches}" for lab in LABS.values())

@@ -241,9 +241,13 @@ class _ByDimension:
 
     def __call__(self, model: Model, batch: Batch, step: Tensor | None = None) -> Loss:
         batch = model.encoded(as_batch(batch))
-        loss, rates = ELBO(kl="closed-form")(model, batch, step), model.rate_per_dimension(batch)
+        rates = model.rate_per_dimension(batch)
         if rates is None:
-            raise TypeError("Expected a model whose rate is a sum over latent dimensions; got another.")
+            raise TypeError(
+                "Expected a posterior and a prior that factorise, so that the rate is a sum over latents; got others. "
+                "Take DiagonalNormal and StandardNormal."
+            )
+        loss = ELBO(kl="closed-form")(model, batch, step)
         each = rates.detach().mean(0).unbind()
         return Loss(loss.value, {**loss.terms, **{f"rate {j}": rate for j, rate in enumerate(each)}})
 

@@ -134,7 +134,7 @@ def _stack(
     )
     panel.set(title="−ELBO = distortion + rate", ylabel=style.NATS)
     panel.legend(loc="upper right")
-    panel.set_xlim(steps[0], steps[-1])
+    panel.set_xlim(0, steps[-1])
     panel.tick_params(labelbottom=False)
 
 
@@ -146,7 +146,7 @@ def _wakings(
     figure.colorbar(mesh, ax=panel, label="KL of the latent, nats", pad=0.01)
     for row, latent in enumerate(ordered):
         by = latent["awake_by"]
-        at = steps[0] if by is None else starts[int(np.flatnonzero(steps == by)[0])]  # where that epoch begins
+        at = 0 if by is None else starts[int(np.flatnonzero(steps == by)[0])]  # where that epoch begins
         if by is not None:
             panel.plot([at, at], [row - 0.5, row + 0.5], color=style.VERMILION, lw=2)
         words = " asleep at the end" if by is None else f" awake by step {by}"
