@@ -26,6 +26,7 @@ from tightbound.runs import recipe as recipes
 from tightbound.runs.advice import BETA, Choice, Outcome, choices
 from tightbound.runs.build import Built, build
 from tightbound.runs.sweep import told
+from tightbound.runtime import on_one_thread
 from tightbound.training import TrainResult, batches, fit
 
 # The recipe for digits, cut down to seconds. No warm-up of β, so that a run has one objective from its first step.
@@ -94,7 +95,7 @@ def trade_off(
     _require_sizes(epochs, latent_dim, seed)
     require_whole("samples", samples, least=1, why="Each observation needs one draw at least.")
     outcomes, curves = [], []
-    with _progress(len(betas), show=progress) as advance:
+    with on_one_thread(), _progress(len(betas), show=progress) as advance:
         for beta in betas:
             made, ended = _trained({"objective.beta": beta}, epochs, latent_dim, seed)
             found = evidence(made.model, _held_out(made), samples=samples, seed=seed, precision="float32")
@@ -150,7 +151,7 @@ def decomposition(*, epochs: float = 40, latent_dim: int = 10, seed: int = 0, pr
         True
     """
     _require_sizes(epochs, latent_dim, seed)
-    with _progress(1, show=progress) as advance:
+    with on_one_thread(), _progress(1, show=progress) as advance:
         _, ended = _trained(SLOW, epochs, latent_dim, seed, objective=_ByDimension(), double=True)
         advance(1)
     lines = [line for line in ended.metrics if line["split"] == "train"]
