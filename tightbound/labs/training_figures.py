@@ -115,7 +115,7 @@ def decomposition_figure(numbers: Mapping[str, Any]) -> Figure:
     return style.describe(
         figure,
         f"Negative ELBO over {numbers['steps']} steps as distortion plus the rate of {len(order)} latents, of which "
-        f"{len(awake)} wake; they add up to at most {_power(numbers['largest_difference'])} nats.",
+        f"{len(awake)} wake; parts and total are at most {_power(numbers['largest_difference'])} nats apart.",
     )
 
 
