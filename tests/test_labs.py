@@ -148,7 +148,9 @@ def test_estimates_lie_within_their_own_errors_and_the_errors_are_honest():
     scores = np.array([drawn_off(seed) for seed in range(40)])
     assert (np.abs(scores) < 4.5).all()
     assert (np.abs(scores.mean(0)) < 4 / math.sqrt(40)).all()  # no bias beyond noise
-    assert 0.8 < np.sqrt((scores**2).mean()) < 1.25  # an error half or twice as large as the truth would show
+    spread = np.sqrt((scores**2).mean(0))  # one for each quantity: half or twice the true error would show
+    assert spread.min() > 0.62, spread
+    assert spread.max() < 1.5, spread
 
 
 def drawn_off(seed: int) -> list[float]:
