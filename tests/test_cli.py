@@ -29,7 +29,10 @@ def alone(code: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["recipes"], ["--version"], ["train", "nonsense"]])
+@pytest.mark.parametrize(
+    "words",
+    [["--help"], ["train", "--help"], ["recipes"], ["--version"], ["train", "nonsense"], ["lab"], ["lab", "nonsense"]],
+)
 def test_nothing_heavy_is_loaded_before_there_is_something_to_do(words):
     done = alone(
         f"import sys; from tightbound.cli.verbs import main; main({words!r})\n"
@@ -43,7 +46,7 @@ def test_the_verbs_come_in_the_order_they_are_needed(capsys):
     _, out, _ = said(capsys, "--help")
     assert [verb for verb in re.findall(r"^│ (\w+) ", out, flags=re.M) if verb in VERBS] == VERBS
     assert VERBS[:4] == ["demo", "recipes", "train", "evaluate"]
-    assert {*VERBS[4:]} == {"sample", "reconstruct", "traverse", "interpolate", "embed", "sweep", "report"}
+    assert {*VERBS[4:]} == {"sample", "reconstruct", "traverse", "interpolate", "embed", "sweep", "report", "lab"}
 
 
 def test_the_overview_says_how_to_begin_and_what_exit_codes_mean(capsys):
@@ -148,6 +151,7 @@ def test_no_change_leaves_the_recipe():
             "sweep digits",
             "Expected --over with 'tightbound sweep'; got none. For example: tightbound sweep",
         ),
+        ("lab bonds", "trade-off, decomposition); got 'bonds'. Did you mean 'bounds'?"),
         ("recipes nonsense", "Expected a recipe (auto, digits, images, mnist"),
     ],
 )

@@ -209,6 +209,25 @@ def test_the_architecture_names_every_file_of_a_run() -> None:
     assert written == {*constants, runs.FIGURES, WEIGHTS, METRICS, TIMING, STATE.as_posix()}
 
 
+def test_the_page_of_labs_runs_and_shows_what_they_print(capsys: pytest.CaptureFixture[str]) -> None:
+    execute(DOCS / "labs.md")
+    shown = dict(
+        zip(
+            re.findall(r"^tightbound lab (\S+)$", (DOCS / "labs.md").read_text("utf-8"), re.MULTILINE),
+            blocks(DOCS / "labs.md", "text"),
+            strict=True,
+        )
+    )
+    for name, text in shown.items():
+        assert (DOCS / "figures" / f"lab-{name}.png").stat().st_size < 120_000
+        if name in ("reparameterisation", "bounds"):  # which train nothing; last digits depend on the machine
+            assert _words_alone(text) == _words_alone(str(tb.labs.LABS[name].load()()))
+
+
+def _words_alone(text: str) -> list[str]:
+    return re.sub(r"[-+−]?\d[\d.,e-]*", "", text).split()
+
+
 def test_choosing_lists_every_choice_of_a_recipe() -> None:
     text = (DOCS / "choosing.md").read_text(encoding="utf-8")
     for table in (registry.LIKELIHOODS, registry.POSTERIORS, registry.PRIORS, registry.OBJECTIVES, registry.GRADIENTS):

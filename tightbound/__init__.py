@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tightbound import divergences as divergences
     from tightbound import evaluate as evaluate
     from tightbound import gradients as gradients
+    from tightbound import labs as labs
     from tightbound import likelihoods as likelihoods
     from tightbound import networks as networks
     from tightbound import objectives as objectives
@@ -48,6 +49,7 @@ _MODULES = (
     "divergences",
     "evaluate",
     "gradients",
+    "labs",
     "likelihoods",
     "networks",
     "objectives",

@@ -26,6 +26,7 @@ from tightbound.distributed import joined
 from tightbound.distributions import class_probabilities
 from tightbound.evaluate import Evidence, evidence
 from tightbound.files import write_atomically
+from tightbound.labs import Lab
 from tightbound.model import VAE
 from tightbound.progress import evaluating
 from tightbound.report import figures
@@ -218,6 +219,22 @@ def sweep(recipe: Recipe, over: str, out: Path | None, *, progress: bool = True)
             found = sweeps.keep(path, measured)
         outcomes.append(sweeps.Outcome(value, *found))
     print(sweeps.finish(folder, recipe, field, outcomes))
+    return 0
+
+
+def lab(found: Lab, *, out: Path, seed: int, as_json: bool) -> int:
+    """Compute a lab, write its files, print its words or its numbers."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"Expected --out to be a folder; got {out}, which is a file. Choose another.")
+    if found.trains:
+        _tell("Training on digits; this takes some seconds.")
+    made = found.load()(seed=seed, **({"progress": True} if found.trains else {}))
+    written = "\n".join(str(path) for path in made.save(out))
+    if as_json:
+        print(json.dumps(made.to_json(), allow_nan=False))
+        _tell(written)
+    else:
+        print(f"{made}\n\n{written}")
     return 0
 
 

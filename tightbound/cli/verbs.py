@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from cyclopts import App, Parameter
 from tightbound._version import __version__
 from tightbound.cli.errors import exit_code
 from tightbound.cli.flags import Changes
+from tightbound.labs import catalogue
 from tightbound.runs import recipe as recipes
 from tightbound.runs.migrate import recipe_of
 
@@ -298,6 +300,35 @@ def report(run: Path, /) -> int:
 
     return commands.report(run)
 
+
+def lab(name: str | None = None, /, *, out: Path = Path("labs"), seed: int = 0, json: Switch = False) -> int:
+    """Compute a concept of VAEs live: its numbers, what they mean in words, and a figure.
+
+    For example: `tightbound lab bounds`. Without a name, the labs are listed.
+
+    {labs}
+
+    A lab takes seconds, and the same seed gives the same numbers. It writes NAME.png, NAME.json and NAME.txt, over
+    those of an earlier call.
+
+    Args:
+        name: Which lab.
+        out: The folder for its three files.
+        seed: Of everything random in it.
+        json: Print the numbers as one JSON object, in place of the words.
+    """
+    if name is None:
+        for each in catalogue.LABS.values():
+            print(textwrap.fill(each.teaches, 100, initial_indent=f"{each.name:20}", subsequent_indent=" " * 20))
+        return 0
+    found = catalogue.find(name)
+    from tightbound.cli import commands
+
+    return commands.lab(found, out=out, seed=seed, as_json=json)
+
+
+lab.__doc__ = (lab.__doc__ or "").replace("{labs}", catalogue.described().replace("\n", "\n\n    "))
+app.command(lab)
 
 for place, verb in enumerate(app):
     if not verb.startswith("-"):

@@ -87,8 +87,37 @@ def beta_tradeoff(rows: Sequence[Row]) -> Figure:
         >>> alt_text(beta_tradeoff(rows))
         'ELBO, reconstruction term, KL term and objective of 2 runs by β. Highest ELBO −1.00 nats at β = 1.'
     """
-    sweep = _sweep(rows)
     figure, axes = panels(4, columns=2, width=4.0, height=2.6)
+    best = tradeoff_on(axes, rows)
+    axes[0].set_ylabel(NATS)
+    axes[2].set_ylabel(NATS)
+    for panel in axes[2:]:
+        panel.set_xlabel("β, the weight of the KL term in training")
+    ringed = f"Ringed: β = {best['beta']:g}, the highest ELBO. Bars: ± 2 standard errors."
+    note(figure, f"{ringed} At different β the last panel has different scales: no ranking.")
+    what = f"ELBO, reconstruction term, KL term and objective of {counted(len(rows), 'run')} by β."
+    return describe(figure, f"{what} Highest ELBO {number(best['elbo'], 2)} nats at β = {best['beta']:g}.")
+
+
+def tradeoff_on(axes: Sequence[Axes], rows: Sequence[Row]) -> Row:
+    """The panels of :func:`beta_tradeoff`, on axes of a figure that shows more than this.
+
+    Args:
+        axes: four: for the ELBO, the reconstruction term, the KL term and the objective.
+        rows: as for :func:`beta_tradeoff`.
+
+    Returns:
+        "beta" and "elbo" where the ELBO is highest, which is what is ringed.
+
+    Raises:
+        ValueError: for no rows, or rows without these numbers.
+
+    Example:
+        >>> rows = [{"beta": b, "elbo": -b, "distortion": b - 1, "rate": 1.0} for b in (1, 2)]
+        >>> tradeoff_on(panels(4, columns=4, width=2, height=2)[1], rows)
+        {'beta': 1.0, 'elbo': -1.0}
+    """
+    sweep = _sweep(rows)
     elbo, distortion, rate = sweep["elbo"], sweep["distortion"], sweep["rate"]
     best = int(elbo[0].argmax())
     _panel(axes[0], sweep.betas, elbo, best, "ELBO, the bound on log p(x)", BLUE)
@@ -97,15 +126,7 @@ def beta_tradeoff(rows: Sequence[Row]) -> Figure:
     _panel(axes[3], sweep.betas, (-distortion[0] - sweep.betas * rate[0], None), best, OBJECTIVE, PURPLE)
     _add_evidence(axes[0], sweep)
     _add_active_units(axes[2], sweep)
-    axes[0].set_ylabel(NATS)
-    axes[2].set_ylabel(NATS)
-    for panel in axes[2:]:
-        panel.set_xlabel("β, the weight of the KL term in training")
-    ringed = f"Ringed: β = {sweep.betas[best]:g}, the highest ELBO. Bars: ± 2 standard errors."
-    note(figure, f"{ringed} At different β the last panel has different scales: no ranking.")
-    what = f"ELBO, reconstruction term, KL term and objective of {counted(len(rows), 'run')} by β."
-    highest = f"Highest ELBO {number(elbo[0][best], 2)} nats at β = {sweep.betas[best]:g}."
-    return describe(figure, f"{what} {highest}")
+    return {"beta": float(sweep.betas[best]), "elbo": float(elbo[0][best])}
 
 
 def _panel(
@@ -193,20 +214,42 @@ def rate_distortion(rows: Sequence[Row]) -> Figure:
         >>> alt_text(rate_distortion(rows))
         'Rate and distortion of 2 runs, β from 1 to 2, with lines of equal ELBO.'
     """
-    sweep = _sweep(rows)
     figure, (panel,) = panels(1, columns=1, width=6.0, height=4.6)
+    betas = rate_distortion_on(panel, rows)
+    note(figure, "Ringed: the highest ELBO. Grey lines: equal ELBO. Bars: ± 2 standard errors.")
+    span = f"β from {betas[0]:g} to {betas[-1]:g}"
+    return describe(figure, f"Rate and distortion of {counted(len(rows), 'run')}, {span}, with lines of equal ELBO.")
+
+
+def rate_distortion_on(panel: Axes, rows: Sequence[Row]) -> np.ndarray:
+    """The panel of :func:`rate_distortion`, on axes of a figure that shows more than this.
+
+    Args:
+        panel: where to.
+        rows: as for :func:`beta_tradeoff`.
+
+    Returns:
+        The values of β, rising.
+
+    Raises:
+        ValueError: for no rows, or rows without these numbers.
+
+    Example:
+        >>> rows = [{"beta": b, "elbo": -b, "distortion": b - 1, "rate": 1.0} for b in (1, 2)]
+        >>> rate_distortion_on(Figure().add_subplot(), rows).tolist()
+        [1.0, 2.0]
+    """
+    sweep = _sweep(rows)
     (rate, rate_error), (distortion, distortion_error) = sweep["rate"], sweep["distortion"]
     best = int(sweep["elbo"][0].argmax())
     bars = {"xerr": 2 * np.nan_to_num(rate_error), "yerr": 2 * np.nan_to_num(distortion_error)}
     panel.errorbar(rate, distortion, **bars, fmt="o-", color=BLUE, lw=1, ms=5, elinewidth=1.2, zorder=3)
     panel.plot(rate[best], distortion[best], "o", ms=11, mfc="none", mec=INK, mew=1.2, zorder=4)
-    panel.margins(0.14)
+    panel.margins(x=0.2, y=0.14)
     _label_betas(panel, sweep.betas, np.stack([rate, distortion], 1), best)
     _iso_lines(panel)
     panel.set(xlabel=f"rate, {NATS}", ylabel=f"distortion, {NATS}")
-    note(figure, "Ringed: the highest ELBO. Grey lines: equal ELBO. Bars: ± 2 standard errors.")
-    span = f"β from {sweep.betas[0]:g} to {sweep.betas[-1]:g}"
-    return describe(figure, f"Rate and distortion of {counted(len(rows), 'run')}, {span}, with lines of equal ELBO.")
+    return sweep.betas
 
 
 def _label_betas(panel: Axes, betas: np.ndarray, points: np.ndarray, best: int) -> None:

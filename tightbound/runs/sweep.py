@@ -169,11 +169,25 @@ def finish(folder: Path, recipe: Recipe, field: str, outcomes: Sequence[Outcome]
     made = {"field": field, "rows": rows, "choices": [dataclasses.asdict(c) for c in chosen], "remarks": said}
     write_json(folder / TABLE, made)
     wrapped = [textwrap.fill(remark, COLUMNS, subsequent_indent="  ") for remark in said]
-    lines = [_numbers(field, outcomes), *([_advice(field, chosen)] if chosen else []), *wrapped, ""]
+    lines = [told(field, outcomes, chosen), *wrapped, ""]
     if field == BETA:
         lines.append(f"Figure: {plots.save(plots.beta_tradeoff(rows), folder / 'tradeoff.png')}")
         lines.append(f"Figure: {plots.save(plots.rate_distortion(rows), folder / 'rate-distortion.png')}")
     return "\n".join([*lines, f"Table: {folder / TABLE}"])
+
+
+def told(field: str, outcomes: Sequence[Outcome], chosen: Sequence[Choice]) -> str:
+    """The runs and what to choose among them, as tables for a terminal.
+
+    Args:
+        field: dotted name of what differs.
+        outcomes: the runs, measured.
+        chosen: as :func:`~tightbound.runs.advice.choices` gives them; no table of them where there are none.
+
+    Returns:
+        The tables' lines.
+    """
+    return "\n".join([_numbers(field, outcomes), *([_advice(field, chosen)] if chosen else [])])
 
 
 def _row(field: str, outcome: Outcome) -> dict[str, Any]:
