@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import threading
 from collections.abc import Sequence
 from types import ModuleType
@@ -19,11 +21,13 @@ INSTALL = "pip install 'tightbound[flows]'"
 _LOCK = threading.Lock()
 
 
+@functools.cache
 def zuko() -> ModuleType:
     """The library of flows, imported when the first flow is made, and what its import does to torch undone.
 
     Zuko switches the argument checks of all of ``torch.distributions`` off as it is imported. Here the switch goes on
     zuko's own distributions instead, so that they work as their author meant and everybody else's stay as they were.
+    What remains is one method more on torch's ``Transform``, ``call_and_ladj``, which zuko's transforms call.
 
     Returns:
         The module ``zuko``.
@@ -36,18 +40,21 @@ def zuko() -> ModuleType:
         >>> zuko().__name__, td.Distribution._validate_args == before
         ('zuko', True)
     """
-    with _LOCK:
-        validates, constraints_of = td.Distribution._validate_args, td.Distribution.arg_constraints
+    with _LOCK:  # a second thread would take the switch as the first one's import has just left it
+        validates, asked_of = td.Distribution._validate_args, td.Distribution.arg_constraints
+        inverse = td.transforms._InverseTransform
+        name = inverse.__name__
         try:
             import zuko.distributions
             import zuko.flows
         except ImportError as error:
             raise ModuleNotFoundError(
-                f"Expected the library zuko, which the flows are made of; got none. Install it: {INSTALL}"
+                f"Expected the library zuko, which flows are made of; got none. Install it: {INSTALL}"
             ) from error
         finally:
             td.Distribution.set_default_validate_args(validates)
-            td.Distribution.arg_constraints = constraints_of  # type: ignore[method-assign,assignment]
+            td.Distribution.arg_constraints = asked_of  # type: ignore[method-assign]
+            inverse.__name__ = name
         for own in vars(zuko.distributions).values():
             if isinstance(own, type) and own.__module__ == "zuko.distributions":
                 own._validate_args = False  # type: ignore[attr-defined]
@@ -235,7 +242,7 @@ def _require_sizes(latent_dim: int, context: int, *, flow: Kind, transforms: int
         raise ValueError(f"Expected at least one hidden layer, of widths >= 1; got hidden={tuple(hidden)}.")
     outputs = latent_dim * (2 if flow == "autoregressive" else 3 * BINS - 1)
     widths = (latent_dim + context, *hidden, outputs)
-    weights = transforms * (sum(a * b for a, b in zip(widths, widths[1:], strict=False)) + widths[0] * widths[-1])
+    weights = transforms * (sum(a * b for a, b in itertools.pairwise(widths)) + widths[0] * widths[-1])
     if weights > LARGEST:
         raise ValueError(
             f"Expected a flow of at most {LARGEST} weights; got {weights}. Take fewer latent dimensions, fewer "

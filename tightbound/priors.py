@@ -279,9 +279,7 @@ class Flow(Prior):
     ) -> None:
         super().__init__()
         self.latent_dim, self.flow, self.transforms, self.hidden = latent_dim, flow, transforms, tuple(hidden)
-        self.steps = flows.Steps(
-            latent_dim, 0, flow=flow, transforms=transforms, hidden=self.hidden, quick="density"
-        )
+        self.steps = flows.Steps(latent_dim, 0, flow=flow, transforms=transforms, hidden=self.hidden, quick="density")
         self.loc = nn.Parameter(torch.zeros(latent_dim))
         self.log_scale = nn.Parameter(torch.zeros(latent_dim))
 
