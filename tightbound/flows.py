@@ -78,7 +78,6 @@ class Steps(nn.Module):
         transforms: how many steps.
         hidden: widths of the hidden layers of each h.
         quick: the direction that takes one call: "sampling", from noise to latent, or "density", back.
-        passes: network calls that the other direction takes, at most; L for None.
 
     Raises:
         ValueError: for sizes below 1, more than 2²⁸ weights, or another ``flow``.
@@ -86,8 +85,8 @@ class Steps(nn.Module):
 
     Example:
         >>> steps = Steps(2, 0, flow="spline", transforms=3, hidden=(64, 64), quick="density")
-        >>> steps.to_noise(torch.ones(1, 2), None)
-        (tensor([[1., 1.]]...), tensor([0.]...))
+        >>> steps.to_noise(torch.ones(1, 2), None)[0]
+        tensor([[1..., 1...]]...)
     """
 
     def __init__(
@@ -99,13 +98,12 @@ class Steps(nn.Module):
         transforms: int,
         hidden: Sequence[int],
         quick: Literal["sampling", "density"],
-        passes: int | None = None,
     ) -> None:
         super().__init__()
         _require_sizes(latent_dim, context, flow=flow, transforms=transforms, hidden=hidden)
         made = {"autoregressive": zuko().flows.MAF, "spline": zuko().flows.NSF}[flow]
         with torch.device("cpu"):  # masks are computed from numbers, which an outline has none of
-            steps = made(latent_dim, context, transforms=transforms, hidden_features=hidden, passes=passes).transform
+            steps = made(latent_dim, context, transforms=transforms, hidden_features=hidden).transform
         for step in steps.transforms:
             _start_as_identity(step)
         self.steps = steps.transforms.to(torch.get_default_device())

@@ -267,7 +267,7 @@ class Bernoulli(Posterior):
         network: x to (…, latent): logits.
 
     Example:
-        >>> Bernoulli(nn.Linear(5, 2))(torch.zeros(3, 5)).sample().unique()
+        >>> Bernoulli(nn.Linear(5, 2))(torch.zeros(99, 5)).sample().unique()
         tensor([0., 1.])
     """
 
