@@ -152,7 +152,7 @@ def test_no_change_leaves_the_recipe():
             "Expected --over with 'tightbound sweep'; got none. For example: tightbound sweep",
         ),
         ("lab bonds", "trade-off, decomposition); got 'bonds'. Did you mean 'bounds'?"),
-        ("recipes nonsense", "Expected a recipe (auto, digits, images, mnist"),
+        ("recipes nonsense", "Expected a recipe (auto, digits, digits-"),
     ],
 )
 def test_a_wrong_request_is_answered_with_one_line_that_says_what_to_do(words, error, capsys):

@@ -62,10 +62,12 @@ def foreign(path: Path, expected: str) -> Iterator[None]:
     """Whatever goes wrong while a stranger's file is read is that file's fault, and a ValueError.
 
     Raises:
-        ValueError: in place of any other exception.
+        ValueError: in place of any other exception but that of a library which is not installed.
     """
     try:
         yield
+    except ModuleNotFoundError:  # an extra that is not installed here is no fault of the file's
+        raise
     except Exception as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         if type(error).__name__ == "UnpicklingError":  # whose own text says how to run the file's code after all

@@ -25,7 +25,10 @@ from tightbound.runs.registry import FORMER
 
 TYPES = {int: "a whole number", float: "a number", Path: "a path", str: "a text"}
 INTERRUPTED = 130
-REQUEST = (ValueError, TypeError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+REQUEST = (
+    ValueError, TypeError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError,
+    ModuleNotFoundError,  # of a piece that an extra installs
+)  # fmt: skip
 
 
 def exit_code(app: App, argv: Sequence[str]) -> int:

@@ -30,6 +30,8 @@ OPTIONAL: dict[str, Mapping[str, Piece]] = {  # fields of the model that some pi
     "scale": LIKELIHOODS,
     "components": PRIORS,
     "classes": POSTERIORS,
+    "flow": POSTERIORS,  # and the prior of the same name
+    "transforms": POSTERIORS,
 }
 
 

@@ -272,8 +272,8 @@ def build_model(
         networks.start_at(decoder, likelihood.initial_output(mean.to(torch.get_default_dtype())))
     if likelihood_row.standardises:
         encoder = networks.Standardized(encoder, mean, deviation)
-    posterior = posterior_class(encoder, **{name: getattr(recipe, name) for name in posterior_row.takes})
     with torch.device(device):
+        posterior = posterior_class(encoder, **{name: getattr(recipe, name) for name in posterior_row.takes})
         prior = _prior(recipe, posterior, shape, observations)
     return VAE(prior, posterior, likelihood)
 
@@ -329,6 +329,8 @@ def _prior(
         "variables": recipe.latent_dim,
         "classes": recipe.classes,
         "components": recipe.components,
+        "flow": recipe.flow,
+        "transforms": recipe.transforms,
         "learned": recipe.learned_prior,
         "posterior": posterior,
     }

@@ -53,6 +53,9 @@ class ModelRecipe:
         posterior: q(z|x).
         prior: p(z); "auto" takes the partner of the posterior.
         components: How many components the prior has.
+        flow: How a flow bends, of the posterior or the prior: "autoregressive" shifts and scales each number by those
+            before it, "spline" sends it along a monotone spline.
+        transforms: How many such steps a flow is made of.
         learned_prior: Whether the parameters of the prior are learned, where it is one of the posterior's family; those
             of a mixture and of a vamp prior always are.
         likelihood: p(x|z); "auto" follows from the data.
@@ -73,12 +76,14 @@ class ModelRecipe:
     posterior: Annotated[str, Names(POSTERIORS)] = next(iter(POSTERIORS))
     prior: Annotated[str, Names(PRIORS, extra=("auto",))] = "auto"
     components: int = 100
+    flow: Literal["autoregressive", "spline"] = "autoregressive"
+    transforms: int = 2
     learned_prior: bool = False
     likelihood: Annotated[str, Names(LIKELIHOODS, extra=("auto",), former=FORMER)] = "auto"
     scale: float | Literal["learned", "per-element"] = "learned"
 
     def __post_init__(self) -> None:
-        for name in ("latent_dim", "channels", "components"):
+        for name in ("latent_dim", "channels", "components", "transforms"):
             if getattr(self, name) < 1:
                 raise ValueError(f"Expected {name} >= 1; got {getattr(self, name)}.")
         if self.classes < 2:

@@ -92,6 +92,10 @@ POSTERIORS = _table(
         family="normal", partner="standard-normal", factorised=False,
     ),
     PosteriorRow(
+        name="flow", cls="tightbound.posteriors.Flow", about="a normal whose noise is bent by a flow",
+        takes=("latent_dim", "flow", "transforms"), factorised=False,
+    ),
+    PosteriorRow(
         name="log-normal", cls="tightbound.posteriors.LogNormal", about="positive numbers, their logarithms normal",
         family="log-normal", partner="log-normal", latents="positive",
     ),
@@ -121,6 +125,10 @@ PRIORS = _table(
     PriorRow(
         name="mixture", cls="tightbound.priors.MixtureOfNormals", about="a learned mixture of normals",
         takes=("latent_dim", "components"),
+    ),
+    PriorRow(
+        name="flow", cls="tightbound.priors.Flow", about="a learned normal whose noise is bent by a flow",
+        takes=("latent_dim", "flow", "transforms"),
     ),
     PriorRow(
         name="vamp", cls="tightbound.priors.VampPrior", about="the posterior at learned pseudo-inputs",
