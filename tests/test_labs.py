@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 from pathlib import Path
@@ -16,20 +15,19 @@ from tiny import refused, said
 
 import tightbound as tb
 from tightbound.distributions.reparameterised import EULER
-from tightbound.labs import LABS, Result, draws, training
+from tightbound.labs import LABS, Result, draws, estimators, training
 from tightbound.labs.catalogue import find
 from tightbound.runtime import own_random_state
 
 SMALL: dict[str, dict[str, Any]] = {
     "reparameterisation": {"draws": 200},
     "bounds": {"observations": 20, "samples": 16},
+    "gradients": {"latents": 2, "repeats": 40},
+    "discrete": {"repeats": 200},
     "trade-off": {"betas": (0.5, 4), "epochs": 0.5, "latent_dim": 2, "samples": 2},
     "decomposition": {"epochs": 0.5, "latent_dim": 2},
 }
-# The line below skips labs that are not written yet. Once all are, it is `HERE = list(LABS)`.
-HERE = [name for name, lab in LABS.items() if importlib.util.find_spec(lab.function.rpartition(".")[0])]
-
-every_lab = pytest.mark.parametrize("name", HERE)
+every_lab = pytest.mark.parametrize("name", LABS)
 
 
 def small(name: str, **changes: Any) -> Result:
@@ -96,6 +94,10 @@ def test_a_seed_that_is_none_is_refused(name, seed, error, message):
         ("reparameterisation", {"draws": 1e3}, TypeError, "Expected a whole number for draws; got 1000.0. For example"),
         ("bounds", {"observations": 1}, ValueError, "observations of at least 2; got 1. One shows no spread."),
         ("bounds", {"samples": 1}, ValueError, "samples of at least 2; got 1. With one sample there is no bound but"),
+        ("gradients", {"latents": 0}, ValueError, "latents of at least 1; got 0. A model without latents has no"),
+        ("gradients", {"repeats": 39}, ValueError, "repeats of at least 40; got 39. Bias and variance would have no"),
+        ("discrete", {"repeats": 99}, ValueError, "repeats of at least 100; got 99. Fewer show no bias beside their"),
+        ("discrete", {"phi": math.inf}, ValueError, "Expected a finite phi; got inf. Log-odds such as 0.5 will do."),
         ("trade-off", {"betas": (1,)}, ValueError, r"two different values of betas at least; got \(1,\). For example"),
         ("trade-off", {"betas": (1, 1.0)}, ValueError, r"two different values of betas at least; got \(1, 1.0\)."),
         ("trade-off", {"betas": (1, -2)}, ValueError, "Expected finite betas of 0 or more; got -2. Leave it out."),
@@ -227,6 +229,106 @@ def test_the_gap_of_many_samples_is_the_variance_of_the_weights_over_2k(solved):
     bound = found["1.5 times too wide"]["bounds"][4]
     assert bound["gap_for_large_k"] == pytest.approx(found["1.5 times too wide"]["variance_of_weights"] / 32)
     assert within(bound, "gap", bound["gap_for_large_k"], errors=5)
+
+
+# Gradients
+
+
+@pytest.fixture(scope="module")
+def estimated() -> dict[str, Any]:
+    return dict(tb.labs.gradients(latents=4, repeats=80).numbers)
+
+
+def of(comparison: dict[str, Any], name: str, samples: int) -> dict[str, Any]:
+    [row] = [row for row in comparison["estimates"] if (row["gradient"], row["samples"]) == (name, samples)]
+    return row
+
+
+def test_the_gradient_of_the_elbo_is_missed_by_none(estimated):
+    assert estimated["elbo"]["reference"] == "the gradient given"
+    for comparison in (estimated["elbo"], *estimated["by_latents"].values()):
+        assert not [row for row in comparison["estimates"] if row["is_biased"]]
+
+
+def test_the_closed_form_is_the_gradient_of_many_draws():
+    with own_random_state(torch.device("cpu"), seed=3):
+        problem = estimators._Problem(3, 0.7)
+    found = tb.gradients.compare(
+        problem.model, problem.x, [tb.gradients.StickingTheLanding()], samples=(400,), repeats=40, exact=problem.exact()
+    )
+    assert not found.estimates[0].is_biased
+    assert found.estimates[0].bias_bound < 0.02 * found.length[400]
+
+
+def test_noise_is_where_theory_has_it(estimated):
+    elbo = estimated["elbo"]
+    assert of(estimated["exact_posterior"], "sticking the landing", 1)["variance"] < 1e-20
+    assert of(estimated["exact_posterior"], "pathwise", 1)["variance"] > 0.1
+    for name in ("score function", "pathwise", "sticking the landing"):
+        few, many = of(elbo, name, 1), of(elbo, name, 20)
+        assert abs(few["variance"] / 20 - many["variance"]) < 5 * (few["variance_se"] / 20 + many["variance_se"])
+    order = ("sticking the landing", "pathwise", "score, leave-one-out", "score function")
+    noise = [of(elbo, name, 5)["variance"] for name in order]
+    assert noise == sorted(noise)
+    ratios = [
+        of(each, "score function", 2)["variance"] / of(each, "pathwise", 2)["variance"]
+        for each in estimated["by_latents"].values()
+    ]
+    assert ratios == sorted(ratios)
+    assert ratios[-1] > 10 * ratios[0]
+
+
+def test_weighted_bounds_drown_the_plain_gradient_and_bias_the_landing(estimated):
+    weighted = estimated["iwae"]
+    plain, double = (
+        [estimators._signal(weighted, name, k) for k in (1, 64)] for name in ("pathwise", "doubly reparameterised")
+    )
+    assert plain[1] < plain[0] / 2
+    assert double[1] > 5 * plain[1]
+    assert of(weighted, "sticking the landing", 64)["is_biased"]
+    assert not of(weighted, "doubly reparameterised", 64)["is_biased"]
+
+
+# Discrete
+
+
+@pytest.fixture(scope="module")
+def bit() -> dict[str, Any]:
+    return dict(tb.labs.discrete(repeats=50_000).numbers)
+
+
+def test_every_unbiased_estimator_hits_the_gradient_of_a_bit(bit):
+    p = 1 / (1 + math.exp(-0.5))
+    biased = {"straight-through", "Gumbel-softmax (t = 0.5)", "hard Gumbel-softmax (t = 0.5)"}
+    for row in bit["estimates"]:
+        assert row["exact"] == pytest.approx((1 - 2 * row["target"]) * p * (1 - p), abs=1e-15)
+        if row["estimator"] == "enumeration":
+            assert row["estimate"] == pytest.approx(row["exact"], abs=1e-15)
+            assert row["noise"] == 0
+        elif row["estimator"] in biased:
+            assert abs(row["off"]) > 10
+        else:
+            assert abs(row["off"]) < 4.5
+    assert {row["estimator"] for row in bit["estimates"]} > biased
+
+
+def test_straight_through_and_relaxed_bits_are_off_by_what_can_be_computed(bit):
+    p, phi = 1 / (1 + math.exp(-0.5)), 0.5
+    for row in bit["estimates"]:
+        if row["estimator"] == "straight-through":
+            assert within(row, "estimate", 2 * (p - row["target"]) * p * (1 - p), errors=4.5)
+    u = (torch.arange(200_000, dtype=torch.float64) + 0.5) / 200_000  # the noise's quantiles: an integral, not draws
+    for row in bit["over_temperature"]:
+        if row["temperature"] < 0.5:
+            continue  # so steep that the grid is too coarse
+        soft = torch.sigmoid((phi + torch.logit(u)) / row["temperature"])
+        mean = (2 * (soft - row["target"]) * soft * (1 - soft) / row["temperature"]).mean()
+        assert within(row, "estimate", float(mean), errors=4.5)
+
+
+def test_a_lower_temperature_has_more_noise(bit):
+    noise = [row["noise"] for row in bit["over_temperature"]]
+    assert noise == sorted(noise, reverse=True)
 
 
 # Trade-off

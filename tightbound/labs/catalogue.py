@@ -65,7 +65,7 @@ LABS = {
         ),
         Lab(
             "discrete",
-            "tightbound.labs.estimators.discrete",
+            "tightbound.labs.one_bit.discrete",
             "One bit, whose gradient is known: which estimators hit it, and how far the relaxed ones miss.",
         ),
         Lab(
