@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -125,6 +126,37 @@ class Networked(Conditional, ABC):
 def _described(out: object) -> str:
     name = type(out).__name__
     return f"a {name} of {len(out)}" if isinstance(out, (tuple, list, dict)) else name
+
+
+def as_parts(parts: Sequence[nn.Module], example: str, *, kind: type[nn.Module] = Conditional) -> nn.ModuleList:
+    """Conditionals that stand side by side in another one.
+
+    Args:
+        parts: at least one.
+        example: of one, for the message.
+        kind: what each must be.
+
+    Returns:
+        The same as modules.
+
+    Raises:
+        ValueError: for none.
+        TypeError: for anything else among them.
+
+    Example:
+        >>> as_parts([], "tb.priors.StandardNormal(2)")
+        Traceback (most recent call last):
+        ...
+        ValueError: Expected at least one part; got none. For example: [tb.priors.StandardNormal(2)].
+    """
+    if len(parts) == 0:
+        raise ValueError(f"Expected at least one part; got none. For example: [{example}].")
+    for part in parts:
+        if not isinstance(part, kind):
+            raise TypeError(
+                f"Expected parts that are each a {kind.__name__}; got {type(part).__name__}. For example: {example}."
+            )
+    return nn.ModuleList(parts)
 
 
 def sample_and_log_prob(q: Distribution, samples: int) -> tuple[Tensor, Tensor]:

@@ -10,15 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal
 
-from tightbound.distributions import Bernoulli, Exponential, Gumbel, LogNormal, Normal, OneHot
+from tightbound.distributions import Bernoulli, Exponential, Gumbel, Joint, LogNormal, Normal, OneHot
 from tightbound.distributions.reparameterised import EULER
 
 
 def kl(q: Distribution, p: Distribution) -> Tensor:
     r"""Closed-form :math:`\mathrm{KL}(q \,\|\, p) = \mathbb{E}_q[\log q(z) - \log p(z)]`, in nats.
 
-    Known for two factorised distributions of one family (normal, log-normal, exponential, Gumbel, bits, classes), and
-    for a full-covariance normal against a factorised one.
+    Known for two factorised distributions of one family (normal, log-normal, exponential, Gumbel, bits, classes), for
+    a full-covariance normal against a factorised one, and for such pairs side by side.
 
     Args:
         q: batch shape (B,), event shape (L,).
@@ -35,6 +35,8 @@ def kl(q: Distribution, p: Distribution) -> Tensor:
         >>> kl(StandardNormal(3)(), StandardNormal(3)())
         tensor(0.)
     """
+    if (pairs := _pairs(q, p)) is not None:
+        return torch.stack([kl(own, other) for own, other in pairs]).sum(0)
     if isinstance(q, MultivariateNormal) and _family(p) is Normal:
         return _full_against_factorised(q, p)  # type: ignore[arg-type]
     return kl_per_dimension(q, p).sum(-1)
@@ -59,6 +61,8 @@ def kl_per_dimension(q: Distribution, p: Distribution) -> Tensor:
         >>> kl_per_dimension(q, StandardNormal(2)())
         tensor([[0., 2.]])
     """
+    if (pairs := _pairs(q, p)) is not None:
+        return torch.cat([kl_per_dimension(own, other) for own, other in pairs], -1)
     family = _family(q)
     if family is None or family is not _family(p):
         raise TypeError(
@@ -110,6 +114,13 @@ _KINDS: dict[type[Distribution], type[Distribution]] = {  # torch's count as our
     td.Bernoulli: Bernoulli,
     OneHot: OneHot,
 }
+
+
+def _pairs(q: Distribution, p: Distribution) -> list[tuple[Distribution, Distribution]] | None:
+    """The parts of both, where both are made of parts of the same lengths."""
+    if not (isinstance(q, Joint) and isinstance(p, Joint) and q.lengths == p.lengths):
+        return None
+    return list(zip(q.parts, p.parts, strict=True))
 
 
 def _elements(distribution: Distribution) -> Distribution:

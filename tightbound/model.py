@@ -15,7 +15,7 @@ from torch.distributions import Distribution
 from tightbound import bounds
 from tightbound.batch import Batch, as_batch
 from tightbound.conditional import Conditional, sample_and_log_prob
-from tightbound.distributions import class_probabilities, every_code, relaxed
+from tightbound.distributions import Part, every_code, parts_of, probabilities_of, relaxation
 from tightbound.divergences import kl, kl_per_dimension
 from tightbound.draws import Draws, Relaxation
 from tightbound.likelihoods import point_estimate
@@ -70,6 +70,7 @@ class Model(nn.Module, ABC):
         "encoded": ("propose", "log_posterior"),
         "class_probabilities": ("propose", "log_posterior"),
         "every_code": ("propose", "log_posterior"),
+        "parts": ("propose", "log_posterior"),
         "posterior_mean": ("propose", "log_posterior"),
         "rate": ("propose", "log_posterior", "log_joint"),
         "rate_per_dimension": ("propose", "log_posterior", "log_joint"),
@@ -159,15 +160,26 @@ class Model(nn.Module, ABC):
         return batch
 
     def class_probabilities(self, batch: Batch) -> Tensor | None:
-        """The posterior's probability of each class of each variable, where z is made of classes.
+        """The posterior's probability of each class of each discrete variable of z.
 
         Args:
             batch: B observations.
 
         Returns:
-            Shape (B, variables, classes), a bit having two classes; None where z is not discrete.
+            Shape (B, variables, classes), a bit having two classes; None where no part of z is discrete.
         """
         return None
+
+    def parts(self, batch: Batch) -> tuple[Part, ...]:
+        """What a latent vector is made of: real numbers, bits, classes, side by side.
+
+        Args:
+            batch: B observations.
+
+        Returns:
+            Its parts in order; none where the model does not say.
+        """
+        return ()
 
     def every_code(self, batch: Batch) -> Tensor:
         r"""All values that z can take, for models that have a countable latent.
@@ -457,16 +469,16 @@ class VAE(Model):
             return None
 
     def class_probabilities(self, batch: Batch) -> Tensor | None:
-        return class_probabilities(self._posterior_at(batch))
+        return probabilities_of(self._posterior_at(batch))
+
+    def parts(self, batch: Batch) -> tuple[Part, ...]:
+        return parts_of(self._posterior_at(batch))
 
     def every_code(self, batch: Batch) -> Tensor:
         return every_code(self._posterior_at(batch))
 
     def relax(self, batch: Batch, samples: int, temperature: float | Tensor) -> Relaxation:
-        q, p = relaxed(self._posterior_at(batch), temperature), relaxed(self.prior(), temperature)
-        noise = q.noise((samples,))
-        y = q.unsquashed(noise)
-        return Relaxation(q.hard(noise), q.from_noise(noise), p.log_prob_of(y), q.log_prob_of(y))
+        return Relaxation(*relaxation(self._posterior_at(batch), self.prior(), samples, temperature))
 
     @property
     def is_normalised(self) -> bool:

@@ -12,7 +12,7 @@ import torch.distributions as td
 from torch import Tensor, nn
 
 from tightbound import distributions, flows
-from tightbound.conditional import Networked
+from tightbound.conditional import Conditional, Networked, as_parts
 
 
 class Posterior(Networked, ABC):
@@ -311,3 +311,35 @@ class Categorical(Posterior):
     @staticmethod
     def outputs_for(latent_dim: int) -> int:
         return latent_dim
+
+
+class Joint(Conditional):
+    r"""Latents of several kinds side by side, as one vector: :math:`q(z \mid x) = \prod_i q_i(z_i \mid x)`.
+
+    Its prior is :class:`tightbound.priors.Joint`, of the partners in the same order. With bits or classes among the
+    parts train by ``gradients.GumbelSoftmax()``, which goes along the path where there is one, or by
+    ``gradients.ScoreFunction()``, which needs none.
+
+    References:
+        Dupont: Learning Disentangled Joint Continuous and Discrete Representations (2018),
+        https://arxiv.org/abs/1804.00104.
+
+    Args:
+        parts: posteriors, each with a network of its own from x.
+
+    Raises:
+        ValueError: for no parts.
+        TypeError: for parts that are no posteriors.
+
+    Example:
+        >>> both = Joint([DiagonalNormal(nn.Linear(5, 4)), Categorical(nn.Linear(5, 10), classes=10)])
+        >>> both(torch.zeros(3, 5)).event_shape
+        torch.Size([12])
+    """
+
+    def __init__(self, parts: Sequence[Conditional]) -> None:
+        super().__init__()
+        self.parts = as_parts(parts, "tb.posteriors.DiagonalNormal(network)")
+
+    def forward(self, context: Tensor | None = None) -> distributions.Joint:
+        return distributions.Joint([part(context) for part in self.parts])

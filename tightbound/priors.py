@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 import torch.distributions as td
 from torch import Tensor, nn
 
 from tightbound import distributions, flows
-from tightbound.conditional import Conditional
+from tightbound.conditional import Conditional, as_parts
 
 COLD = 1e-6  # the temperature that 0 stands for where logits are divided by it
 
@@ -288,6 +288,29 @@ class Flow(Prior):
 
     def extra_repr(self) -> str:
         return f"latent_dim={self.latent_dim}, flow={self.flow!r}, transforms={self.transforms}"
+
+
+class Joint(Prior):
+    r"""Latents of several kinds side by side, as one vector: :math:`p(z) = \prod_i p_i(z_i)`.
+
+    Args:
+        parts: priors, in the order in which the posterior has its parts.
+
+    Raises:
+        ValueError: for no parts.
+        TypeError: for parts that are no priors.
+
+    Example:
+        >>> Joint([StandardNormal(2), Categorical(1, classes=10)])().event_shape
+        torch.Size([12])
+    """
+
+    def __init__(self, parts: Sequence[Prior]) -> None:
+        super().__init__()
+        self.parts = as_parts(parts, "tb.priors.StandardNormal(2)", kind=Prior)
+
+    def tempered(self, temperature: float) -> distributions.Joint:
+        return distributions.Joint([cast(Prior, part).tempered(temperature) for part in self.parts])
 
 
 class VampPrior(Prior):

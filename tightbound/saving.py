@@ -132,6 +132,8 @@ def _described(value: Any, place: str, seen: dict[int, str]) -> Any:
     if id(value) in seen:
         return {"same": seen[id(value)]}
     seen[id(value)] = place
+    if type(value) is nn.ModuleList:
+        return [_described(part, f"{place}.{i}", seen) for i, part in enumerate(value)]
     if type(value) is nn.Sequential:
         return {"piece": "Sequential", "layers": [_described(v, f"{place}.{i}", seen) for i, v in enumerate(value)]}
     name = _name_of(type(value))
@@ -163,7 +165,7 @@ def _own_pieces(spec: Any) -> list[str]:
 
 def _built(spec: Any, place: str, made: dict[str, Any]) -> Any:
     if isinstance(spec, list):
-        return tuple(_built(value, place, made) for value in spec)
+        return tuple(_built(value, f"{place}.{i}", made) for i, value in enumerate(spec))
     if not isinstance(spec, dict):
         return spec
     if "tensor" in spec:

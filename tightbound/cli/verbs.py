@@ -70,10 +70,11 @@ def list_recipes(name: str | None = None, /) -> int:
         recipe = recipe_of(Path(name)) if Path(name).is_dir() else recipes.load(name)
         print(recipes.to_toml(recipe), end="")
         return 0
+    width = max(map(len, recipes.shipped())) + 2
     for shipped in recipes.shipped():
         recipe = recipes.load(shipped)
-        reaches = f"\n{'':16}Reaches: {recipe.reaches}." if recipe.reaches else ""
-        print(f"{shipped:16}{recipe.about}{reaches}")
+        reaches = f"\n{'':{width}}Reaches: {recipe.reaches}." if recipe.reaches else ""
+        print(f"{shipped:{width}}{recipe.about}{reaches}")
     return 0
 
 

@@ -4,6 +4,7 @@ from tightbound.distributions.bernoulli import Bernoulli, IndependentBernoulli, 
 from tightbound.distributions.concrete import BinaryConcrete, Concrete, Relaxed, relaxed
 from tightbound.distributions.discrete import OneHot, at_least_two, class_probabilities, codes_of, every_code
 from tightbound.distributions.elements import ContinuousBernoulli, DiscretizedLogistic, NegativeBinomial
+from tightbound.distributions.joint import Joint, Part, parts_of, probabilities_of, relaxation
 from tightbound.distributions.mixtures import MixtureOfNormals
 from tightbound.distributions.reparameterised import (
     Exponential,
@@ -24,12 +25,14 @@ __all__ = [
     "Exponential",
     "Gumbel",
     "IndependentBernoulli",
+    "Joint",
     "LogNormal",
     "Logistic",
     "MixtureOfNormals",
     "NegativeBinomial",
     "Normal",
     "OneHot",
+    "Part",
     "Relaxed",
     "Reparameterised",
     "Uniform",
@@ -39,5 +42,8 @@ __all__ = [
     "codes_of",
     "every_code",
     "independent",
+    "parts_of",
+    "probabilities_of",
+    "relaxation",
     "relaxed",
 ]

@@ -118,7 +118,7 @@ def _evaluate(
     _require_finite(draws.log_w, start)
     mean = model.posterior_mean(batch)
     codes = model.embed(batch) if mean is None else mean
-    statistics.add(codes, model.rate_per_dimension(batch), model.class_probabilities(batch))
+    statistics.add(codes, model.rate_per_dimension(batch), model.class_probabilities(batch), model.parts(batch))
     closed = model.rate(batch)
     return {
         **({} if closed is None else {"rate": closed.cpu().double()}),

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import nan
+
 import torch
 from torch import Tensor
+
+from tightbound.distributions import Part
 
 
 class LatentStatistics:
@@ -21,20 +26,29 @@ class LatentStatistics:
 
     def __init__(self) -> None:
         self._count = 0
+        self._parts: Sequence[Part] = ()
         self._mean = torch.zeros((), dtype=torch.float64)
         self._squares = torch.zeros((), dtype=torch.float64)
         self._kl: Tensor | None = torch.zeros((), dtype=torch.float64)
         self._probabilities: Tensor | None = torch.zeros((), dtype=torch.float64)
         self._entropies = torch.zeros((), dtype=torch.float64)
 
-    def add(self, codes: Tensor, rates: Tensor | None = None, probabilities: Tensor | None = None) -> None:
+    def add(
+        self,
+        codes: Tensor,
+        rates: Tensor | None = None,
+        probabilities: Tensor | None = None,
+        parts: Sequence[Part] = (),
+    ) -> None:
         """Take in a block of observations.
 
         Args:
             codes: the posterior's mean of each, shape (B, L).
             rates: the KL of each dimension, shape (B, L), in nats; None where the rate has no such closed form.
-            probabilities: of each class of each variable, shape (B, V, C); None where the latent is not discrete.
+            probabilities: of each class of each discrete variable, shape (B, V, C); None where no part is discrete.
+            parts: what the latent is made of; needed where only some of it is discrete.
         """
+        self._parts = parts
         means = codes.flatten(1).cpu().double()
         fresh, total = len(means), self._count + len(means)
         step = means.mean(0) - self._mean
@@ -52,8 +66,15 @@ class LatentStatistics:
 
     @property
     def mean_variance(self) -> Tensor:
-        """Variance over the observations of the posterior's mean, shape (L,)."""
-        return self._squares / self._count
+        """Variance over the observations of the posterior's mean, shape (L,).
+
+        Where only some of the latent is discrete it is one of each variable: NaN of bits and classes.
+        """
+        variance = self._squares / self._count
+        if not self._is_mixed:
+            return variance
+        pieces = zip(self._parts, variance.split([part.length for part in self._parts]), strict=True)
+        return torch.cat([piece.new_full((part.variables,), nan) if part.discrete else piece for part, piece in pieces])
 
     @property
     def kl(self) -> Tensor | None:
@@ -64,11 +85,21 @@ class LatentStatistics:
     def information(self) -> Tensor | None:
         r"""What each variable of a discrete code tells about the observation, shape (V,), in nats; None for others.
 
-        Their mutual information over the data, :math:`H(\bar q_v) - \overline{H(q_v(z \mid x))}`.
+        Their mutual information over the data, :math:`H(\bar q_v) - \overline{H(q_v(z \mid x))}`. Where only some of
+        the latent is discrete there is one of each variable: NaN of real numbers.
         """
         if self._probabilities is None:
             return None
-        return _entropy(self._probabilities / self._count) - self._entropies / self._count
+        found = _entropy(self._probabilities / self._count) - self._entropies / self._count
+        if not self._is_mixed:
+            return found
+        own = iter(found.split([part.variables for part in self._parts if part.discrete]))
+        return torch.cat([next(own) if part.discrete else found.new_full((part.length,), nan) for part in self._parts])
+
+    @property
+    def _is_mixed(self) -> bool:
+        """Whether discrete variables stand beside real numbers."""
+        return len({part.discrete for part in self._parts}) > 1
 
 
 def _entropy(p: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import textwrap
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from tightbound.evaluate.verdict import ACTIVE, LOW_ESS, on_bound, on_code, on_likelihood, on_scoring, on_weights
@@ -99,7 +100,8 @@ class Evidence:
         kl_per_dimension: mean KL of each latent dimension, (L,); None where the pair has no such closed form.
         mean_variance: variance over the data of the posterior's mean, (L,).
         information: of a discrete code, the mutual information of each variable with the observation, (variables,), in
-            nats; None for other latents.
+            nats; None for other latents. Where real numbers stand beside a code, both have an entry for each variable,
+            and NaN where the other one says it.
         observations: how many, N.
         samples: K, draws for each observation.
         seed: of those draws.
@@ -155,7 +157,15 @@ class Evidence:
 
         Of a discrete code, which variables do: mutual information with the observation above 0.01 nats.
         """
-        return (self.mean_variance if self.information is None else self.information) > ACTIVE
+        if self.information is None:
+            return self.mean_variance > ACTIVE
+        told = self.information
+        return (torch.where(told.isnan(), self.mean_variance, told) if self._is_mixed else told) > ACTIVE
+
+    @property
+    def _is_mixed(self) -> bool:
+        """Whether discrete variables stand beside real numbers."""
+        return self.information is not None and bool(self.information.isnan().any())
 
     @property
     def active_units(self) -> int:

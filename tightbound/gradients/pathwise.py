@@ -33,7 +33,7 @@ class Pathwise(Gradient):
         self, model: Model, batch: Batch, bound: BoundFunction, *, samples: int, step: Tensor | None = None
     ) -> tuple[Tensor, Draws]:
         z, log_qz_x = model.propose(batch, samples)
-        _require_reparameterised(z, log_qz_x, self)
+        _require_reparameterised(model, batch, z, log_qz_x, self)
         draws = Draws(z, *model.log_joint(batch, z), log_qz_x)
         return bound(draws), draws
 
@@ -62,7 +62,7 @@ class StickingTheLanding(Gradient):
         self, model: Model, batch: Batch, bound: BoundFunction, *, samples: int, step: Tensor | None = None
     ) -> tuple[Tensor, Draws]:
         z, log_qz_x = model.propose(batch, samples)
-        _require_reparameterised(z, log_qz_x, self)
+        _require_reparameterised(model, batch, z, log_qz_x, self)
         draws = Draws(z, *model.log_joint(batch, z), model.log_posterior(batch, z, frozen=True))
         return bound(draws), draws
 
@@ -98,7 +98,7 @@ class DoublyReparameterised(Gradient):
         self, model: Model, batch: Batch, bound: BoundFunction, *, samples: int, step: Tensor | None = None
     ) -> tuple[Tensor, Draws]:
         z, log_qz_x = model.propose(batch, samples)
-        _require_reparameterised(z, log_qz_x, self)
+        _require_reparameterised(model, batch, z, log_qz_x, self)
         held = z.detach()
         with torch.no_grad():
             share = _share_of_path(bound, Draws(held, *model.log_joint(batch, held), model.log_posterior(batch, held)))
@@ -129,9 +129,16 @@ def _share_of_path(bound: BoundFunction, draws: Draws) -> Tensor:
     return torch.where(pull == 0, 0, 1 + own / torch.where(pull == 0, 1, pull))
 
 
-def _require_reparameterised(z: Tensor, log_qz_x: Tensor, gradient: Gradient) -> None:
+def _require_reparameterised(model: Model, batch: Batch, z: Tensor, log_qz_x: Tensor, gradient: Gradient) -> None:
+    name = type(gradient).__name__
     if log_qz_x.requires_grad and not z.requires_grad:
         raise TypeError(
-            f"Expected draws that can be reparameterised for {type(gradient).__name__}(); got a posterior whose draws "
-            "carry no gradient, such as one of bits. Take gradient=tb.gradients.ScoreFunction(), or see tb.gradients."
+            f"Expected draws that can be reparameterised for {name}(); got a posterior whose draws carry no gradient, "
+            "such as one of bits. Take gradient=tb.gradients.ScoreFunction(), or see tb.gradients."
+        )
+    if any(part.discrete for part in model.parts(batch)):
+        raise TypeError(
+            f"Expected draws that can be reparameterised for {name}(); got a latent that is discrete in part, where no "
+            "gradient would reach the posterior. Take gradient=tb.gradients.GumbelSoftmax(), which goes along the path "
+            "where there is one."
         )

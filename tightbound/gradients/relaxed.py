@@ -19,7 +19,8 @@ from tightbound.schedules import Linear, at
 class StraightThrough(Gradient):
     r"""Hard codes forwards, the gradient of their probabilities backwards, as if a draw were its own mean.
 
-    Biased, for the decoder's slope at a code is taken for the difference between codes; quiet, and cheap.
+    Biased, for the decoder's slope at a code is taken for the difference between codes; quiet, and cheap. Parts of a
+    latent that are real numbers go along their path.
 
     References:
         Bengio, Léonard, Courville: Estimating or Propagating Gradients Through Stochastic Neurons (2013),
@@ -37,13 +38,17 @@ class StraightThrough(Gradient):
         self, model: Model, batch: Batch, bound: BoundFunction, *, samples: int, step: Tensor | None = None
     ) -> tuple[Tensor, Draws]:
         z, _ = model.propose(batch, samples)
-        mean = model.posterior_mean(batch)
-        if mean is None or z.requires_grad:
+        mean, parts = model.posterior_mean(batch), model.parts(batch)
+        is_whole = not parts and not z.requires_grad  # a model that says nothing of its parts
+        if mean is None or not (is_whole or any(part.discrete for part in parts)):
             raise TypeError(
                 "Expected a latent of bits or classes for StraightThrough(); got draws with a gradient of their own. "
                 "Take gradient=tb.gradients.Pathwise()."
             )
-        z = z + (mean - mean.detach())
+        through = z.detach() + (mean - mean.detach())
+        lengths = [part.length for part in parts]
+        pieces = zip(parts, through.split(lengths, -1), z.split(lengths, -1), strict=True) if parts else ()
+        z = through if is_whole else torch.cat([a if part.discrete else b for part, a, b in pieces], -1)
         draws = Draws(z, *model.log_joint(batch, z), model.log_posterior(batch, z))
         return bound(draws), draws
 

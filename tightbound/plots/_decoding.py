@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributions import Independent
 
 from tightbound.batch import Batch
-from tightbound.distributions import Reparameterised, class_probabilities
+from tightbound.distributions import Reparameterised, class_probabilities, parts_of
 from tightbound.likelihoods import point_estimate
 from tightbound.model import VAE
 from tightbound.plots.style import Array, as_array
@@ -48,9 +48,19 @@ def along_prior(model: VAE, deviations: Tensor) -> Tensor:
 
 
 def classes_of(model: VAE) -> Tensor | None:
-    """The prior's probability of each class of each variable, shape (V, C); None where latents are not discrete."""
+    """The prior's probability of each class of each variable, shape (V, C); None where latents are not discrete.
+
+    Raises:
+        ValueError: for latents that are discrete in part.
+    """
     with evaluation_mode(model):
-        return class_probabilities(model.prior())
+        prior = model.prior()
+    if len({part.discrete for part in parts_of(prior)}) > 1:
+        raise ValueError(
+            "Expected latents of one kind, to be moved along their prior or through their classes; got real numbers "
+            "and codes side by side. Move those you want to see by hand: model.decode(z)."
+        )
+    return class_probabilities(prior)
 
 
 def posterior_classes(model: VAE, x0: Array) -> Tensor:
