@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
+from tightbound.autoencoder import VAE
 from tightbound.draws import Draws
 from tightbound.likelihoods import Gaussian
-from tightbound.model import VAE
 from tightbound.posteriors import DiagonalNormal, FullNormal, Posterior
 from tightbound.priors import StandardNormal
 

@@ -25,11 +25,11 @@ from test_train_failure import ROOM, observations, poisoned
 from torch import Tensor, nn
 from training import QUIET, data, model, weights
 
+from tightbound.autoencoder import VAE
 from tightbound.batch import Batch
 from tightbound.data import Observations
 from tightbound.distributed import World, joined, world
 from tightbound.divergences import kl
-from tightbound.model import VAE
 from tightbound.objectives import ELBO, Loss
 from tightbound.settings import Training
 from tightbound.training import fit, loop

@@ -18,13 +18,14 @@ from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, Normal
 
 import tightbound as tb
+from tightbound.autoencoder import VAE
 from tightbound.batch import Batch
 from tightbound.checks import check_model
 from tightbound.evaluate import evidence
 from tightbound.evaluate.accelerate import Accelerated
 from tightbound.execution import Execution, obstacle
 from tightbound.gradients import Gradient, Pathwise, ScoreFunction, StickingTheLanding
-from tightbound.model import VAE, Model, with_log_joint
+from tightbound.model import Model, with_log_joint
 from tightbound.objectives import ELBO, IWAE, Bound, Capacity, FreeBits, Objective
 from tightbound.settings import Training
 from tightbound.training import fit

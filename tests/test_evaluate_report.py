@@ -12,6 +12,7 @@ import torch
 from oracle import draws_with, linear_gaussian
 
 from tightbound import posteriors, priors
+from tightbound.autoencoder import VAE
 from tightbound.batch import Batch
 from tightbound.divergences import kl_per_dimension
 from tightbound.evaluate import Estimate, Evidence, evidence, verdict
@@ -19,7 +20,7 @@ from tightbound.evaluate.importance import bound_at, effective_samples, sample_c
 from tightbound.evaluate.latents import LatentStatistics
 from tightbound.evaluate.results import bits_per_dim
 from tightbound.likelihoods import Gaussian
-from tightbound.model import VAE, Model
+from tightbound.model import Model
 from tightbound.posteriors import DiagonalNormal
 from tightbound.priors import StandardNormal
 

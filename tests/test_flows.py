@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 import tightbound as tb
 from tightbound import flows
+from tightbound.autoencoder import VAE
 from tightbound.batch import Batch
 from tightbound.checks import check_model
 from tightbound.conditional import sample_and_log_prob
@@ -27,7 +28,6 @@ from tightbound.evaluate import evidence
 from tightbound.execution import Execution, obstacle
 from tightbound.flows import Bent, Steps
 from tightbound.gradients import DoublyReparameterised, Gradient, Pathwise, ScoreFunction, StickingTheLanding
-from tightbound.model import VAE
 from tightbound.networks import MLP
 from tightbound.objectives import ELBO, IWAE, Bound
 from tightbound.runs.build import Config, build, build_model

@@ -8,9 +8,9 @@ from oracle import assert_mean, linear_gaussian
 from torch import Tensor
 
 from tightbound import bounds
+from tightbound.autoencoder import VAE
 from tightbound.batch import Batch
 from tightbound.gradients import Gradient, Pathwise, ScoreFunction, StickingTheLanding
-from tightbound.model import VAE
 from tightbound.objectives import ELBO, IWAE
 from tightbound.posteriors import Posterior
 

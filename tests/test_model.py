@@ -6,10 +6,10 @@ from oracle import assert_mean, linear_gaussian
 from torch import nn
 
 from tightbound import bounds
+from tightbound.autoencoder import VAE
 from tightbound.batch import Batch
 from tightbound.data import Observations
 from tightbound.likelihoods import Bernoulli, Categorical, Gaussian
-from tightbound.model import VAE
 from tightbound.networks import MLP, ConvDecoder, ConvEncoder
 from tightbound.posteriors import DiagonalNormal, FullNormal
 from tightbound.priors import MixtureOfNormals, StandardNormal, VampPrior

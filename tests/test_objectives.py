@@ -11,10 +11,11 @@ from oracle import assert_mean, linear_gaussian
 from torch import Tensor, nn
 
 from tightbound import bounds
+from tightbound.autoencoder import VAE
 from tightbound.batch import Batch
 from tightbound.divergences import kl, kl_per_dimension
 from tightbound.gradients import Gradient, Pathwise, StickingTheLanding
-from tightbound.model import VAE, Model
+from tightbound.model import Model
 from tightbound.objectives import ELBO, IWAE, Bound, Capacity, FreeBits, Loss, Objective, SecondPlayer, resolve
 from tightbound.posteriors import DiagonalNormal
 from tightbound.priors import MixtureOfNormals, StandardNormal

@@ -8,8 +8,8 @@ from oracle import LinearGaussian, linear_gaussian
 from torch import Tensor, nn
 
 from tightbound import bounds
+from tightbound.autoencoder import VAE
 from tightbound.likelihoods import Gaussian
-from tightbound.model import VAE
 from tightbound.objectives import ELBO, IWAE, Objective
 from tightbound.posteriors import DiagonalNormal
 from tightbound.priors import StandardNormal

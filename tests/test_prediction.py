@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
 
+from tightbound.autoencoder import VAE
 from tightbound.batch import Batch
 from tightbound.data import Observations
 from tightbound.likelihoods import Gaussian, Poisson
-from tightbound.model import VAE
 from tightbound.posteriors import DiagonalNormal, Posterior
 from tightbound.priors import StandardNormal
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
 from tightbound import priors
+from tightbound.autoencoder import VAE
 from tightbound.distributions import every_code
 from tightbound.distributions.mixtures import MixtureOfNormals as MixtureOfNormalsDistribution
 from tightbound.likelihoods import Gaussian
-from tightbound.model import VAE
 from tightbound.posteriors import DiagonalNormal, FullNormal
 from tightbound.priors import MixtureOfNormals, Prior, StandardNormal, VampPrior
 

@@ -49,7 +49,7 @@ def parameters(function: Any) -> list[str]:
 
 
 def test_the_surface_is_found() -> None:
-    assert {"tightbound.model.VAE", "tightbound.model.Model.draw", "tightbound.bounds.iwae"} <= SURFACE.keys()
+    assert {"tightbound.autoencoder.VAE", "tightbound.model.Model.draw", "tightbound.bounds.iwae"} <= SURFACE.keys()
 
 
 @pytest.mark.parametrize("name", [n for n, thing in SURFACE.items() if inspect.isfunction(thing)])

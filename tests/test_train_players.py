@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from training import QUIET, before_each_step, data, equal, model, recorded, weights, written
 
 import tightbound as tb
+from tightbound.autoencoder import VAE
 from tightbound.batch import Batch
-from tightbound.model import VAE
 from tightbound.objectives import ELBO, Loss, SecondPlayer
 from tightbound.training import Training, fit
 from tightbound.training.checkpoint import OBJECTIVE, load_state

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from training import QUIET, before_each_step, data, equal, model, weights, written
 
+from tightbound.autoencoder import VAE
 from tightbound.batch import Batch
 from tightbound.divergences import kl
-from tightbound.model import VAE
 from tightbound.objectives import Loss
 from tightbound.training import TrainResult, fit
 from tightbound.training.checkpoint import load_state

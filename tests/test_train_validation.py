@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from training import QUIET, before_each_step, data, equal, lines, model, recorded, weights
 
+from tightbound.autoencoder import VAE
 from tightbound.batch import Batch
 from tightbound.data import Observations
-from tightbound.model import VAE
 from tightbound.objectives import ELBO, Loss
 from tightbound.training import Training, fit
 from tightbound.training.batches import split

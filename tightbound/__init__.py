@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from tightbound import priors as priors
     from tightbound import schedules as schedules
     from tightbound import training as training
+    from tightbound.autoencoder import VAE as VAE
     from tightbound.batch import Batch as Batch
     from tightbound.draws import Draws as Draws
     from tightbound.evaluate.evidence import evidence as evidence
-    from tightbound.model import VAE as VAE
     from tightbound.model import Model as Model
     from tightbound.runs.recipe import Recipe as Recipe
     from tightbound.runs.run import Run as Run
@@ -66,7 +66,7 @@ _NAMES = {  # and where each is, under the same name unless another one is given
     "Recipe": "tightbound.runs.recipe",
     "Run": "tightbound.runs.run",
     "Training": "tightbound.settings",
-    "VAE": "tightbound.model",
+    "VAE": "tightbound.autoencoder",
     "evidence": "tightbound.evaluate",
     "fit": "tightbound.training",
     "load_data": "tightbound.data:load",

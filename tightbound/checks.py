@@ -16,10 +16,11 @@ from torch.distributions import Distribution
 from torch.distributions.constraints import Constraint
 
 from tightbound import priors
+from tightbound.autoencoder import VAE
 from tightbound.batch import Batch
 from tightbound.conditional import sample_and_log_prob
 from tightbound.data import Observations
-from tightbound.model import VAE, Model
+from tightbound.model import Model
 from tightbound.runtime import evaluation_mode, home, own_random_state
 from tightbound.support import first_outside, outside, support_of
 

@@ -17,13 +17,14 @@ from torch import Tensor, nn
 
 from tightbound import likelihoods, networks, posteriors, priors
 from tightbound._version import __version__
+from tightbound.autoencoder import VAE
 from tightbound.files import foreign, write_json, write_tensors
-from tightbound.model import VAE, Model
+from tightbound.model import Model
 from tightbound.runtime import home
 
 MODEL = "model.json"
 WEIGHTS = "model.safetensors"
-FORMAT = 2
+FORMAT = 3
 LARGEST = 2**31  # numbers in one model that a file may ask for
 OTHERS: tuple[type[nn.Module], ...] = (VAE, nn.Linear, nn.Sigmoid, *networks.ACTIVATIONS.values())
 

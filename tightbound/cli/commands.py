@@ -21,13 +21,13 @@ import torch
 from matplotlib.figure import Figure
 
 from tightbound import plots
+from tightbound.autoencoder import VAE
 from tightbound.data import Observations
 from tightbound.distributed import joined
 from tightbound.distributions import class_probabilities
 from tightbound.evaluate import Evidence, evidence
 from tightbound.files import write_atomically
 from tightbound.labs import Lab
-from tightbound.model import VAE
 from tightbound.progress import evaluating
 from tightbound.report import figures
 from tightbound.report.page import write_report

@@ -14,6 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from torch import Tensor, nn
 
 from tightbound import bounds
+from tightbound.autoencoder import VAE
 from tightbound.gradients import (
     Comparison,
     DoublyReparameterised,
@@ -26,7 +27,6 @@ from tightbound.gradients import (
 from tightbound.labs.result import Result
 from tightbound.labs.words import require_seed, require_whole, table
 from tightbound.likelihoods import Gaussian
-from tightbound.model import VAE
 from tightbound.plots import style
 from tightbound.posteriors import DiagonalNormal
 from tightbound.priors import StandardNormal

@@ -17,13 +17,13 @@ from matplotlib.ticker import NullLocator
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, kl_divergence
 
+from tightbound.autoencoder import VAE
 from tightbound.draws import Draws
 from tightbound.evaluate import Estimate
 from tightbound.evaluate.importance import bound_at
 from tightbound.labs.result import Result
 from tightbound.labs.words import require_seed, require_whole, table
 from tightbound.likelihoods import Gaussian
-from tightbound.model import VAE
 from tightbound.plots import style
 from tightbound.posteriors import FullNormal
 from tightbound.priors import StandardNormal

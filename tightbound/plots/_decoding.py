@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.distributions import Independent
 
+from tightbound.autoencoder import VAE
 from tightbound.batch import Batch
 from tightbound.distributions import Reparameterised, class_probabilities, parts_of
 from tightbound.likelihoods import point_estimate
-from tightbound.model import VAE
 from tightbound.plots.style import Array, as_array
 from tightbound.runtime import evaluation_mode, home, own_random_state
 

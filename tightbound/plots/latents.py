@@ -10,8 +10,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from tightbound.autoencoder import VAE
 from tightbound.distributions import codes_of
-from tightbound.model import VAE
 from tightbound.plots._cells import Limits, sheet
 from tightbound.plots._decoding import along_prior, classes_of, decoded, posterior_classes
 from tightbound.plots.style import (

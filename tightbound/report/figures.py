@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from tightbound import plots
+from tightbound.autoencoder import VAE
 from tightbound.data import Data, Observations
 from tightbound.distributions import class_probabilities
-from tightbound.model import VAE
 from tightbound.runs.run import Run
 from tightbound.runtime import home, own_random_state
 

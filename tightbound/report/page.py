@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from tightbound import plots
+from tightbound.autoencoder import VAE
 from tightbound.data import Data
 from tightbound.evaluate import Estimate
 from tightbound.files import write_atomically, write_text
-from tightbound.model import VAE
 from tightbound.plots.output import DPI
 from tightbound.report.figures import Picture, pictures
 from tightbound.runs import recipe as recipes

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from tightbound import networks, objectives, posteriors, priors
+from tightbound.autoencoder import VAE
 from tightbound.data import Data, DataSummary, Observations, load, moments, summarise
 from tightbound.likelihoods import Likelihood
-from tightbound.model import VAE
 from tightbound.runs import registry
 from tightbound.runs.plan import imported
 from tightbound.runs.recipe import GIVEN, ModelRecipe, Recipe

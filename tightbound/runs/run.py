@@ -16,11 +16,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tightbound._version import __version__
+from tightbound.autoencoder import VAE
 from tightbound.data import Data, Observations, summarise
 from tightbound.distributed import world
 from tightbound.evaluate import Evidence
 from tightbound.files import foreign, temporary_for, write_json, write_tensors, write_text
-from tightbound.model import VAE
 from tightbound.runs import recipe as recipes
 from tightbound.runs.build import MOST_LEVELS, Built, Config, build, build_model, levels_of, loaded, prepared
 from tightbound.runs.migrate import CONFIG, FIRST, FORMAT, RECIPE, is_of_first_format, recipe_of
