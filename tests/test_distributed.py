@@ -22,9 +22,9 @@ from tightbound.training.batches import Sampler
 ROUNDING = {"rtol": 1e-7, "atol": 1e-8}  # float64's, which hundreds of Adam's steps have multiplied
 CHOICES = "noisy,followed,interrupted,bad,refused,chosen"
 GROUPS = (
-    "one:1:exact,validated,interrupted",
-    f"two:2:exact,validated,{CHOICES}",
-    "three:3:exact,validated,mean,noisy,refused",
+    "one:1:exact,enumerated,validated,interrupted",
+    f"two:2:exact,enumerated,validated,{CHOICES}",
+    "three:3:exact,enumerated,validated,mean,noisy,refused",
     "killed:2:killed",
     "again:2:resumed",
     "each:2:alone_each",
@@ -106,6 +106,15 @@ def test_without_noise_several_give_the_result_of_one(root: Path, group: str, co
         torch.testing.assert_close(each["weights"], one["weights"], **ROUNDING)
         assert equal(each["weights"], several[0]["weights"])
         assert each["loss"] == several[0]["loss"]
+
+
+@pytest.mark.parametrize(("group", "count"), [("two", 2), ("three", 3)])
+def test_the_exact_gradient_of_bits_is_that_of_one(root: Path, group: str, count: int) -> None:
+    [one], several = found(root, "one", "enumerated"), found(root, group, "enumerated")
+    assert len(several) == count
+    for each in several:
+        torch.testing.assert_close(each["weights"], one["weights"], **ROUNDING)
+        assert each["loss"] == pytest.approx(one["loss"], rel=1e-9)
 
 
 @pytest.mark.parametrize("group", ["two", "three"])

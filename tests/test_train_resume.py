@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from training import QUIET, before_each_step, data, equal, model, weights, written
+from training import QUIET, before_each_step, bits, data, equal, model, weights, written
 
 from tightbound.autoencoder import VAE
 from tightbound.batch import Batch
 from tightbound.divergences import kl
-from tightbound.objectives import Loss
+from tightbound.gradients import Enumerate, Gradient, GumbelSoftmax, ScoreFunction, StraightThrough
+from tightbound.objectives import ELBO, Loss
+from tightbound.schedules import Linear
 from tightbound.training import TrainResult, fit
 from tightbound.training.checkpoint import load_state
 
@@ -65,6 +67,34 @@ def test_a_signal_stops_after_the_step_and_nothing_is_lost(
     assert (resumed.ended, resumed.steps, resumed.loss, resumed.best_step) == (
         (complete.ended, complete.steps, complete.loss, complete.best_step)
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "gradient",
+    [
+        ScoreFunction(),
+        ScoreFunction("batch"),
+        GumbelSoftmax(Linear(1.0, 0.2, steps=12)),
+        Enumerate(),
+        StraightThrough(),
+    ],
+    ids=str,
+)
+def test_gradients_of_bits_go_on_as_if_never_stopped(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gradient: Gradient
+) -> None:
+    objective = ELBO(samples=1 if gradient == Enumerate() else 2, gradient=gradient)
+
+    def run(folder: Path, *, resume: bool = False) -> dict[str, Any]:
+        codes = bits(seed=int(resume))
+        fit(codes, data(), objective=objective, out=folder, resume=resume, **{**QUIET, "epochs": 3, "micro_batch": 15})
+        return weights(codes)
+
+    with monkeypatch.context() as patch:
+        before_each_step(patch, interrupt_at(5))
+        run(tmp_path / "stopped")
+    assert equal(run(tmp_path / "stopped", resume=True), run(tmp_path / "complete"))
+    assert written(tmp_path / "stopped") == written(tmp_path / "complete")
 
 
 def test_stopped_again_and_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -39,6 +39,17 @@ def model(*, seed: int = 0) -> Any:  # a VAE whose parts tests take apart
         )
 
 
+def bits(*, seed: int = 0) -> Any:
+    """A VAE of four bits for the same data."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return tb.VAE(
+            prior=tb.priors.Bernoulli(4, learned=True),
+            posterior=tb.posteriors.Bernoulli(MLP((3,), (4,), hidden=(8,))),
+            likelihood=tb.likelihoods.Gaussian(MLP((4,), (3,), hidden=(8,)), scale=0.5),
+        )
+
+
 def weights(model: torch.nn.Module) -> dict[str, Tensor]:
     """A copy of every number the model has."""
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
