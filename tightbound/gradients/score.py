@@ -78,9 +78,9 @@ class ScoreFunction(Gradient):
 class VIMCO(Gradient):
     r"""The score function for bounds of many draws: each draw is compared with the geometric mean of the others.
 
-    As :class:`ScoreFunction` with the baseline :math:`b_k = L(w_1, \ldots, \hat w_k, \ldots, w_K)`, in which draw k has
-    the mean log-densities of the others: :math:`\log \hat w_k = \frac{1}{K-1} \sum_{j \ne k} \log w_j`. So b_k is a
-    bound of K draws like L itself, where leaving draw k out would give one of K − 1.
+    As :class:`ScoreFunction` with the baseline :math:`b_k = L(w_1, \ldots, \hat{w_k}, \ldots, w_K)`, in which draw k
+    has the mean log-densities of the others: :math:`\log \hat{w_k} = \frac{1}{K-1} \sum_{j \ne k} \log w_j`. So b_k
+    is a bound of K draws like L itself, where leaving draw k out would give one of K − 1.
 
     References:
         Mnih, Rezende: Variational Inference for Monte Carlo Objectives (2016), https://arxiv.org/abs/1602.06725.
