@@ -1,10 +1,13 @@
 """How Sphinx builds these pages: `make docs`."""
 
+import html
 import re
 from typing import Any
 
 from docutils import nodes
+from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.util import logging
 
 from tightbound import __version__
 
@@ -28,12 +31,18 @@ autodoc_typehints_description_target = "documented"
 autodoc_inherit_docstrings = False  # torch's own docstrings would come along
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
+napoleon_custom_sections = [("Settings", "params_style")]  # of `fit`, from the fields of `Training`
 
 
 def mathml(node: nodes.Node, *, as_block: bool) -> str:
     # Browsers set nothing between a function and its argument; a thin space belongs there, though not before a bracket.
     applied = r"<mo>&ApplyFunction;</mo>(?!\s*<mo[^>]*>\()"
-    return re.sub(applied, '<mspace width="0.17em"/>', tex2mathml(node.astext(), as_block=as_block))
+    try:
+        made = tex2mathml(node.astext(), as_block=as_block)
+    except MathError as error:  # a warning says where it is, and lets the other pages be looked at
+        logging.getLogger(__name__).warning("%s In the formula %s", error, node.astext(), location=node)
+        return f"<code>{html.escape(node.astext())}</code>"
+    return re.sub(applied, '<mspace width="0.17em"/>', made)
 
 
 def inline_math(writer: Any, node: nodes.math) -> None:

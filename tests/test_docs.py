@@ -135,7 +135,7 @@ def test_the_examples_of_extending_run_and_do_what_they_say(capsys: pytest.Captu
         )
 
 
-@pytest.mark.parametrize("block", blocks(DOCS / "extending.md", "python"))
+@pytest.mark.parametrize("block", [*blocks(DOCS / "extending.md", "python"), *blocks(DOCS / "tutorial.md", "python")])
 def test_an_example_is_short(block: str) -> None:
     assert len(block.splitlines()) <= LONGEST_EXAMPLE
 
@@ -151,9 +151,50 @@ def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     small = {"data.size": 8, "train.epochs": 1, "model.hidden": [8]}
     runs.train(recipes.from_toml(toml).updated(small), "runs/photos", progress=False)
     found = execute(DOCS / "tutorial.md")
-    assert "discretized-logistic, since the values are 256 levels of grey" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "discretized-logistic, since the values are 256 levels of grey" in printed
     assert (tmp_path / "strangest.png").stat().st_size > 0
     assert found["new"].shape == (16, 3, 8, 8)
+    the_course_shows_what_it_prints(printed)
+    its_formulas_hold(found)
+    its_estimators_are_what_it_says(found)
+
+
+def the_course_shows_what_it_prints(printed: str) -> None:
+    """Each block of output was printed, in order; numbers depend on the machine, and so may what is said of a bias."""
+
+    def words(text: str) -> str:
+        return " ".join(word for word in _words_alone(text) if word not in ("below", "±"))
+
+    rest = words(printed)
+    for text in blocks(DOCS / "tutorial.md", "text")[1:]:
+        _, found, rest = rest.partition(words(text))
+        assert found, text
+
+
+def its_formulas_hold(found: dict[str, Any]) -> None:
+    assert (found["elbo"] < found["log_px"]).all()
+    torch.testing.assert_close(found["by_hand"], found["by_latent"])
+    torch.testing.assert_close(torch.stack(found["by_slope"]), torch.stack(found["by_library"]), atol=1e-4, rtol=1e-4)
+    each = 2 * found["moved"].detach().square()  # d z²/dμ = 2z · z, draw by draw
+    assert (found["through_draws"] - found["known"]).abs() < 4 * each.std() / len(each) ** 0.5
+    low, plain, high = found["of_beta"].values()
+    assert low.distortion.value < plain.distortion.value < high.distortion.value
+    assert plain.elbo.value > max(low.elbo.value, high.elbo.value)
+
+
+def its_estimators_are_what_it_says(found: dict[str, Any]) -> None:
+    slopes = found["slopes"]
+    assert slopes["leave-one-out"] == pytest.approx(slopes["enumeration"], abs=4 * 0.0001)
+    assert slopes["score function"] == pytest.approx(slopes["enumeration"], abs=4 * 0.0003)
+    assert min(slopes["straight-through"], slopes["Gumbel-softmax"]) > 3 * slopes["enumeration"]
+    variance = {(each.gradient, each.samples): each.variance for each in found["of_normals"].estimates}
+    for name in ("pathwise", "sticking the landing", "score function"):
+        assert 8 < variance[name, 1] / variance[name, 16] < 32
+    assert variance["pathwise", 1] < variance["score function", 16]
+    signal = [found["of_weights"].length[each.samples] / each.variance**0.5 for each in found["of_weights"].estimates]
+    assert signal[0] > signal[1]
+    assert min(signal[2:]) > max(signal[:2])
 
 
 def test_the_tutorial_shows_the_lines_that_an_evaluation_prints() -> None:
@@ -163,7 +204,7 @@ def test_the_tutorial_shows_the_lines_that_an_evaluation_prints() -> None:
         likelihood=tb.likelihoods.Bernoulli(torch.nn.Linear(2, 4)),
     )
     printed = str(tb.evaluate.evidence(model, torch.ones(5, 4), samples=1000))
-    [shown] = blocks(DOCS / "tutorial.md", "text")
+    shown, *_ = blocks(DOCS / "tutorial.md", "text")
     names = [line[:20].strip() for line in printed.split("\n\n")[0].splitlines()[1:]]
     assert [line[:20].strip() for line in shown.split("\n\n")[0].splitlines()[1:]] == names
     [meanings] = [table for table in tables(DOCS / "idea.md") if table[0][0] == "line"]

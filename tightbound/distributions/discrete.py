@@ -39,7 +39,7 @@ class OneHot(Distribution):
 
     @property
     def log_probs(self) -> Tensor:
-        """Log-probability of each class of each variable, shape (*batch, V, C)."""
+        r"""Log-probability of each class of each variable, shape (\*batch, V, C)."""
         return self.logits.log_softmax(-1)
 
     @property

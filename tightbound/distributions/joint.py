@@ -33,7 +33,7 @@ class Part(NamedTuple):
 
 
 class Joint(Distribution):
-    r"""Independent parts as one vector: :math:`\log q(z) = \sum_i \log q_i(z_i)`, :math:`z = (z_1, …, z_n)`.
+    r"""Independent parts as one vector: :math:`\log q(z) = \sum_i \log q_i(z_i)`, :math:`z = (z_1, \ldots, z_n)`.
 
     Args:
         parts: distributions of vectors, with one batch shape.

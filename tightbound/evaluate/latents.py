@@ -85,7 +85,7 @@ class LatentStatistics:
     def information(self) -> Tensor | None:
         r"""What each variable of a discrete code tells about the observation, shape (V,), in nats; None for others.
 
-        Their mutual information over the data, :math:`H(\bar q_v) - \overline{H(q_v(z \mid x))}`. Where only some of
+        Their mutual information over the data, :math:`H(\bar{q_v}) - \overline{H(q_v(z \mid x))}`. Where only some of
         the latent is discrete there is one of each variable: NaN of real numbers.
         """
         if self._probabilities is None:

@@ -77,9 +77,9 @@ class DoublyReparameterised(Gradient):
 
     .. math:: a_k - \frac{\partial a_k}{\partial \log w_k}
 
-    which for the importance-weighted bound is :math:`\tilde w_k^2` and for the ELBO 1/K, sticking the landing's. Unlike
-    the plain gradient's, its signal does not drown in noise as K grows. It costs one more pass through the decoder,
-    without gradient; a decoder that is random itself, such as one with dropout, is not the same in both passes.
+    which for the importance-weighted bound is :math:`\tilde{w_k}^2` and for the ELBO 1/K, sticking the landing's.
+    Unlike the plain gradient's, its signal does not drown in noise as K grows. It costs one more pass through the
+    decoder, without gradient; a decoder that is random itself, as with dropout, is not the same in both passes.
 
     References:
         Tucker, Lawson, Gu, Maddison: Doubly Reparameterized Gradient Estimators (2018),

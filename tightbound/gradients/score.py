@@ -21,8 +21,8 @@ Baseline = Literal["none", "batch", "leave-one-out"]
 class ScoreFunction(Gradient):
     r"""The gradient by the log-density alone, for draws that cannot be reparameterised, such as bits: REINFORCE.
 
-    .. math:: \nabla_\phi \mathbb{E}_q[L] = \mathbb{E}_q\Big[\nabla_\phi L + \sum_k (L - b_k)\,
-              \nabla_\phi \log q_\phi(z_k \mid x)\Big]
+    .. math:: \nabla_\phi \mathbb{E}_q[L] = \mathbb{E}_q\left[\nabla_\phi L + \sum_k (L - b_k)\,
+              \nabla_\phi \log q_\phi(z_k \mid x)\right]
 
     where L is the bound as a function of K draws, held where they are. The baseline :math:`b_k` is L without what draw
     k itself says. It takes noise away and adds no bias, for it does not hang on draw k. It is L where
@@ -78,9 +78,9 @@ class ScoreFunction(Gradient):
 class VIMCO(Gradient):
     r"""The score function for bounds of many draws: each draw is compared with the geometric mean of the others.
 
-    As :class:`ScoreFunction` with the baseline :math:`b_k = L(w_1, …, \hat w_k, …, w_K)`, in which draw k has the mean
-    log-densities of the others: :math:`\log \hat w_k = \frac{1}{K-1} \sum_{j \ne k} \log w_j`. So b_k is a bound of K
-    draws like L itself, where leaving draw k out would give one of K − 1.
+    As :class:`ScoreFunction` with the baseline :math:`b_k = L(w_1, \ldots, \hat{w_k}, \ldots, w_K)`, in which draw k
+    has the mean log-densities of the others: :math:`\log \hat{w_k} = \frac{1}{K-1} \sum_{j \ne k} \log w_j`. So b_k
+    is a bound of K draws like L itself, where leaving draw k out would give one of K − 1.
 
     References:
         Mnih, Rezende: Variational Inference for Monte Carlo Objectives (2016), https://arxiv.org/abs/1602.06725.
