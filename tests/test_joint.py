@@ -266,6 +266,8 @@ def test_training_and_evaluation_of_mixed_latents() -> None:
         bool(v > 0.01 if i.isnan() else i > 0.01) for v, i in zip(after.mean_variance, after.information, strict=True)
     ]
     assert after.to_json()["information"][:2] == [None, None]
+    assert after.verdict.startswith("The latent is discrete in part: all numbers are of hard codes")
+    assert "tells more than 0.01 nats about x or has a mean that moves with it)" in after.verdict
     assert model.embed(x).shape == (400, 13)
     assert model.sample(5).shape == (5, 6)
     assert model.sample(5, temperature=0.0).shape == (5, 6)

@@ -183,8 +183,8 @@ class Evidence:
         discrete = self.information is not None
         parts = (
             on_likelihood(is_likelihood=self.is_likelihood),
-            on_scoring(discrete=discrete),
-            on_code(self.active, self.rate.value, self.observations, discrete=discrete),
+            on_scoring(discrete=discrete, mixed=self._is_mixed),
+            on_code(self.active, self.rate.value, self.observations, discrete=discrete, mixed=self._is_mixed),
             on_bound(self.gap.value, self.rate.value, reliable=self.reliable, discrete=discrete),
             on_weights(self.low_ess_share, self.samples),
         )

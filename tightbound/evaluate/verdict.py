@@ -12,13 +12,15 @@ LOOSE_SHARE = 0.05  # … and which share of the rate
 TOLERATED_SHARE = 0.05  # observations of low effective sample size that a mean over all of them stands
 
 
-def on_code(active: Tensor, rate: float, observations: int, *, discrete: bool = False) -> str:
+def on_code(active: Tensor, rate: float, observations: int, *, discrete: bool = False, mixed: bool = False) -> str:
     """Whether the posterior has collapsed. ``active``: boolean, shape (L,); ``rate``: nats per observation."""
     count, total = int(active.sum()), len(active)
     one, many = "latent dimension", "latent dimensions"
     if discrete:
         one, many = "variable of the code", "variables of the code"
     sign = "tells more than 0.01 nats about x" if discrete else "the posterior's mean moves with x"
+    if mixed:
+        sign = "tells more than 0.01 nats about x or has a mean that moves with it"
     if observations == 1:
         return f"One observation cannot show which {many} carry information."
     if count == 0:
@@ -39,9 +41,12 @@ def on_code(active: Tensor, rate: float, observations: int, *, discrete: bool = 
     )
 
 
-def on_scoring(*, discrete: bool) -> str:
+def on_scoring(*, discrete: bool, mixed: bool = False) -> str:
     """What was scored, where training may have scored something else."""
-    return "The latent is discrete: all numbers are of hard codes, whatever training relaxed." if discrete else ""
+    part = " in part" if mixed else ""
+    return (
+        f"The latent is discrete{part}: all numbers are of hard codes, whatever training relaxed." if discrete else ""
+    )
 
 
 def on_bound(gap: float, rate: float, *, reliable: bool, discrete: bool = False) -> str:
