@@ -113,6 +113,27 @@ def test_the_reference_is_exact_where_it_can_be() -> None:
     assert far.reference == "the mean of 160 draws of ScoreFunction(baseline='batch')"
 
 
+def test_each_reference_is_told_of() -> None:
+    model, batch = codes()
+    found = compare(model, batch, [ScoreFunction("none")], bound=bounds.iwae, samples=(2, 1), repeats=40)
+    assert found.reference == "the mean of 160 draws of VIMCO() and the exact sum over 256 codes"
+    many = compare(model, batch, [VIMCO()], bound=bounds.miwae(2), samples=(1, 2, 4), repeats=40)
+    assert [each.samples for each in many.estimates] == [2, 4]
+    with torch.no_grad():
+        assert compare(model, batch, [ScoreFunction()], samples=2, repeats=40).estimates[0].samples == 2
+
+
+def test_latents_that_are_discrete_in_part_are_measured_against_the_score() -> None:
+    posterior = tb.posteriors.Joint(
+        [tb.posteriors.DiagonalNormal(nn.Linear(3, 2)), tb.posteriors.Bernoulli(nn.Linear(3, 2))]
+    )
+    prior = tb.priors.Joint([tb.priors.StandardNormal(1), tb.priors.Bernoulli(2)])
+    model = tb.VAE(prior, posterior, tb.likelihoods.Gaussian(nn.Linear(3, 3)))
+    found = compare(model, torch.zeros(4, 3), [ScoreFunction()], samples=(2,), repeats=40)
+    assert found.reference == "the mean of 160 draws of VIMCO()"
+    assert not found.estimates[0].is_biased
+
+
 def test_paths_are_measured_against_the_closed_form_that_is_given_and_against_draws() -> None:
     problem = linear_gaussian(orthogonal=True)
     model, batch = problem.model(problem.wrong_posterior()), Batch(problem.evidence.sample((3,)))
@@ -200,7 +221,8 @@ def test_the_figure_shows_what_is_biased_and_what_a_second_buys() -> None:
     rows += [Estimate("off", 1, 0.25, 0.01, variance=0.2, variance_se=0.01, seconds=0.4)]
     rows += [Estimate("exact", 1, 0.0, 0.0, variance=0.0, variance_se=0.0, seconds=1.0)]
     figure = plots.gradient_comparison(Comparison(tuple(rows), "the exact sum", {1: 1.5, 4: 1.5}, 8, 100))
-    assert plots.alt_text(figure).endswith("Best for a second: quiet with 4 samples.")
+    told = plots.alt_text(figure)
+    assert told.endswith("Least noise for a second, of those without bias: exact with 1 sample.")
     noise, bias, _ = figure.axes
     assert [line.get_ydata().tolist() for line in noise.lines[:3]] == [[2.0, 0.5], [0.2], []]
     marked = [
@@ -219,6 +241,9 @@ def test_the_figure_shows_what_is_biased_and_what_a_second_buys() -> None:
         ({"estimators": []}, TypeError, "Expected gradients or objectives of draws, by name or in a list; got"),
         ({"estimators": ["pathwise"]}, TypeError, "Expected gradients or objectives of draws"),
         ({"estimators": ScoreFunction()}, TypeError, "Expected gradients or objectives of draws"),
+        ({"estimators": [ELBO]}, TypeError, "Expected gradients or objectives of draws"),
+        ({"estimators": [VIMCO(), VIMCO()]}, ValueError, r"Expected estimators that differ; got \['VIMCO\(\)', 'VIM"),
+        ({"of": nn.ReLU()}, ValueError, "Expected a part with parameters that are learned; got ReLU without any"),
         ({"samples": ()}, ValueError, "Expected numbers of samples, each at least 1; got"),
         ({"samples": (1, 0)}, ValueError, "Expected numbers of samples, each at least 1; got"),
         ({"repeats": 39}, ValueError, "Expected at least 40 repeats, for bias and variance to have errors; got 39"),

@@ -215,8 +215,23 @@ def test_a_path_that_ends_half_way_is_refused(gradient: Gradient) -> None:
 
 
 def test_codes_beside_real_numbers_cannot_be_listed() -> None:
-    with pytest.raises(TypeError, match="Expected codes that can be listed, bits or classes; got a latent of Joint"):
+    with pytest.raises(TypeError, match="Expected codes that can be listed, bits or classes; got a latent of Independ"):
         ELBO(gradient=Enumerate())(mixed(), Batch(X))
+
+
+def test_codes_beside_codes_can() -> None:
+    posterior = posteriors.Joint(
+        [posteriors.Bernoulli(nn.Linear(6, 3)), posteriors.Categorical(nn.Linear(6, 8), classes=4)]
+    )
+    prior = priors.Joint([priors.Bernoulli(3), priors.Categorical(2, classes=4)])
+    model = tb.VAE(prior, posterior, tb.likelihoods.Gaussian(nn.Linear(11, 6))).double()
+    codes = model.every_code(Batch(X))
+    assert codes.shape == (8 * 16, 11)
+    torch.testing.assert_close(model.posterior(X).log_prob(codes[:, None]).exp().sum(0), torch.ones(4).double())
+    _, draws = Enumerate()(model, Batch(X), bounds.elbo, samples=1)
+    torch.testing.assert_close((draws.log_qz_x - draws.log_pz)[0], model.rate(Batch(X)))
+    with pytest.raises(ValueError, match="at most 4096 codes to list; got parts of 4096 × 2 codes, 8192 in all"):
+        tb.distributions.all_codes(Joint([priors.Bernoulli(12)(), priors.Bernoulli(1)()]))
 
 
 def test_parts_with_a_path_each_are_trained_by_it() -> None:
@@ -298,7 +313,7 @@ def test_a_compiled_step_is_the_plain_one() -> None:
 
 
 def test_a_traversal_of_mixed_latents_is_refused_with_what_to_do() -> None:
-    with pytest.raises(ValueError, match=r"got real numbers and codes side by side. Move those .*: model.decode\(z\)"):
+    with pytest.raises(ValueError, match=r"got codes side by side with other latents. Move .*: model.decode\(z\)"):
         tb.plots.latent_traversal(mixed())
 
 
@@ -333,8 +348,68 @@ def test_refuses_parts_that_are_none(make, error: type[Exception], message: str)
 def test_a_prior_of_other_parts_is_refused_before_training() -> None:
     model = mixed().float()
     swapped = priors.Joint([priors.Bernoulli(3), priors.StandardNormal(2), priors.Categorical(2, classes=4)])
-    with pytest.raises(ValueError, match="Expected a prior over the latents that Joint draws; got Joint"):
+    with pytest.raises(
+        ValueError, match=r"2 numbers, 3 bits and 2 variables of 4 classes; got Joint, one of 3 bits, 2 num"
+    ):
         tb.fit(
             tb.VAE(swapped, model.posterior, model.likelihood), X.float(), objective=ELBO(gradient=GumbelSoftmax()),
             progress=False,
         )  # fmt: skip
+
+
+# A random encoder
+
+
+def every_posterior() -> dict[str, tuple[nn.Module, nn.Module]]:
+    def network(outputs: int) -> nn.Module:
+        return nn.Sequential(nn.Dropout(0.5), nn.Linear(6, outputs))
+
+    two = [posteriors.DiagonalNormal(network(2)), posteriors.Exponential(network(1))]
+    return {
+        "diagonal": (posteriors.DiagonalNormal(network(4)), priors.StandardNormal(2)),
+        "full": (posteriors.FullNormal(network(5)), priors.StandardNormal(2)),
+        "log-normal": (posteriors.LogNormal(network(4)), priors.LogNormal(2)),
+        "exponential": (posteriors.Exponential(network(2)), priors.Exponential(2)),
+        "gumbel": (posteriors.Gumbel(network(4)), priors.Gumbel(2)),
+        "bits": (posteriors.Bernoulli(network(2)), priors.Bernoulli(2)),
+        "classes": (posteriors.Categorical(network(6), classes=3), priors.Categorical(2, classes=3)),
+        "flow": (posteriors.Flow(network(6), 2), priors.StandardNormal(2)),
+        "joint": (posteriors.Joint(two), priors.Joint([priors.StandardNormal(1), priors.Exponential(1)])),
+    }
+
+
+@pytest.mark.parametrize("name", every_posterior())
+def test_a_held_posterior_is_the_one_that_was_drawn_from(name: str) -> None:
+    """An encoder with dropout gives another q each time that it is asked: the density must be that of the draws."""
+    posterior, prior = every_posterior()[name]
+    likelihood = tb.likelihoods.Gaussian(nn.Linear(6 if name == "classes" else 2, 6))
+    model = tb.VAE(prior, posterior, likelihood).double().train()
+    batch = model.encoded(Batch(X))
+    z, log_q = model.propose(batch, 3)
+    frozen = model.log_posterior(batch, z, frozen=True)
+    torch.testing.assert_close(frozen, log_q)
+    z = z.detach().requires_grad_()
+    frozen = model.log_posterior(batch, z, frozen=True)
+    for parameter in posterior.parameters():
+        assert torch.autograd.grad(frozen.sum(), parameter, retain_graph=True, allow_unused=True) == (None,)
+    [moved] = torch.autograd.grad(frozen.sum(), z)
+    [expected] = torch.autograd.grad(model.log_posterior(batch, z).sum(), z)
+    torch.testing.assert_close(moved, expected)
+
+
+def test_a_prior_that_freezes_itself_does_so_among_others() -> None:
+    posterior = posteriors.DiagonalNormal(nn.Linear(6, 4))
+    prior = priors.Joint([priors.VampPrior(posterior, torch.randn(3, 6)), priors.Bernoulli(2, learned=True)])
+    z = torch.cat([torch.randn(5, 2), torch.ones(5, 2)], -1)
+    assert prior.log_prob(z).requires_grad
+    assert not prior.log_prob(z, frozen=True).requires_grad
+    torch.testing.assert_close(prior.log_prob(z, frozen=True), prior.log_prob(z))
+
+
+def test_parts_of_other_lengths_are_refused_though_the_whole_fits() -> None:
+    posterior = posteriors.Joint([posteriors.DiagonalNormal(nn.Linear(6, 2)), posteriors.Bernoulli(nn.Linear(6, 2))])
+    prior = priors.Joint([priors.StandardNormal(2), priors.Bernoulli(1)])
+    model = tb.VAE(prior, posterior, tb.likelihoods.Gaussian(nn.Linear(3, 6)))
+    message = "that Joint draws, 1 number and 2 bits; got Joint, one of 2 numbers and 1 bit"
+    with pytest.raises(ValueError, match=message):
+        evidence(model, X.float(), samples=5)

@@ -97,7 +97,7 @@ def test_a_seed_that_is_none_is_refused(name, seed, error, message):
         ("gradients", {"latents": 0}, ValueError, "latents of at least 1; got 0. A model without latents has no"),
         ("gradients", {"repeats": 39}, ValueError, "repeats of at least 40; got 39. Bias and variance would have no"),
         ("discrete", {"repeats": 99}, ValueError, "repeats of at least 100; got 99. Fewer show no bias beside their"),
-        ("discrete", {"phi": math.inf}, ValueError, "Expected a finite phi; got inf. Log-odds such as 0.5 will do."),
+        ("discrete", {"phi": math.inf}, ValueError, "Expected phi between −4 and 4; got inf. A bit that is nearly"),
         ("trade-off", {"betas": (1,)}, ValueError, r"two different values of betas at least; got \(1,\). For example"),
         ("trade-off", {"betas": (1, 1.0)}, ValueError, r"two different values of betas at least; got \(1, 1.0\)."),
         ("trade-off", {"betas": (1, -2)}, ValueError, "Expected finite betas of 0 or more; got -2. Leave it out."),

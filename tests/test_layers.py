@@ -36,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "support": set(),
     "conditional": set(),
     "distributions": set(),
-    "flows": set(),  # what priors and posteriors share, and the one place that knows zuko
+    "flows": {"conditional"},  # what priors and posteriors share, and the one place that knows zuko
     "divergences": {"distributions"},
     "bounds": {"draws"},
     "likelihoods": {"conditional", "distributions", "support"},
@@ -50,7 +50,10 @@ ALLOWED: dict[str, set[str]] = {
     "gradients": {"batch", "bounds", "draws", "model", "runtime", "schedules"},
     "objectives": {"batch", "bounds", "draws", "gradients", "model", "schedules", "surface"},
     "saving": {"files", "likelihoods", "model", "networks", "posteriors", "priors", "runtime", "autoencoder"},
-    "checks": {"batch", "conditional", "data", "model", "priors", "runtime", "support", "autoencoder"},
+    "checks": {
+        "batch", "conditional", "data", "distributions", "model", "priors", "runtime", "support", "surface",
+        "autoencoder",
+    },
 }  # fmt: skip
 # What the others may not know.
 FORBIDDEN: dict[str, set[str]] = {

@@ -173,6 +173,7 @@ def test_every_class_of_the_library_stands_in_a_row() -> None:
     for module in (tb.likelihoods, tb.posteriors, tb.priors, tb.gradients):
         own = [cls for cls in vars(module).values() if inspect.isclass(cls) and cls.__module__ == module.__name__]
         made = {f"{cls.__module__}.{cls.__name__}" for cls in own if not inspect.isabstract(cls)}
+        made -= {"tightbound.posteriors.Joint", "tightbound.priors.Joint"}  # of parts, of which a recipe has one
         assert {name for name in made if not name.rpartition(".")[2].startswith("_")} <= named
 
 

@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 
 from tightbound.batch import Batch
 from tightbound.conditional import Conditional, sample_and_log_prob
-from tightbound.distributions import Part, every_code, parts_of, probabilities_of, relaxation
+from tightbound.distributions import Part, all_codes, held, parts_of, probabilities_of, relaxation
 from tightbound.divergences import kl, kl_per_dimension
 from tightbound.draws import Relaxation
 from tightbound.likelihoods import point_estimate
@@ -81,8 +81,8 @@ class VAE(Model):
         q = self._posterior_at(batch)
         if not frozen:
             return q.log_prob(z)
-        held = _held(q)
-        return self.posterior.log_prob(z, batch.x, frozen=True) if held is None else held.log_prob(z)
+        constant = held(q)  # of the q that is there: a random encoder, asked again, would give another one
+        return self.posterior.log_prob(z, batch.x, frozen=True) if constant is None else constant.log_prob(z)
 
     def rate(self, batch: Batch) -> Tensor | None:
         return _or_none(kl, self._posterior_at(batch), self.prior())
@@ -106,7 +106,7 @@ class VAE(Model):
         return parts_of(self._posterior_at(batch))
 
     def every_code(self, batch: Batch) -> Tensor:
-        return every_code(self._posterior_at(batch))
+        return all_codes(self._posterior_at(batch))
 
     def relax(self, batch: Batch, samples: int, temperature: float | Tensor) -> Relaxation:
         return Relaxation(*relaxation(self._posterior_at(batch), self.prior(), samples, temperature))
@@ -214,15 +214,6 @@ class VAE(Model):
         from tightbound.saving import save_model
 
         save_model(self, Path(folder))
-
-
-def _held(q: Distribution) -> Distribution | None:
-    """q with its parameters held constant where that costs nothing, as for normals; else None."""
-    if isinstance(q, torch.distributions.Independent) and isinstance(q.base_dist, torch.distributions.Normal):
-        base = q.base_dist
-        normal = torch.distributions.Normal(base.loc.detach(), base.scale.detach(), validate_args=False)
-        return torch.distributions.Independent(normal, q.reinterpreted_batch_ndims, validate_args=False)
-    return None
 
 
 def _or_none(divergence: Callable[[Distribution, Distribution], Tensor], q: Any, p: Any) -> Tensor | None:

@@ -20,9 +20,11 @@ from tightbound.autoencoder import VAE
 from tightbound.batch import Batch
 from tightbound.conditional import sample_and_log_prob
 from tightbound.data import Observations
+from tightbound.distributions import parts_of
 from tightbound.model import Model
 from tightbound.runtime import evaluation_mode, home, own_random_state
 from tightbound.support import first_outside, outside, support_of
+from tightbound.surface import listed
 
 CHUNK = 2**19  # values looked at in one go
 FEW = 2  # observations and draws that a model is tried on: two, so that no axis hides behind another
@@ -213,16 +215,34 @@ def _require_latents(model: VAE, batch: Batch, name: str) -> None:
 
 def _require_one_space(model: VAE, q: Distribution, z: Tensor) -> None:
     """Refuse a prior without probability where the posterior draws, and a density against probabilities."""
-    ours, theirs = support_of(q), support_of(model.prior())
+    p = model.prior()
+    ours, theirs = support_of(q), support_of(p)
     if ours is None or theirs is None:
         return
     outside = bool(z.isfinite().all()) and first_outside(theirs, z.flatten(0, 1)) is not None
-    if ours.is_discrete != theirs.is_discrete or outside:
+    if _kinds(q) != _kinds(p) or outside:
         prior, posterior = type(model.prior).__name__, type(model.posterior).__name__
+        got = "which has no density at some of them" if _kinds(q) == _kinds(p) else f"one of {_latents_of(p)}"
         raise ValueError(
-            f"Expected a prior over the latents that {posterior} draws; got {prior}, which is one of others. Take "
-            f"tb.priors.{posterior if hasattr(priors, posterior) else 'StandardNormal'}."
+            f"Expected a prior over the latents that {posterior} draws, {_latents_of(q)}; got {prior}, {got}. Take "
+            f"tb.priors.{posterior if hasattr(priors, posterior) else 'StandardNormal'}, of the same sizes."
         )
+
+
+def _kinds(distribution: Distribution) -> list[bool]:
+    """Of each element of a latent vector, whether it is discrete."""
+    return [part.discrete for part in parts_of(distribution) for _ in range(part.length)]
+
+
+def _latents_of(distribution: Distribution) -> str:
+    """What a latent is made of, in words."""
+    words = []
+    for length, variables, is_discrete in parts_of(distribution):
+        classes = length // variables
+        kind = ("bit" if classes == 1 else "variable") if is_discrete else "number"
+        count = f"{variables} {kind}{'' if variables == 1 else 's'}"
+        words.append(f"{count} of {classes} classes" if classes > 1 else count)
+    return listed(words)
 
 
 def _require_batch(distribution: Distribution, axes: torch.Size, role: str) -> None:

@@ -13,6 +13,9 @@ import torch
 import torch.distributions as td
 from torch import Tensor, nn
 from torch.distributions import constraints
+from torch.func import functional_call
+
+from tightbound.conditional import every_parameter
 
 Kind = Literal["autoregressive", "spline"]
 BINS = 8  # of a spline
@@ -64,7 +67,7 @@ def zuko() -> ModuleType:
 class Steps(nn.Module):
     r"""Invertible steps between noise and a latent, each masked so that its Jacobian is triangular.
 
-    A step moves element i of a vector by a map that is monotone in it and hangs on the elements before it and on a
+    A step moves element i of a vector by a map that is monotone in it and depends on the elements before it and on a
     context, :math:`v_i = f(u_i; h(u_{<i}, c))`. So the log-determinant is a sum. One direction takes one call of the
     network h, the other one a call for each element, in their order. The order is turned round from step to step.
 
@@ -181,7 +184,13 @@ class Bent(td.Distribution):
     has_rsample = True
 
     def __init__(
-        self, steps: Steps, loc: Tensor, log_scale: Tensor, *, context: Tensor | None = None, temperature: float = 1.0
+        self,
+        steps: Steps | _HeldSteps,
+        loc: Tensor,
+        log_scale: Tensor,
+        *,
+        context: Tensor | None = None,
+        temperature: float = 1.0,
     ) -> None:
         self.steps, self.loc, self.log_scale, self.context = steps, loc, log_scale, context
         noise = td.Normal(torch.zeros_like(loc), torch.full_like(loc, temperature), validate_args=False)
@@ -198,6 +207,8 @@ class Bent(td.Distribution):
             Draws of shape (\*samples, \*batch, L), and log-densities of shape (\*samples, \*batch), in nats.
         """
         noise = self.noise.rsample(torch.Size(sample_shape))
+        if isinstance(self.steps, _HeldSteps):
+            raise TypeError("Expected a flow to draw from; got one whose parameters are held, which scores alone.")
         bent, log_det = self.steps.to_latent(noise, self.context)
         z = self.loc + self.log_scale.exp() * bent
         return z, self.noise.log_prob(noise) - log_det - self.log_scale.sum(-1)
@@ -205,9 +216,35 @@ class Bent(td.Distribution):
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         return self.rsample_and_log_prob(sample_shape)[0]
 
+    def held(self) -> Bent:
+        """The same with all parameters held constant, to be scored and not drawn from."""
+        context = None if self.context is None else self.context.detach()
+        steps = self.steps if isinstance(self.steps, _HeldSteps) else _HeldSteps(self.steps)
+        return Bent(steps, self.loc.detach(), self.log_scale.detach(), context=context)
+
     def log_prob(self, value: Tensor) -> Tensor:
         noise, log_det = self.steps.to_noise((value - self.loc) / self.log_scale.exp(), self.context)
         return self.noise.log_prob(noise) - log_det - self.log_scale.sum(-1)
+
+
+class _HeldSteps(nn.Module):
+    """Steps whose parameters are held constant: the whole of a pass runs with the constants in place.
+
+    Args:
+        steps: whose.
+    """
+
+    def __init__(self, steps: Steps) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def to_noise(self, latent: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """As :meth:`Steps.to_noise`."""
+        constants = {name: p.detach() for name, p in every_parameter(self).items()}
+        return functional_call(self, constants, (latent, context), tie_weights=False)
+
+    def forward(self, latent: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        return self.steps.to_noise(latent, context)
 
 
 class _AtLeastSingle(nn.Module):

@@ -16,7 +16,7 @@ from tightbound.distributions import Part
 from tightbound.draws import Draws, Relaxation
 from tightbound.runtime import evaluation_mode, home, own_random_state
 
-DRAWN = 2**16  # latents drawn in one go: the noise hangs on this alone, never on how many are decoded at a time
+DRAWN = 2**16  # latents drawn in one go: the noise depends on this alone, never on how many are decoded at a time
 ROWS = 1024  # observations embedded at a time
 WRITTEN = 2**20  # numbers that a decoder writes at a time: what a processor's cache holds
 MEAN_DRAWS = 256  # for the mean of a posterior that has no formula for it

@@ -16,7 +16,7 @@ from tightbound import bounds
 from tightbound.batch import Batch, as_batch
 from tightbound.bounds import BoundFunction
 from tightbound.draws import Draws
-from tightbound.gradients import DoublyReparameterised, Gradient, Pathwise, StickingTheLanding
+from tightbound.gradients import DoublyReparameterised, Enumerate, Gradient, Pathwise, StickingTheLanding
 from tightbound.model import Model
 from tightbound.schedules import Linear, at
 from tightbound.surface import listed, missing
@@ -274,8 +274,8 @@ class Capacity:
         gradient: how distortion and sampled rate become a gradient.
 
     Raises:
-        ValueError: for negative numbers, no samples, another word for ``kl``, or a gradient of draws alone in closed
-            form.
+        ValueError: for negative numbers, no samples, another word for ``kl``, a gradient of draws alone in closed
+            form, or ``Enumerate()`` with a sampled rate.
         TypeError: for a gradient that is none; when called, for a model without a closed form if that was asked for.
 
     Example:
@@ -294,6 +294,11 @@ class Capacity:
         _at_least("gamma", self.gamma, 0)
         _at_least("samples", self.samples, 1)
         _require_gradient_and_kl(self)
+        if self.kl == "sampled" and isinstance(self.gradient, Enumerate):
+            raise ValueError(
+                "Expected kl='auto' or kl='closed-form' with Enumerate() in Capacity, whose penalty is of the batch's "
+                "rate and not a sum over codes; got kl='sampled'."
+            )
 
     def __call__(self, model: Model, batch: Batch, step: Tensor | None = None) -> Loss:
         batch = model.encoded(as_batch(batch))

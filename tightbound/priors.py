@@ -309,6 +309,13 @@ class Joint(Prior):
         super().__init__()
         self.parts = as_parts(parts, "tb.priors.StandardNormal(2)", kind=Prior)
 
+    def log_prob(self, value: Tensor, context: Tensor | None = None, *, frozen: bool = False) -> Tensor:
+        if not frozen:
+            return super().log_prob(value)
+        own = self.tempered(1.0).split(value)  # part by part, for one may freeze what are not its own parameters
+        each = [cast(Prior, p).log_prob(z, frozen=True) for p, z in zip(self.parts, own, strict=True)]
+        return torch.stack(each).sum(0)
+
     def tempered(self, temperature: float) -> distributions.Joint:
         return distributions.Joint([cast(Prior, part).tempered(temperature) for part in self.parts])
 

@@ -209,7 +209,7 @@ def traverse(run: Path, /, *, index: int = 0, dimensions: int = 10, steps: int =
         run: A run's folder.
         index: The test observation to start from.
         dimensions: How many latent dimensions to show, at most.
-        steps: Pictures for each.
+        steps: Pictures for each; a variable of classes has one for each class instead.
         out: A new .png; RUN/figures/traversal.png by default.
     """
     from tightbound.cli import commands

@@ -4,7 +4,8 @@ from tightbound.distributions.bernoulli import Bernoulli, IndependentBernoulli, 
 from tightbound.distributions.concrete import BinaryConcrete, Concrete, Relaxed, relaxed
 from tightbound.distributions.discrete import OneHot, at_least_two, class_probabilities, codes_of, every_code
 from tightbound.distributions.elements import ContinuousBernoulli, DiscretizedLogistic, NegativeBinomial
-from tightbound.distributions.joint import Joint, Part, parts_of, probabilities_of, relaxation
+from tightbound.distributions.held import held
+from tightbound.distributions.joint import Joint, Part, all_codes, parts_of, probabilities_of, relaxation
 from tightbound.distributions.mixtures import MixtureOfNormals
 from tightbound.distributions.reparameterised import (
     Exponential,
@@ -37,10 +38,12 @@ __all__ = [
     "Reparameterised",
     "Uniform",
     "UnnormalisedBernoulli",
+    "all_codes",
     "at_least_two",
     "class_probabilities",
     "codes_of",
     "every_code",
+    "held",
     "independent",
     "parts_of",
     "probabilities_of",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from tightbound.distributions.concrete import relaxed
-from tightbound.distributions.discrete import class_probabilities
+from tightbound.distributions.discrete import MOST_CODES, class_probabilities, every_code
 
 
 class Part(NamedTuple):
@@ -184,6 +185,37 @@ def probabilities_of(distribution: Distribution) -> Tensor | None:
     return torch.cat([F.pad(p, (0, most - p.shape[-1])) for p in found], -2) if found else None
 
 
+def all_codes(distribution: Distribution) -> Tensor:
+    """All values of a latent vector whose parts are all bits or classes.
+
+    Args:
+        distribution: of latents.
+
+    Returns:
+        Shape (codes, length): each code once.
+
+    Raises:
+        TypeError: for values that cannot be listed.
+        ValueError: for more than 4096 of them.
+
+    Example:
+        >>> from tightbound.distributions import OneHot
+        >>> all_codes(Joint([OneHot(torch.zeros(1, 2)), OneHot(torch.zeros(1, 3))])).shape
+        torch.Size([6, 5])
+    """
+    if not isinstance(distribution, Joint):
+        return every_code(distribution)
+    each = [all_codes(part) for part in distribution.parts]
+    total = math.prod(map(len, each))
+    if total > MOST_CODES:
+        raise ValueError(
+            f"Expected at most {MOST_CODES} codes to list; got parts of {' × '.join(map(str, map(len, each)))} codes, "
+            f"{total} in all. Take fewer, or a gradient of draws such as tb.gradients.ScoreFunction()."
+        )
+    chosen = torch.cartesian_prod(*[torch.arange(len(codes)) for codes in each]).view(total, -1)
+    return torch.cat([codes[chosen[:, i]] for i, codes in enumerate(each)], -1)
+
+
 def relaxation(
     q: Distribution, p: Distribution, samples: int, temperature: float | Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -218,7 +250,15 @@ def relaxation(
         each = [_relaxed_or_moved(a, b, samples, temperature) for a, b in zip(q.parts, p.parts, strict=True)]
         hard, soft, log_p, log_q = zip(*each, strict=True)
         return torch.cat(hard, -1), torch.cat(soft, -1), torch.stack(log_p).sum(0), torch.stack(log_q).sum(0)
-    soft_q, soft_p = relaxed(q, temperature), relaxed(p, temperature)
+    soft_q = relaxed(q, temperature)
+    ours, theirs = class_probabilities(q), class_probabilities(p)
+    if ours is not None and (theirs is None or theirs.shape[-2:] != ours.shape[-2:]):
+        raise TypeError(
+            f"Expected a prior over the same {soft_q.logits.shape[-1]} bits or classes as the posterior, to be relaxed "
+            f"with it; got one of events of shape {tuple(p.event_shape)}, {type(p).__name__}. Take the posterior's "
+            "partner, such as tb.priors.Bernoulli or tb.priors.Categorical."
+        )
+    soft_p = relaxed(p, temperature)
     noise = soft_q.noise((samples,))
     y = soft_q.unsquashed(noise)
     return soft_q.hard(noise), soft_q.from_noise(noise), soft_p.log_prob_of(y), soft_q.log_prob_of(y)

@@ -1,7 +1,7 @@
 """How a bound becomes a gradient: how draws are made, and what is held constant meanwhile.
 
 A gradient is a frozen value, called with a model, a batch and a bound. It gives a *surrogate* whose value is the
-bound's, whatever its own gradient: logs and the choice of the best weights stay true. Which one to take hangs on the
+bound's, whatever its own gradient: logs and the choice of the best weights stay true. Which one to take depends on the
 latent:
 
 - **real numbers** have a path, z = g(ε): :class:`Pathwise`, :class:`StickingTheLanding`,

@@ -42,7 +42,7 @@ def compare(
     x: Tensor | Batch,
     estimators: Mapping[str, Gradient | Estimator] | Sequence[Gradient | Estimator],
     *,
-    samples: Sequence[int] = (1, 2, 5, 10, 50),
+    samples: int | Sequence[int] = (1, 2, 5, 10, 50),
     repeats: int = 200,
     bound: BoundFunction = bounds.elbo,
     of: nn.Module | None = None,
@@ -56,7 +56,7 @@ def compare(
     variance. What a second buys is in their product: averaged over a second, the variance is variance × seconds.
 
     The bias is measured against the exact sum over all codes where they can be listed and the bound's mean does not
-    hang on K, else against the mean of many draws of a gradient that has none. A pair that cannot work, such as
+    depend on K, else against the mean of many draws of a gradient that has none. A pair that cannot work, such as
     leave-one-out with one sample, is left out.
 
     References:
@@ -67,7 +67,8 @@ def compare(
         model: any, in the mode that it is to be looked at in; it is not changed.
         x: observations, one batch of a training.
         estimators: gradients, by name or in order. An objective counts as minus its loss, for what a gradient of the
-            bound cannot say: a rate in closed form, as in ``ELBO(kl="closed-form", gradient=…)``.
+            bound cannot say: a rate in closed form, as in ``ELBO(kl="closed-form", gradient=…)``. It is measured
+            against the gradient of ``bound``, which must be the bound that it makes large.
         samples: numbers of draws for each observation, K.
         repeats: evaluations of each, at least 40.
         bound: from draws to (B,), in nats.
@@ -99,10 +100,17 @@ def compare(
         True
     """
     named = _named(estimators)
+    samples = (samples,) if isinstance(samples, int) else samples
     _require_numbers(samples, repeats)
-    batch, device = as_batch(x), home(model)[0]
+    device, dtype = home(model)
+    batch = as_batch(x).to(device, dtype)
     part = getattr(model, "posterior", model) if of is None else of
     parameters = [p for p in part.parameters() if p.requires_grad]
+    if not parameters:
+        raise ValueError(
+            f"Expected a part with parameters that are learned; got {type(part).__name__} without any. Say of which "
+            "part: of=model.likelihood."
+        )
     if exact is not None and [tuple(t.shape) for t in exact] != [tuple(p.shape) for p in parameters]:
         raise ValueError(
             f"Expected exact of shapes {[tuple(p.shape) for p in parameters]}, one for each parameter; got "
@@ -128,12 +136,14 @@ class _Trial:
 
     def one(self, estimator: Gradient | Estimator, samples: int) -> Tensor:
         """One evaluation, as one vector."""
-        batch = self.model.encoded(self.batch)
-        if isinstance(estimator, Gradient):
-            value = estimator(self.model, batch, self.bound, samples=samples)[0].mean()
-        else:
-            value = -dataclasses.replace(estimator, samples=samples)(self.model, batch).value  # type: ignore[type-var]
-        found = torch.autograd.grad(value, self.parameters, materialize_grads=True)
+        with torch.enable_grad():
+            batch = self.model.encoded(self.batch)
+            if isinstance(estimator, Gradient):
+                value = estimator(self.model, batch, self.bound, samples=samples)[0].mean()
+            else:
+                objective = dataclasses.replace(estimator, samples=samples)  # type: ignore[type-var]
+                value = -objective(self.model, batch).value
+            found = torch.autograd.grad(value, self.parameters, materialize_grads=True)
         return torch.cat([g.reshape(-1) for g in found])
 
     def repeated(self, estimator: Gradient | Estimator, samples: int, repeats: int) -> _Moments:
@@ -174,15 +184,29 @@ class _Truth:
     """What biases are measured against: the gradient itself, or the mean of many draws of an unbiased one."""
 
     def __init__(self, trial: _Trial, exact: Sequence[Tensor] | None, samples: Sequence[int]) -> None:
-        self.trial, self.most, self.words = trial, max(samples), ""
+        self.trial, self.most = trial, max(samples)
+        self._words: dict[str, None] = {}
         self.given = None if exact is None else torch.cat([t.detach().double().reshape(-1) for t in exact])
         self._known: dict[int, Tensor] = {}
-        self.lengths = {k: float(self.at(k).mean(0).norm()) for k in samples}
+        self.lengths: dict[int, float] = {}
+        refused: ValueError | None = None
+        for k in samples:
+            try:
+                self.lengths[k] = float(self.at(k).mean(0).norm())
+            except ValueError as error:  # a bound that cannot be one of so many draws
+                refused = error
+        if refused is not None and not self.lengths:
+            raise refused
+
+    @property
+    def words(self) -> str:
+        """What it is, in words: more than one thing where that differs from one K to another."""
+        return " and ".join(self._words)
 
     def at(self, samples: int) -> Tensor:
         """Shape (G, P) of independent means; (1, P) where it is exact."""
         if self.given is not None:
-            self.words = "the gradient given"
+            self._words["the gradient given"] = None
             return self.given[None]
         k = self.most if self.trial.bound is bounds.elbo else samples  # whose mean is the same for each K
         if k not in self._known:
@@ -197,19 +221,20 @@ class _Truth:
             except (TypeError, ValueError):  # no codes, or too many
                 pass
             else:
-                self.words = f"the exact sum over {codes} codes"
+                self._words[f"the exact sum over {codes} codes"] = None
                 return trial.one(Enumerate(), 1).double()[None]
         gradient = _unbiased(trial, samples)
         repeats = AT_REST * trial.repeats
-        self.words = f"the mean of {repeats} draws of {brief(gradient)}"
-        return dataclasses.replace(trial, seed=trial.seed + 1).repeated(gradient, samples, repeats).means
+        found = dataclasses.replace(trial, seed=trial.seed + 1).repeated(gradient, samples, repeats).means
+        self._words[f"the mean of {repeats} draws of {brief(gradient)}"] = None
+        return found
 
 
 def _unbiased(trial: _Trial, samples: int) -> Gradient:
     """The quietest gradient without bias for these latents."""
     with own_random_state(trial.device, seed=trial.seed), torch.enable_grad():
         z, _ = trial.model.propose(trial.batch, 1)
-    if z.requires_grad:
+    if z.requires_grad and not any(part.discrete for part in trial.model.parts(trial.batch)):
         return DoublyReparameterised()
     return VIMCO() if samples > 1 else ScoreFunction("batch")
 
@@ -255,6 +280,11 @@ def _named(
     named = estimators if isinstance(estimators, Mapping) else {}
     if isinstance(estimators, list | tuple):
         named = {brief(each): each for each in estimators}
+        if len(named) < len(estimators):
+            raise ValueError(
+                f"Expected estimators that differ; got {[brief(each) for each in estimators]}. Name those that look "
+                "alike: {'first': …, 'second': …}."
+            )
     if not (named and all(map(_is_estimator, named.values()))):
         raise TypeError(
             f"Expected gradients or objectives of draws, by name or in a list; got {estimators!r}. For example: "
@@ -264,9 +294,10 @@ def _named(
 
 
 def _is_estimator(value: object) -> bool:
-    return isinstance(value, Gradient) or (
-        dataclasses.is_dataclass(value) and callable(value) and hasattr(value, "samples")
-    )
+    if isinstance(value, type):
+        return False
+    takes_samples = dataclasses.is_dataclass(value) and callable(value) and hasattr(value, "samples")
+    return isinstance(value, Gradient) or takes_samples
 
 
 def _require_numbers(samples: Sequence[int], repeats: int) -> None:
@@ -289,7 +320,7 @@ def brief(value: object) -> str:
         >>> brief(ScoreFunction("batch")), brief(ScoreFunction())
         ("ScoreFunction(baseline='batch')", 'ScoreFunction()')
     """
-    if not dataclasses.is_dataclass(value):
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return repr(value)
     given = []
     for item in dataclasses.fields(value):

@@ -49,7 +49,10 @@ class Estimate:
 
     @property
     def bias_bound(self) -> float:
-        """What the bias stays below, by two standard errors."""
+        """What the bias stays below, by two standard errors of its square.
+
+        Roughly: where one parameter has nearly all the noise, it is below the bias itself once in seven times.
+        """
         return math.sqrt(max(self.bias_squared, 0.0) + 2 * self.bias_squared_se)
 
     @property

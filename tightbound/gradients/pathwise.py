@@ -69,7 +69,7 @@ class StickingTheLanding(Gradient):
 
 @dataclass(frozen=True)
 class DoublyReparameterised(Gradient):
-    r"""The pathwise gradient of any bound without the part that only adds noise, and with the mean that it had.
+    r"""The pathwise gradient of a bound of log-weights without the part that only adds noise, and with the same mean.
 
     A bound of K draws pulls each draw along its path as hard as that draw counts, :math:`a_k`; the score part that
     :class:`StickingTheLanding` leaves out is, for bounds other than the ELBO, not 0. Reparameterised once more it
@@ -77,9 +77,11 @@ class DoublyReparameterised(Gradient):
 
     .. math:: a_k - \frac{\partial a_k}{\partial \log w_k}
 
-    which for the importance-weighted bound is :math:`\tilde{w_k}^2` and for the ELBO 1/K, sticking the landing's.
-    Unlike the plain gradient's, its signal does not drown in noise as K grows. It costs one more pass through the
-    decoder, without gradient; a decoder that is random itself, as with dropout, is not the same in both passes.
+    which for the importance-weighted bound is :math:`\tilde{w_k}^2` and for the ELBO 1/K, sticking the landing's. Its
+    signal stands far higher above its noise than the plain gradient's; in many dimensions it sinks too as K grows. The
+    bound must be a function of :math:`\log p(x \mid z) + \beta (\log p(z) - \log q(z \mid x))`, as those of
+    :mod:`tightbound.bounds` are. It costs one more pass through the decoder, without gradient; a decoder that is random
+    itself, such as one with dropout, is not the same in both passes.
 
     References:
         Tucker, Lawson, Gu, Maddison: Doubly Reparameterized Gradient Estimators (2018),

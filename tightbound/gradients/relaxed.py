@@ -40,10 +40,15 @@ class StraightThrough(Gradient):
         z, _ = model.propose(batch, samples)
         mean, parts = model.posterior_mean(batch), model.parts(batch)
         is_whole = not parts and not z.requires_grad  # a model that says nothing of its parts
-        if mean is None or not (is_whole or any(part.discrete for part in parts)):
+        if not (is_whole or any(part.discrete for part in parts)):
             raise TypeError(
                 "Expected a latent of bits or classes for StraightThrough(); got draws with a gradient of their own. "
                 "Take gradient=tb.gradients.Pathwise()."
+            )
+        if mean is None:
+            raise TypeError(
+                f"Expected a model that knows its posterior's mean, for StraightThrough(); got {type(model).__name__}, "
+                "which does not. Override posterior_mean, or take gradient=tb.gradients.ScoreFunction()."
             )
         through = z.detach() + (mean - mean.detach())
         lengths = [part.length for part in parts]

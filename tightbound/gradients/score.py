@@ -24,13 +24,15 @@ class ScoreFunction(Gradient):
     .. math:: \nabla_\phi \mathbb{E}_q[L] = \mathbb{E}_q\left[\nabla_\phi L + \sum_k (L - b_k)\,
               \nabla_\phi \log q_\phi(z_k \mid x)\right]
 
-    where L is the bound as a function of K draws, held where they are. The baseline :math:`b_k` is L without what draw
-    k itself says. It takes noise away and adds no bias, for it does not hang on draw k. It is L where
+    where L is the bound as a function of K draws, held where they are. The baseline :math:`b_k` takes noise away. It
+    adds no bias, for it does not depend on draw k: it is L of the other draws, and of a stand-in for draw k.
 
-    - "leave-one-out": draw k is left out;
-    - "batch": draw k has the mean log-densities of the other observations. They do what a running mean of earlier
-      steps does, and need no memory;
-    - "none": draw k has log-densities of 0, so that of the ELBO its own term is left, as in the textbook.
+    - "leave-one-out": no stand-in, L of the K − 1 others. For the ELBO :math:`L - b_k = (f_k - \bar f_{-k}) / K`,
+      where :math:`f_k = \log w_k` and the bar is the mean of the others.
+    - "batch": the mean log-densities of the other observations. For the ELBO :math:`L - b_k = (f_k - \bar f) / K`
+      with their mean. It does what a running mean of earlier steps does, and needs no memory.
+    - "none": log-densities of 0. For the ELBO :math:`L - b_k = f_k / K`, the textbook's; for a bound of many draws a
+      weight of 1 beside those that there are.
 
     References:
         Williams: Simple statistical gradient-following algorithms (1992), https://doi.org/10.1007/BF00992696; Kool,
@@ -66,7 +68,7 @@ class ScoreFunction(Gradient):
             _require_two(samples, "ScoreFunction()", "baseline='batch'")
         draws, value = _held_draws(model, batch, bound, samples)
         if self.baseline == "leave-one-out":
-            return _with_score(value, [bound(_without(draws, k)) for k in range(samples)], draws), draws
+            return _with_score(value, [_of_others(bound, draws, k) for k in range(samples)], draws), draws
         held = [torch.zeros_like(value)] * 3
         if self.baseline == "batch" and batch.size > 1:
             means = [t.detach().mean(0) for t in _densities(draws)]
@@ -169,6 +171,16 @@ def _without(draws: Draws, k: int) -> Draws:
         return torch.cat([t[:k], t[k + 1 :]])
 
     return Draws(rest(draws.z), *map(rest, _densities(draws)))
+
+
+def _of_others(bound: BoundFunction, draws: Draws, k: int) -> Tensor:
+    try:
+        return bound(_without(draws, k))
+    except ValueError as error:
+        raise ValueError(
+            f"Expected a bound that can be one of {len(draws.z) - 1} draws as well as of {len(draws.z)}, for "
+            f"ScoreFunction() leaves one out; got one that cannot. Take gradient=tb.gradients.VIMCO(). ({error})"
+        ) from error
 
 
 def _replaced(draws: Draws, k: int, by: list[Tensor]) -> Draws:

@@ -93,11 +93,11 @@ def gradients(*, latents: int = 8, repeats: int = 60, seed: int = 0) -> Result:
     The model is linear and Gaussian, and q's means are half a standard deviation off. So the ELBO has a closed form,
     and with it its gradient: nobody has to guess whether an estimator is biased.
 
-    What to look for: all of them have one mean. The noise of each falls like 1/K with K samples. The score function's
+    What to look for: all of them have one mean. The noise falls like 1/K with K samples. The score function's
     grows with the number of latents far faster than the pathwise one's; baselines take much of it away. Sticking the
     landing has no noise at all where q is exact. Under the importance-weighted bound it is biased; there the plain
-    gradient's signal drowns in its noise as K grows. The doubly reparameterised one stays clear of its noise, and has
-    no bias.
+    gradient's signal drowns in its noise as K grows. The doubly reparameterised one's stays above it here, and there
+    is no bias.
 
     References:
         Mohamed, Rosca, Figurnov, Mnih: Monte Carlo Gradient Estimation in Machine Learning (2020),

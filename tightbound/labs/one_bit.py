@@ -29,6 +29,7 @@ CPU = torch.device("cpu")
 TARGETS = (0.49, 0.499, 0.501, 0.51)  # p₀: so near one half that the gradient is small and changes its sign
 TEMPERATURES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 SHOWN = (0.1, 0.5, 2.0)  # temperatures of which samples are drawn
+LARGEST = 4.0  # log-odds: beyond, draws of the other value are too rare to count errors by
 FAR = 4.0  # standard errors beyond which a mean is called off
 ESTIMATORS: dict[str, tuple[Gradient, int]] = {
     "enumeration": (Enumerate(), 1),
@@ -121,7 +122,7 @@ def discrete(*, phi: float = 0.5, repeats: int = 200_000, seed: int = 0) -> Resu
 
     Raises:
         TypeError: for a number of repeats that is no whole number.
-        ValueError: for a φ that is not finite, fewer than 100 repeats, or a seed out of range.
+        ValueError: for a φ beyond ±4, fewer than 100 repeats, or a seed out of range.
 
     Example:
         >>> found = discrete(repeats=1000)
@@ -130,8 +131,11 @@ def discrete(*, phi: float = 0.5, repeats: int = 200_000, seed: int = 0) -> Resu
     """
     require_whole("repeats", repeats, least=100, why="Fewer show no bias beside their noise.")
     require_seed(seed)
-    if not abs(phi) < float("inf"):
-        raise ValueError(f"Expected a finite phi; got {phi}. Log-odds such as 0.5 will do.")
+    if not abs(phi) <= LARGEST:
+        raise ValueError(
+            f"Expected phi between −{LARGEST:g} and {LARGEST:g}; got {phi}. A bit that is nearly always the same shows "
+            "nothing: take log-odds such as 0.5."
+        )
     with on_one_thread(), own_random_state(CPU, seed=seed):
         rows = [
             _row(name, target, phi, _gradients(gradient, samples, target, phi, repeats))

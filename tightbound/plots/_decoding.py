@@ -9,7 +9,7 @@ from torch.distributions import Independent
 
 from tightbound.autoencoder import VAE
 from tightbound.batch import Batch
-from tightbound.distributions import Reparameterised, class_probabilities, parts_of
+from tightbound.distributions import Joint, Reparameterised, class_probabilities, parts_of
 from tightbound.likelihoods import point_estimate
 from tightbound.plots.style import Array, as_array
 from tightbound.runtime import evaluation_mode, home, own_random_state
@@ -51,14 +51,14 @@ def classes_of(model: VAE) -> Tensor | None:
     """The prior's probability of each class of each variable, shape (V, C); None where latents are not discrete.
 
     Raises:
-        ValueError: for latents that are discrete in part.
+        ValueError: for codes beside other codes or beside real numbers.
     """
     with evaluation_mode(model):
         prior = model.prior()
-    if len({part.discrete for part in parts_of(prior)}) > 1:
+    if isinstance(prior, Joint) and any(part.discrete for part in parts_of(prior)):
         raise ValueError(
-            "Expected latents of one kind, to be moved along their prior or through their classes; got real numbers "
-            "and codes side by side. Move those you want to see by hand: model.decode(z)."
+            "Expected latents of one kind, to be moved along their prior or through their classes; got codes side by "
+            "side with other latents. Move those you want to see by hand: model.decode(z)."
         )
     return class_probabilities(prior)
 

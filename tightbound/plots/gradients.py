@@ -43,7 +43,7 @@ def gradient_comparison(comparison: Compared) -> Figure:
         >>> one = Estimate("mine", 1, 0.04, 0.001, variance=3.0, variance_se=0.1, seconds=0.002)
         >>> from tightbound.plots import alt_text
         >>> alt_text(gradient_comparison(Comparison((one,), "the exact sum", {1: 1.0}, parameters=8, repeats=100)))
-        'Variance, bias and price of 1 gradient by the number of samples. Best for a second: mine with 1 sample.'
+        'Variance, bias and price of 1 gradient by the number of samples. All are biased.'
     """
     found = comparison.to_json()
     rows: Sequence[Mapping[str, Any]] = found["estimates"]
@@ -67,8 +67,9 @@ def gradient_comparison(comparison: Compared) -> Figure:
     noise.set_title("Variance")
     bias.set_title("Bias")
     price.set_title("Variance × seconds")
-    length = next(iter(found["length"].values()))
-    bias.axhline(length, color=GREY, lw=0.8, ls=(0, (4, 3)))
+    lengths = found["length"]
+    length = list(lengths.values())[-1]
+    bias.plot([int(k) for k in lengths], list(lengths.values()), color=GREY, lw=0.8, ls=(0, (4, 3)))
     bias.annotate(
         "the gradient's own length", (0.98, length), xycoords=("axes fraction", "data"), xytext=(0, 3),
         textcoords="offset points", fontsize=7, color=GREY, ha="right",
@@ -78,9 +79,13 @@ def gradient_comparison(comparison: Compared) -> Figure:
     bias.set_ylim(bottom=max(bias.get_ylim()[0], SMALLEST * length))
     figure.legend(loc="outside upper left", ncols=min(len(names), 5))
     note(figure, f"Bias against {found['reference']}; hollow: at most that, none was found. {_setting(found)}")
-    best = min((row for row in rows if row["variance"] > 0), key=lambda row: row["price"], default=rows[0])
     what = f"Variance, bias and price of {counted(len(names), 'gradient')} by the number of samples."
-    return describe(figure, f"{what} Best for a second: {best['gradient']} with {counted(best['samples'], 'sample')}.")
+    unbiased = [row for row in rows if not row["is_biased"]]
+    if not unbiased:
+        return describe(figure, f"{what} All are biased.")
+    best = min(unbiased, key=lambda row: row["price"])
+    told = f"{best['gradient']} with {counted(best['samples'], 'sample')}"
+    return describe(figure, f"{what} Least noise for a second, of those without bias: {told}.")
 
 
 def _setting(found: Mapping[str, Any]) -> str:
