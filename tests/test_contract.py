@@ -24,7 +24,14 @@ from tightbound.checks import check_model
 from tightbound.evaluate import evidence
 from tightbound.evaluate.accelerate import Accelerated
 from tightbound.execution import Execution, obstacle
-from tightbound.gradients import Gradient, Pathwise, ScoreFunction, StickingTheLanding
+from tightbound.gradients import (
+    VIMCO,
+    DoublyReparameterised,
+    Gradient,
+    Pathwise,
+    ScoreFunction,
+    StickingTheLanding,
+)
 from tightbound.model import Model, with_log_joint
 from tightbound.objectives import ELBO, IWAE, Bound, Capacity, FreeBits, Objective
 from tightbound.settings import Training
@@ -87,7 +94,9 @@ def observations(count: int = 5) -> Tensor:
 
 
 BOUNDS = {"elbo": tb.bounds.elbo, "iwae": tb.bounds.iwae, "renyi": tb.bounds.renyi(0.5), "miwae": tb.bounds.miwae(2)}
-GRADIENTS = [Pathwise(), StickingTheLanding(), ScoreFunction()]
+GRADIENTS = [
+    Pathwise(), StickingTheLanding(), DoublyReparameterised(), ScoreFunction(), ScoreFunction("batch"), VIMCO(),
+]  # fmt: skip
 OBJECTIVES: list[Objective] = [
     *(ELBO(samples=SAMPLES, gradient=gradient) for gradient in GRADIENTS),
     *(IWAE(SAMPLES, gradient=gradient) for gradient in GRADIENTS),

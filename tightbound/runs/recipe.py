@@ -16,6 +16,7 @@ from tightbound.runs.schema import Names, Variants, read, to_table
 from tightbound.settings import Training
 from tightbound.surface import listed
 
+MOST_CODES = 4096  # that a sum runs over, as of tightbound.distributions, which needs torch
 GIVEN = "given in Python"  # the source of data that were made in Python, which no folder keeps
 
 
@@ -213,6 +214,7 @@ def _require_fitting(model: ModelRecipe, objective: ObjectiveRecipe) -> None:
         )
     if isinstance(objective, DrawnRecipe):
         _require_fitting_gradient(posterior, objective, closed_form=closed_form)
+        _require_few_codes(model, posterior, objective)
 
 
 def _require_fitting_gradient(posterior: PosteriorRow, objective: DrawnRecipe, *, closed_form: bool) -> None:
@@ -238,6 +240,17 @@ def _require_fitting_gradient(posterior: PosteriorRow, objective: DrawnRecipe, *
         raise ValueError(
             f"Expected objective.samples of at most {gradient.most_samples} with objective.gradient "
             f"{gradient.name!r}; got {objective.samples}."
+        )
+
+
+def _require_few_codes(model: ModelRecipe, posterior: PosteriorRow, objective: DrawnRecipe) -> None:
+    """Refuse a sum over more codes than can be listed."""
+    classes = model.classes if posterior.latents == "classes" else 2
+    if objective.gradient == "enumerate" and classes**model.latent_dim > MOST_CODES:
+        raise ValueError(
+            f"Expected at most {MOST_CODES} codes with objective.gradient 'enumerate'; got model.latent_dim "
+            f"{model.latent_dim} of {classes} classes each, {classes}^{model.latent_dim} codes. Take fewer, or "
+            "'leave-one-out' with objective.samples of 2 or more."
         )
 
 

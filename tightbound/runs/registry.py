@@ -225,6 +225,11 @@ class DrawnRecipe(ObjectiveRecipe, ABC):
             raise ValueError(f"Expected a finite objective.temperature > 0; got {self.temperature}.")
         if self.anneal_steps < 0:
             raise ValueError(f"Expected objective.anneal_steps >= 0; got {self.anneal_steps}.")
+        if self.anneal_steps and self.temperature > 1:
+            raise ValueError(
+                f"Expected objective.temperature of at most 1 with objective.anneal_steps, over which it falls from 1; "
+                f"got {self.temperature}."
+            )
 
     def gradient_plan(self) -> Plan:
         """The call that makes its gradient."""
@@ -320,6 +325,11 @@ class Miwae(DrawnRecipe):
             raise ValueError(
                 f"Expected objective.groups to divide objective.samples; got groups={self.groups} and "
                 f"samples={self.samples}. Take 2 groups and 8 samples, for example."
+            )
+        if self.groups > 1 and self.gradient == "leave-one-out":
+            raise ValueError(
+                "Expected objective.gradient 'vimco' with the objective 'miwae', whose groups cannot spare a draw; got "
+                "'leave-one-out'."
             )
 
     def in_words(self, steps: int) -> str:
