@@ -30,8 +30,9 @@ from tightbound.gradients import (
     StickingTheLanding,
     compare,
 )
+from tightbound.gradients.compare import brief
 from tightbound.model import Model
-from tightbound.objectives import ELBO
+from tightbound.objectives import ELBO, Bound
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,7 @@ def test_objectives_can_be_compared_too() -> None:
     name = "ELBO(kl='closed-form', gradient=GumbelSoftmax(temperature=0.1))"
     assert [each.gradient for each in found.estimates] == [name, "GumbelSoftmax(temperature=0.1)"]
     assert found.estimates[0].bias_bound < found.estimates[1].bias  # the rate of soft codes is another rate
+    assert brief(Bound(bounds.iwae, 7, VIMCO())) == "Bound(bound=iwae, gradient=VIMCO())"
 
 
 def test_the_rate_of_soft_codes_is_one_of_their_noise_whatever_the_temperature() -> None:

@@ -308,7 +308,7 @@ def _require_numbers(samples: Sequence[int], repeats: int) -> None:
 
 
 def brief(value: object) -> str:
-    """A gradient or an objective as it would be written, without the arguments that are the default.
+    """A gradient or an objective as it would be written, without samples and the arguments that are the default.
 
     Args:
         value: any.
@@ -321,11 +321,11 @@ def brief(value: object) -> str:
         ("ScoreFunction(baseline='batch')", 'ScoreFunction()')
     """
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
-        return repr(value)
+        return getattr(value, "__name__", repr(value))
     given = []
     for item in dataclasses.fields(value):
         own = getattr(value, item.name)
         made = item.default_factory() if callable(item.default_factory) else item.default
-        if own != made:
+        if own != made and item.name != "samples":  # of which a comparison has its own
             given.append(f"{item.name}={brief(own)}")
     return f"{type(value).__name__}({', '.join(given)})"
