@@ -8,7 +8,8 @@ from oracle import linear_gaussian
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Independent, Normal
 
-from tightbound.conditional import Conditional, Networked, sample_and_log_prob
+from tightbound.conditional import Conditional, Networked
+from tightbound.distributions import sample_and_log_prob
 from tightbound.likelihoods import Gaussian
 from tightbound.posteriors import DiagonalNormal, FullNormal
 
@@ -144,11 +145,11 @@ def test_draws_and_their_density_come_as_a_pair() -> None:
         def rsample_and_log_prob(self, shape: torch.Size) -> tuple[Tensor, Tensor]:
             return torch.full((*shape, 3), 7.0), torch.full((*shape, 3), -1.0)
 
-    z, log_q = sample_and_log_prob(Fused(torch.zeros(3), torch.ones(3)), 2)
+    z, log_q = sample_and_log_prob(Fused(torch.zeros(3), torch.ones(3)), torch.Size([2]))
     assert z.eq(7).all()
     assert log_q.eq(-1).all()
     bits = Independent(Bernoulli(logits=torch.zeros(3, 2, requires_grad=True)), 1)
-    z, log_q = sample_and_log_prob(bits, 4)
+    z, log_q = sample_and_log_prob(bits, torch.Size([4]))
     assert not z.requires_grad
     assert log_q.requires_grad
     torch.testing.assert_close(log_q, torch.full((4, 3), 2 * math.log(0.5)))

@@ -23,7 +23,7 @@ from tightbound import flows
 from tightbound.autoencoder import VAE
 from tightbound.batch import Batch
 from tightbound.checks import check_model
-from tightbound.conditional import sample_and_log_prob
+from tightbound.distributions import sample_and_log_prob
 from tightbound.evaluate import evidence
 from tightbound.execution import Execution, obstacle
 from tightbound.flows import Bent, Steps
@@ -379,7 +379,7 @@ def test_log_densities_stay_whole_where_products_are_in_half(flow: Any) -> None:
     step.step(Batch(x, checked=True), 0)
     with torch.autocast("cpu", torch.bfloat16):
         q = model.posterior(x)
-        z, log_q = sample_and_log_prob(q, 3)
+        z, log_q = sample_and_log_prob(q, torch.Size([3]))
         assert z.dtype == log_q.dtype == model.prior.log_prob(z).dtype == torch.float32
         torch.testing.assert_close(q.log_prob(z), log_q, rtol=1e-2, atol=1e-2)
 

@@ -13,7 +13,7 @@ from torch.distributions import Distribution
 import tightbound as tb
 from tightbound import bounds, divergences, posteriors, priors
 from tightbound.batch import Batch
-from tightbound.distributions import Joint, Part, every_code, parts_of, probabilities_of
+from tightbound.distributions import Joint, Part, class_probabilities, every_code, parts_of
 from tightbound.evaluate import evidence
 from tightbound.execution import Execution, obstacle
 from tightbound.gradients import (
@@ -112,11 +112,11 @@ def test_what_a_latent_is_made_of_is_told() -> None:
     assert parts_of(model.posterior(X)) == model.parts(Batch(X)) == expected
     nested = Joint([model.prior(), model.prior()])
     assert parts_of(nested) == expected + expected
-    p = probabilities_of(model.posterior(X))
+    p = class_probabilities(model.posterior(X))
     assert p.shape == (4, 5, 4)
     torch.testing.assert_close(p.sum(-1), torch.ones(4, 5, dtype=torch.float64))
     assert (p[:, :3, 2:] == 0).all()
-    assert probabilities_of(Joint([tb.priors.StandardNormal(2)()])) is None
+    assert class_probabilities(Joint([tb.priors.StandardNormal(2)()])) is None
 
 
 # Gradients
@@ -231,7 +231,7 @@ def test_codes_beside_codes_can() -> None:
     _, draws = Enumerate()(model, Batch(X), bounds.elbo, samples=1)
     torch.testing.assert_close((draws.log_qz_x - draws.log_pz)[0], model.rate(Batch(X)))
     with pytest.raises(ValueError, match="at most 4096 codes to list; got parts of 4096 × 2 codes, 8192 in all"):
-        tb.distributions.all_codes(Joint([priors.Bernoulli(12)(), priors.Bernoulli(1)()]))
+        every_code(Joint([priors.Bernoulli(12)(), priors.Bernoulli(1)()]))
 
 
 def test_parts_with_a_path_each_are_trained_by_it() -> None:

@@ -47,11 +47,11 @@ ALLOWED: dict[str, set[str]] = {
         "batch", "conditional", "distributions", "divergences", "draws", "likelihoods", "model", "priors", "runtime",
         "saving", "support",
     },
-    "gradients": {"batch", "bounds", "draws", "model", "runtime", "schedules"},
+    "gradients": {"batch", "bounds", "distributions", "draws", "model", "runtime", "schedules"},
     "objectives": {"batch", "bounds", "draws", "gradients", "model", "schedules", "surface"},
     "saving": {"files", "likelihoods", "model", "networks", "posteriors", "priors", "runtime", "autoencoder"},
     "checks": {
-        "batch", "conditional", "data", "distributions", "model", "priors", "runtime", "support", "surface",
+        "batch", "data", "distributions", "model", "priors", "runtime", "support", "surface",
         "autoencoder",
     },
 }  # fmt: skip

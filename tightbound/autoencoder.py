@@ -11,8 +11,16 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from tightbound.batch import Batch
-from tightbound.conditional import Conditional, sample_and_log_prob
-from tightbound.distributions import Part, all_codes, held, parts_of, probabilities_of, relaxation
+from tightbound.conditional import Conditional
+from tightbound.distributions import (
+    Part,
+    class_probabilities,
+    every_code,
+    held,
+    parts_of,
+    relaxation,
+    sample_and_log_prob,
+)
 from tightbound.divergences import kl, kl_per_dimension
 from tightbound.draws import Relaxation
 from tightbound.likelihoods import point_estimate
@@ -63,7 +71,7 @@ class VAE(Model):
     # The contract
 
     def propose(self, batch: Batch, samples: int) -> tuple[Tensor, Tensor]:
-        return sample_and_log_prob(self._posterior_at(batch), samples)
+        return sample_and_log_prob(self._posterior_at(batch), torch.Size([samples]))
 
     def log_joint(self, batch: Batch, z: Tensor) -> tuple[Tensor, Tensor]:
         _require_complete(batch)
@@ -100,13 +108,13 @@ class VAE(Model):
             return None
 
     def class_probabilities(self, batch: Batch) -> Tensor | None:
-        return probabilities_of(self._posterior_at(batch))
+        return class_probabilities(self._posterior_at(batch))
 
     def parts(self, batch: Batch) -> tuple[Part, ...]:
         return parts_of(self._posterior_at(batch))
 
     def every_code(self, batch: Batch) -> Tensor:
-        return all_codes(self._posterior_at(batch))
+        return every_code(self._posterior_at(batch))
 
     def relax(self, batch: Batch, samples: int, temperature: float | Tensor) -> Relaxation:
         return Relaxation(*relaxation(self._posterior_at(batch), self.prior(), samples, temperature))

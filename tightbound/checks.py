@@ -18,9 +18,8 @@ from torch.distributions.constraints import Constraint
 from tightbound import priors
 from tightbound.autoencoder import VAE
 from tightbound.batch import Batch
-from tightbound.conditional import sample_and_log_prob
 from tightbound.data import Observations
-from tightbound.distributions import parts_of
+from tightbound.distributions import parts_of, sample_and_log_prob
 from tightbound.model import Model
 from tightbound.runtime import evaluation_mode, home, own_random_state
 from tightbound.support import first_outside, outside, support_of
@@ -205,7 +204,9 @@ def _require_latents(model: VAE, batch: Batch, name: str) -> None:
             f"{type(model.prior).__name__} and {tuple(q.event_shape)} from {type(model.posterior).__name__}. Give the "
             f"prior latent_dim={q.event_shape.numel()}, or change the encoder's outputs."
         )
-    z, _ = sample_and_log_prob(q, FEW)  # which, unlike torch's sample, lets NaN through to where it is told of
+    z, _ = sample_and_log_prob(
+        q, torch.Size([FEW])
+    )  # which, unlike torch's sample, lets NaN through to where it is told of
     _require_one_space(model, q, z)
     if type(model).log_joint is VAE.log_joint:
         with _told_as(f"a decoder that takes latents of shape {tuple(q.event_shape)}, as the posterior draws them"):

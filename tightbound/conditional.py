@@ -157,30 +157,3 @@ def as_parts(parts: Sequence[nn.Module], example: str, *, kind: type[nn.Module] 
                 f"Expected parts that are each a {kind.__name__}; got {type(part).__name__}. For example: {example}."
             )
     return nn.ModuleList(parts)
-
-
-def sample_and_log_prob(q: Distribution, samples: int) -> tuple[Tensor, Tensor]:
-    r"""K draws of a distribution with their log-densities, as a pair.
-
-    A flow knows the density of what it has just drawn; asked afterwards, it would have to invert itself.
-
-    Args:
-        q: batch shape (B,), event shape \*latent.
-        samples: how many draws, K.
-
-    Returns:
-        Draws of shape (K, B, \*latent), reparameterised where q can be, and log-densities of shape (K, B), in nats.
-
-    Example:
-        >>> from torch.distributions import Independent, Normal
-        >>> z, log_q = sample_and_log_prob(Independent(Normal(torch.zeros(3, 2), torch.ones(3, 2)), 1), 7)
-        >>> z.shape, log_q.shape
-        (torch.Size([7, 3, 2]), torch.Size([7, 3]))
-    """
-    shape = torch.Size([samples])
-    fused = getattr(q, "rsample_and_log_prob", None)
-    if fused is not None:
-        z, log_q = fused(shape)
-        return z, log_q
-    z = q.rsample(shape) if q.has_rsample else q.sample(shape)
-    return z, q.log_prob(z)

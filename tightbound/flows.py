@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, ClassVar, Literal, get_args
 
@@ -193,6 +193,7 @@ class Bent(td.Distribution):
         temperature: float = 1.0,
     ) -> None:
         self.steps, self.loc, self.log_scale, self.context = steps, loc, log_scale, context
+        self.temperature = temperature
         noise = td.Normal(torch.zeros_like(loc), torch.full_like(loc, temperature), validate_args=False)
         self.noise = td.Independent(noise, 1, validate_args=False)
         super().__init__(loc.shape[:-1], loc.shape[-1:], validate_args=False)
@@ -207,8 +208,6 @@ class Bent(td.Distribution):
             Draws of shape (\*samples, \*batch, L), and log-densities of shape (\*samples, \*batch), in nats.
         """
         noise = self.noise.rsample(torch.Size(sample_shape))
-        if isinstance(self.steps, _HeldSteps):
-            raise TypeError("Expected a flow to draw from; got one whose parameters are held, which scores alone.")
         bent, log_det = self.steps.to_latent(noise, self.context)
         z = self.loc + self.log_scale.exp() * bent
         return z, self.noise.log_prob(noise) - log_det - self.log_scale.sum(-1)
@@ -217,10 +216,10 @@ class Bent(td.Distribution):
         return self.rsample_and_log_prob(sample_shape)[0]
 
     def held(self) -> Bent:
-        """The same with all parameters held constant, to be scored and not drawn from."""
-        context = None if self.context is None else self.context.detach()
+        """The same with all parameters held constant."""
         steps = self.steps if isinstance(self.steps, _HeldSteps) else _HeldSteps(self.steps)
-        return Bent(steps, self.loc.detach(), self.log_scale.detach(), context=context)
+        context = None if self.context is None else self.context.detach()
+        return Bent(steps, self.loc.detach(), self.log_scale.detach(), context=context, temperature=self.temperature)
 
     def log_prob(self, value: Tensor) -> Tensor:
         noise, log_det = self.steps.to_noise((value - self.loc) / self.log_scale.exp(), self.context)
@@ -238,13 +237,20 @@ class _HeldSteps(nn.Module):
         super().__init__()
         self.steps = steps
 
+    def to_latent(self, noise: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """As :meth:`Steps.to_latent`."""
+        return self._held(Steps.to_latent, noise, context)
+
     def to_noise(self, latent: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """As :meth:`Steps.to_noise`."""
-        constants = {name: p.detach() for name, p in every_parameter(self).items()}
-        return functional_call(self, constants, (latent, context), tie_weights=False)
+        return self._held(Steps.to_noise, latent, context)
 
-    def forward(self, latent: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        return self.steps.to_noise(latent, context)
+    def _held(self, way: Callable[..., Any], value: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        constants = {name: p.detach() for name, p in every_parameter(self).items()}
+        return functional_call(self, constants, (way, value, context), tie_weights=False)
+
+    def forward(self, way: Callable[..., Any], value: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        return way(self.steps, value, context)
 
 
 class _AtLeastSingle(nn.Module):

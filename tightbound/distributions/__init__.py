@@ -1,11 +1,19 @@
 """Distributions that torch lacks, or computes in a form that loses digits; and draws written as maps of noise."""
 
 from tightbound.distributions.bernoulli import Bernoulli, IndependentBernoulli, UnnormalisedBernoulli, independent
-from tightbound.distributions.concrete import BinaryConcrete, Concrete, Relaxed, relaxed
-from tightbound.distributions.discrete import OneHot, at_least_two, class_probabilities, codes_of, every_code
+from tightbound.distributions.concrete import BinaryConcrete, Concrete, Relaxed, relaxation, relaxed
+from tightbound.distributions.discrete import (
+    OneHot,
+    Part,
+    at_least_two,
+    class_probabilities,
+    codes_of,
+    every_code,
+    parts_of,
+)
 from tightbound.distributions.elements import ContinuousBernoulli, DiscretizedLogistic, NegativeBinomial
 from tightbound.distributions.held import held
-from tightbound.distributions.joint import Joint, Part, all_codes, parts_of, probabilities_of, relaxation
+from tightbound.distributions.joint import Joint
 from tightbound.distributions.mixtures import MixtureOfNormals
 from tightbound.distributions.reparameterised import (
     Exponential,
@@ -16,6 +24,7 @@ from tightbound.distributions.reparameterised import (
     Reparameterised,
     Uniform,
 )
+from tightbound.distributions.sampling import sample_and_log_prob
 
 __all__ = [
     "Bernoulli",
@@ -38,7 +47,6 @@ __all__ = [
     "Reparameterised",
     "Uniform",
     "UnnormalisedBernoulli",
-    "all_codes",
     "at_least_two",
     "class_probabilities",
     "codes_of",
@@ -46,7 +54,7 @@ __all__ = [
     "held",
     "independent",
     "parts_of",
-    "probabilities_of",
     "relaxation",
     "relaxed",
+    "sample_and_log_prob",
 ]

@@ -21,8 +21,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Independent, constraints
 
-from tightbound.distributions.discrete import OneHot, one_hot
+from tightbound.distributions.discrete import OneHot, class_probabilities, one_hot, parts_of
+from tightbound.distributions.joint import Joint
 from tightbound.distributions.reparameterised import Gumbel, Logistic, Reparameterised
+from tightbound.distributions.sampling import sample_and_log_prob
 
 
 class Relaxed(Reparameterised, ABC):
@@ -195,3 +197,59 @@ def relaxed(distribution: Distribution, temperature: float | Tensor) -> Relaxed:
         f"Expected a latent of bits or classes to be relaxed; got one of {type(distribution).__name__}. Take "
         "gradient=tb.gradients.Pathwise(), which needs no relaxation."
     )
+
+
+def relaxation(
+    q: Distribution, p: Distribution, samples: int, temperature: float | Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Draws of discrete latents with their relaxations by the same noise; other parts of a vector go along a path.
+
+    Args:
+        q: posterior, batch shape (B,), at least in part of bits or classes.
+        p: prior, made of parts as q is.
+        samples: how many draws, K.
+        temperature: above 0.
+
+    Returns:
+        Hard codes without gradient and soft codes, shape (K, B, L); log-densities of the soft ones under the relaxed p
+        and the relaxed q, shape (K, B), in nats.
+
+    Raises:
+        TypeError: for latents that are not discrete in any part, and a prior that is not made of the same parts.
+
+    Example:
+        >>> codes = OneHot(torch.zeros(5, 2, 3))
+        >>> hard, soft, _, _ = relaxation(codes, codes, 4, 0.5)
+        >>> hard.shape, bool((soft - hard).abs().max() < 1)
+        (torch.Size([4, 5, 6]), True)
+    """
+    if isinstance(q, Joint) and any(part.discrete for part in parts_of(q)):
+        if not isinstance(p, Joint) or p.lengths != q.lengths:
+            raise TypeError(
+                f"Expected a prior of the same parts as the posterior, to be relaxed part by part; got one of "
+                f"{type(p).__name__}. Take tb.priors.Joint([...])."
+            )
+        each = [_relaxed_or_moved(a, b, samples, temperature) for a, b in zip(q.parts, p.parts, strict=True)]
+        hard, soft, log_p, log_q = zip(*each, strict=True)
+        return torch.cat(hard, -1), torch.cat(soft, -1), torch.stack(log_p).sum(0), torch.stack(log_q).sum(0)
+    soft_q = relaxed(q, temperature)
+    ours, theirs = class_probabilities(q), class_probabilities(p)
+    if ours is not None and (theirs is None or theirs.shape[-2:] != ours.shape[-2:]):
+        raise TypeError(
+            f"Expected a prior over the same {soft_q.logits.shape[-1]} bits or classes as the posterior, to be relaxed "
+            f"with it; got one of events of shape {tuple(p.event_shape)}, {type(p).__name__}. Take the posterior's "
+            "partner, such as tb.priors.Bernoulli or tb.priors.Categorical."
+        )
+    soft_p = relaxed(p, temperature)
+    noise = soft_q.noise((samples,))
+    y = soft_q.unsquashed(noise)
+    return soft_q.hard(noise), soft_q.from_noise(noise), soft_p.log_prob_of(y), soft_q.log_prob_of(y)
+
+
+def _relaxed_or_moved(
+    q: Distribution, p: Distribution, samples: int, temperature: float | Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    if any(part.discrete for part in parts_of(q)):
+        return relaxation(q, p, samples, temperature)
+    z, log_q = sample_and_log_prob(q, torch.Size([samples]))
+    return z.detach(), z, p.log_prob(z), log_q

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Independent, constraints
+
+from tightbound.distributions.joint import Joint
 
 MOST_CODES = 4096  # that can be listed: a decoder scores each of them for each observation
 
@@ -120,19 +122,24 @@ def one_hot(scores: Tensor) -> Tensor:
 
 
 def class_probabilities(distribution: Distribution) -> Tensor | None:
-    r"""The probability of each class of each variable of a code.
+    r"""The probability of each class of each discrete variable of a latent vector, in their order.
 
     Args:
         distribution: any.
 
     Returns:
-        Shape (\*batch, V, C), a bit having two classes, 0 and 1; None for a distribution that is not of codes.
+        Shape (\*batch, V, C), a bit having two classes, 0 and 1, and a variable of fewer classes than others zeros in the
+        rest; None for a distribution that is not of codes in any part.
 
     Example:
         >>> class_probabilities(Independent(Bernoulli(torch.tensor([0.25, 1.0])), 1))
         tensor([[0.7500, 0.2500],
                 [0.0000, 1.0000]])
     """
+    if isinstance(distribution, Joint):
+        found = [p for p in map(class_probabilities, distribution.parts) if p is not None]
+        most = max((p.shape[-1] for p in found), default=0)
+        return torch.cat([F.pad(p, (0, most - p.shape[-1])) for p in found], -2) if found else None
     if isinstance(distribution, OneHot):
         return distribution.logits.softmax(-1)
     if isinstance(distribution, Independent) and isinstance(distribution.base_dist, Bernoulli):
@@ -161,10 +168,10 @@ def codes_of(classes: Tensor, distribution: Distribution) -> Tensor:
 
 
 def every_code(distribution: Distribution) -> Tensor:
-    """All values that a discrete distribution of codes can take.
+    """All values that a discrete latent vector can take.
 
     Args:
-        distribution: bits or one-hot vectors, of any batch shape.
+        distribution: bits or one-hot vectors, or such parts side by side, of any batch shape.
 
     Returns:
         Shape (codes, length): each code once.
@@ -180,6 +187,8 @@ def every_code(distribution: Distribution) -> Tensor:
                 [1., 0.],
                 [1., 1.]])
     """
+    if isinstance(distribution, Joint):
+        return _side_by_side([every_code(part) for part in distribution.parts])
     p = class_probabilities(distribution)
     if p is None:
         raise TypeError(
@@ -194,3 +203,53 @@ def every_code(distribution: Distribution) -> Tensor:
         )
     every = torch.cartesian_prod(*[torch.arange(classes, device=p.device)] * variables).view(-1, variables)
     return codes_of(every, distribution)
+
+
+def _side_by_side(parts: list[Tensor]) -> Tensor:
+    """Each combination of the codes of several parts."""
+    counts = [len(codes) for codes in parts]
+    total = math.prod(counts)
+    if total > MOST_CODES:
+        raise ValueError(
+            f"Expected at most {MOST_CODES} codes to list; got parts of {' × '.join(map(str, counts))} codes, {total} in "
+            "all. Take fewer, or a gradient of draws such as tb.gradients.ScoreFunction()."
+        )
+    chosen = torch.cartesian_prod(*map(torch.arange, counts)).view(total, -1)
+    return torch.cat([codes[chosen[:, i]] for i, codes in enumerate(parts)], -1)
+
+
+class Part(NamedTuple):
+    """What a part of a latent vector is.
+
+    Attributes:
+        length: How many elements of the vector it takes.
+        variables: How many variables they are: V one-hot vectors are V variables, of C elements each.
+        discrete: Whether they are bits or classes.
+
+    Example:
+        >>> Part(length=12, variables=4, discrete=True).variables
+        4
+    """
+
+    length: int
+    variables: int
+    discrete: bool
+
+
+def parts_of(distribution: Distribution) -> tuple[Part, ...]:
+    """What a latent vector is made of.
+
+    Args:
+        distribution: of latents.
+
+    Returns:
+        Its parts, in order; one, unless it is a :class:`Joint`.
+
+    Example:
+        >>> parts_of(OneHot(torch.zeros(4, 3)))
+        (Part(length=12, variables=4, discrete=True),)
+    """
+    if isinstance(distribution, Joint):
+        return tuple(part for each in distribution.parts for part in parts_of(each))
+    length, classes = distribution.event_shape.numel(), class_probabilities(distribution)
+    return (Part(length, length if classes is None else classes.shape[-2], classes is not None),)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tightbound.batch import Batch
 from tightbound.bounds import BoundFunction
+from tightbound.distributions import Part
 from tightbound.draws import Draws
 from tightbound.gradients.gradient import Gradient
 from tightbound.model import Model
@@ -38,9 +39,10 @@ class StraightThrough(Gradient):
         self, model: Model, batch: Batch, bound: BoundFunction, *, samples: int, step: Tensor | None = None
     ) -> tuple[Tensor, Draws]:
         z, _ = model.propose(batch, samples)
-        mean, parts = model.posterior_mean(batch), model.parts(batch)
-        is_whole = not parts and not z.requires_grad  # a model that says nothing of its parts
-        if not (is_whole or any(part.discrete for part in parts)):
+        mean, length = model.posterior_mean(batch), z.shape[-1]
+        # A model that says nothing of its parts has one, discrete where no gradient passes through a draw.
+        parts = model.parts(batch) or (Part(length, length, discrete=not z.requires_grad),)
+        if not any(part.discrete for part in parts):
             raise TypeError(
                 "Expected a latent of bits or classes for StraightThrough(); got draws with a gradient of their own. "
                 "Take gradient=tb.gradients.Pathwise()."
@@ -50,10 +52,9 @@ class StraightThrough(Gradient):
                 f"Expected a model that knows its posterior's mean, for StraightThrough(); got {type(model).__name__}, "
                 "which does not. Override posterior_mean, or take gradient=tb.gradients.ScoreFunction()."
             )
-        through = z.detach() + (mean - mean.detach())
-        lengths = [part.length for part in parts]
-        pieces = zip(parts, through.split(lengths, -1), z.split(lengths, -1), strict=True) if parts else ()
-        z = through if is_whole else torch.cat([a if part.discrete else b for part, a, b in pieces], -1)
+        through, lengths = z.detach() + (mean - mean.detach()), [part.length for part in parts]
+        pieces = zip(parts, through.split(lengths, -1), z.split(lengths, -1), strict=True)
+        z = torch.cat([straight if part.discrete else moved for part, straight, moved in pieces], -1)
         draws = Draws(z, *model.log_joint(batch, z), model.log_posterior(batch, z))
         return bound(draws), draws
 
