@@ -128,8 +128,8 @@ def class_probabilities(distribution: Distribution) -> Tensor | None:
         distribution: any.
 
     Returns:
-        Shape (\*batch, V, C), a bit having two classes, 0 and 1, and a variable of fewer classes than others zeros in the
-        rest; None for a distribution that is not of codes in any part.
+        Shape (\*batch, V, C), a bit having two classes, 0 and 1; zeros fill up a variable of fewer classes
+        than others. None for a distribution that is not of codes in any part.
 
     Example:
         >>> class_probabilities(Independent(Bernoulli(torch.tensor([0.25, 1.0])), 1))
@@ -211,8 +211,8 @@ def _side_by_side(parts: list[Tensor]) -> Tensor:
     total = math.prod(counts)
     if total > MOST_CODES:
         raise ValueError(
-            f"Expected at most {MOST_CODES} codes to list; got parts of {' × '.join(map(str, counts))} codes, {total} in "
-            "all. Take fewer, or a gradient of draws such as tb.gradients.ScoreFunction()."
+            f"Expected at most {MOST_CODES} codes to list; got parts of {' × '.join(map(str, counts))} codes, "
+            f"{total} in all. Take fewer, or a gradient of draws such as tb.gradients.ScoreFunction()."
         )
     chosen = torch.cartesian_prod(*map(torch.arange, counts)).view(total, -1)
     return torch.cat([codes[chosen[:, i]] for i, codes in enumerate(parts)], -1)
