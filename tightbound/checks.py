@@ -204,9 +204,8 @@ def _require_latents(model: VAE, batch: Batch, name: str) -> None:
             f"{type(model.prior).__name__} and {tuple(q.event_shape)} from {type(model.posterior).__name__}. Give the "
             f"prior latent_dim={q.event_shape.numel()}, or change the encoder's outputs."
         )
-    z, _ = sample_and_log_prob(
-        q, torch.Size([FEW])
-    )  # which, unlike torch's sample, lets NaN through to where it is told of
+    # Unlike torch's sample it lets NaN through to where it is told of.
+    z, _ = sample_and_log_prob(q, torch.Size([FEW]))
     _require_one_space(model, q, z)
     if type(model).log_joint is VAE.log_joint:
         with _told_as(f"a decoder that takes latents of shape {tuple(q.event_shape)}, as the posterior draws them"):

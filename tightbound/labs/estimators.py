@@ -11,10 +11,10 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-from torch import Tensor, nn
+from torch import Tensor
+from torch.distributions import MultivariateNormal
 
 from tightbound import bounds
-from tightbound.autoencoder import VAE
 from tightbound.gradients import (
     Comparison,
     DoublyReparameterised,
@@ -24,12 +24,11 @@ from tightbound.gradients import (
     StickingTheLanding,
     compare,
 )
+from tightbound.labs.linear_gaussian import LinearGaussian, affine
 from tightbound.labs.result import Result
 from tightbound.labs.words import require_seed, require_whole, table
-from tightbound.likelihoods import Gaussian
 from tightbound.plots import style
 from tightbound.posteriors import DiagonalNormal
-from tightbound.priors import StandardNormal
 from tightbound.runtime import on_one_thread, own_random_state
 
 CPU = torch.device("cpu")
@@ -61,25 +60,18 @@ class _Problem:
         observed = latents + 3
         sizes = torch.linspace(0.5, 1.5, latents, dtype=torch.float64)
         weight = torch.linalg.qr(torch.randn(observed, latents, dtype=torch.float64)).Q * sizes
-        variance = 1 / (1 + sizes.square() / SIGMA**2)
-        gain = variance[:, None] * weight.T / SIGMA**2
-        encoder = nn.Linear(observed, 2 * latents, dtype=torch.float64)
-        decoder = nn.Linear(latents, observed, bias=False, dtype=torch.float64)
-        with torch.no_grad():
-            encoder.weight.copy_(torch.cat([gain, torch.zeros_like(gain)]))
-            encoder.bias.copy_(torch.cat([off * variance.sqrt(), variance.log()]))
-            decoder.weight.copy_(weight)
-        self.weight = weight
-        self.model = VAE(StandardNormal(latents), DiagonalNormal(encoder), Gaussian(decoder, scale=SIGMA)).double()
-        z = torch.randn(BATCH, latents, dtype=torch.float64)
-        self.x = z @ weight.T + SIGMA * torch.randn(BATCH, observed, dtype=torch.float64)
+        self.of = of = LinearGaussian(weight, torch.zeros(observed, dtype=torch.float64), SIGMA)
+        variance = of.covariance.diagonal()
+        encoder = affine(
+            torch.cat([of.gain, torch.zeros_like(of.gain)]), torch.cat([off * variance.sqrt(), variance.log()])
+        )
+        self.model = of.model(DiagonalNormal(encoder))
+        self.x = of.evidence.sample((BATCH,))
 
     def exact(self) -> list[Tensor]:
-        """The gradient of the mean ELBO: E_q log p(x | z) is that at q's mean, less what the spread of q adds."""
+        """The gradient of the mean ELBO, which has a closed form."""
         q = self.model.posterior(self.x)
-        spread = (self.weight.square().sum(0) * q.variance).sum(-1) / (2 * SIGMA**2)
-        rate = 0.5 * (q.variance + q.mean.square() - 1 - q.variance.log()).sum(-1)
-        elbo = self.model.likelihood(q.mean).log_prob(self.x) - spread - rate
+        elbo = self.of.elbo(self.x, MultivariateNormal(q.mean, torch.diag_embed(q.variance)))
         return list(torch.autograd.grad(elbo.mean(), list(self.model.posterior.parameters())))
 
 

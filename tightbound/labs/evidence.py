@@ -6,7 +6,6 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,76 +13,28 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from tightbound.autoencoder import VAE
 from tightbound.draws import Draws
 from tightbound.evaluate import Estimate
 from tightbound.evaluate.importance import bound_at
+from tightbound.labs.linear_gaussian import LinearGaussian, affine
 from tightbound.labs.result import Result
 from tightbound.labs.words import require_seed, require_whole, table
-from tightbound.likelihoods import Gaussian
 from tightbound.plots import style
 from tightbound.posteriors import FullNormal
-from tightbound.priors import StandardNormal
 from tightbound.runtime import on_one_thread, own_random_state
 
 CPU = torch.device("cpu")
 SHOWN = 4  # columns of the second table
 
 
-@dataclass(frozen=True, eq=False)
-class _Solved:
-    """p(z) = N(0, I), p(x | z) = N(W z + b, σ² I), so that p(x) and p(z | x) are normal as well."""
-
-    weight: Tensor
-    bias: Tensor
-    sigma: float
-
-    @property
-    def latent(self) -> int:
-        return self.weight.shape[1]
-
-    @cached_property
-    def evidence(self) -> MultivariateNormal:
-        """p(x) = N(b, W Wᵀ + σ² I)."""
-        noise = self.sigma**2 * torch.eye(len(self.bias), dtype=torch.float64)
-        return MultivariateNormal(self.bias, self.weight @ self.weight.T + noise)
-
-    @cached_property
-    def precision(self) -> Tensor:
-        """Of p(z | x): I + Wᵀ W / σ², the same at every x."""
-        return torch.eye(self.latent, dtype=torch.float64) + self.weight.T @ self.weight / self.sigma**2
-
-    @cached_property
-    def covariance(self) -> Tensor:
-        return torch.linalg.inv(self.precision)
-
-    @property
-    def gain(self) -> Tensor:
-        """A of the posterior's mean A (x − b)."""
-        return self.covariance @ self.weight.T / self.sigma**2
-
-    def posterior(self, x: Tensor) -> MultivariateNormal:
-        """p(z | x)."""
-        return MultivariateNormal((x - self.bias) @ self.gain.T, self.covariance)
-
-    def elbo(self, x: Tensor, q: MultivariateNormal) -> Tensor:
-        """E_q log p(x | z) + E_q log p(z) + the entropy of q, each in closed form; log p(x) is in none of them."""
-        m, s = q.mean, q.covariance_matrix
-        missed = (x - self.bias - m @ self.weight.T).square().sum(-1)
-        blurred = (self.weight @ s @ self.weight.T).diagonal(dim1=-2, dim2=-1).sum(-1)
-        log_2pi, variance = math.log(2 * math.pi), self.sigma**2
-        reconstruction = -0.5 * (len(self.bias) * (log_2pi + math.log(variance)) + (missed + blurred) / variance)
-        prior = -0.5 * (self.latent * log_2pi + m.square().sum(-1) + s.diagonal(dim1=-2, dim2=-1).sum(-1))
-        return reconstruction + prior + q.entropy()
-
-
-def _solved() -> _Solved:
+def _solved() -> LinearGaussian:
     """Five numbers from two latents whose effects resemble each other, so that they are correlated in p(z | x)."""
     weight = [[1.0, 0.9], [0.8, 0.6], [0.3, -0.2], [-0.4, -0.1], [0.6, 0.8]]
-    return _Solved(
+    return LinearGaussian(
         torch.tensor(weight, dtype=torch.float64),
         torch.tensor([0.3, -0.5, 0.1, 0.8, -0.2], dtype=torch.float64),
         sigma=0.7,
@@ -108,30 +59,29 @@ class _Guess:
     factorised: bool = False
     by_hand: str = "0"
 
-    def factor(self, of: _Solved) -> Tensor:
+    def factor(self, of: LinearGaussian) -> Tensor:
         """Lower triangle whose square is the covariance."""
         if self.factorised:
             return torch.diag(of.precision.diagonal().rsqrt())
         return self.stretch * torch.linalg.cholesky(of.covariance)
 
-    def at(self, of: _Solved, x: Tensor) -> MultivariateNormal:
+    def at(self, of: LinearGaussian, x: Tensor) -> MultivariateNormal:
         """q(z | x)."""
         mean = (x - of.bias) @ of.gain.T + self._apart(of)
         return MultivariateNormal(mean, scale_tril=self.factor(of).expand(len(x), -1, -1))
 
-    def model(self, of: _Solved) -> VAE:
+    def model(self, of: LinearGaussian) -> VAE:
         """The same as the library has it: networks, a VAE, and draws."""
         factor, gain = self.factor(of), of.gain
         row, column = torch.tril_indices(of.latent, of.latent)
         triangle = torch.where(row == column, factor[row, column].log(), factor[row, column])
-        encoder = _affine(
+        encoder = affine(
             torch.cat([gain, torch.zeros(len(triangle), gain.shape[1], dtype=torch.float64)]),
             torch.cat([self._apart(of) - gain @ of.bias, triangle]),
         )
-        likelihood = Gaussian(_affine(of.weight, of.bias), scale=of.sigma)
-        return VAE(StandardNormal(of.latent), FullNormal(encoder), likelihood).double()
+        return of.model(FullNormal(encoder))
 
-    def _apart(self, of: _Solved) -> Tensor:
+    def _apart(self, of: LinearGaussian) -> Tensor:
         return self.shift * torch.linalg.cholesky(of.covariance)[:, 0]
 
 
@@ -142,14 +92,6 @@ GUESSES = (
     _Guess("0.6 times as wide", stretch=0.6, by_hand="c² − 1 − log c², c = 0.6"),
     _Guess("no correlation", factorised=True, by_hand="−½ log(1 − r²)"),
 )
-
-
-def _affine(weight: Tensor, bias: Tensor) -> nn.Linear:
-    layer = nn.Linear(weight.shape[1], weight.shape[0], dtype=torch.float64)
-    with torch.no_grad():
-        layer.weight.copy_(weight)
-        layer.bias.copy_(bias)
-    return layer
 
 
 def bounds(*, observations: int = 500, samples: int = 1024, seed: int = 0) -> Result:
@@ -207,7 +149,7 @@ def bounds(*, observations: int = 500, samples: int = 1024, seed: int = 0) -> Re
     return Result("bounds", numbers, _words(numbers), _figure(numbers))
 
 
-def _measured(of: _Solved, guess: _Guess, x: Tensor, samples: int) -> dict[str, Any]:
+def _measured(of: LinearGaussian, guess: _Guess, x: Tensor, samples: int) -> dict[str, Any]:
     """One posterior: gap and KL in closed form, then what draws say of the gap at each K."""
     q, log_px = guess.at(of, x), of.evidence.log_prob(x)
     elbo, kl = of.elbo(x, q), kl_divergence(q, of.posterior(x))
@@ -242,7 +184,7 @@ def _bound(draws: Draws, count: int, log_px: Tensor, variance: float) -> dict[st
     }
 
 
-def _variance_of_weights(of: _Solved, q: MultivariateNormal, x: Tensor) -> float:
+def _variance_of_weights(of: LinearGaussian, q: MultivariateNormal, x: Tensor) -> float:
     """Var(w / p(x)) under q: the integral of p(z | x)² / q(z | x), less one; infinite where q's tails are too thin."""
     p, ours, theirs = of.posterior(x), of.precision, q.precision_matrix[0]
     both = 2 * ours - theirs  # the precision of p² / q
