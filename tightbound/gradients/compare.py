@@ -25,7 +25,7 @@ from tightbound.runtime import home, own_random_state
 
 GROUPS = 20  # of repeats: what the standard errors of bias and variance are taken from
 LEAST = 2 * GROUPS
-AT_REST = 4  # times as many repeats for the mean that stands for an exact gradient
+FOR_REFERENCE = 4  # times as many repeats for the mean that stands for an exact gradient
 
 
 class Estimator(Protocol):
@@ -185,9 +185,8 @@ class _Truth:
 
     def __init__(self, trial: _Trial, exact: Sequence[Tensor] | None, samples: Sequence[int]) -> None:
         self.trial, self.most = trial, max(samples)
-        self._words: dict[str, None] = {}
-        self.given = None if exact is None else torch.cat([t.detach().double().reshape(-1) for t in exact])
-        self._known: dict[int, Tensor] = {}
+        self.given = None if exact is None else torch.cat([t.detach().double().reshape(-1) for t in exact])[None]
+        self._known: dict[int, tuple[Tensor, str]] = {}
         self.lengths: dict[int, float] = {}
         refused: ValueError | None = None
         for k in samples:
@@ -201,33 +200,29 @@ class _Truth:
     @property
     def words(self) -> str:
         """What it is, in words: more than one thing where that differs from one K to another."""
-        return " and ".join(self._words)
+        return " and ".join(dict.fromkeys(words for _, words in self._known.values()))
 
     def at(self, samples: int) -> Tensor:
         """Shape (G, P) of independent means; (1, P) where it is exact."""
-        if self.given is not None:
-            self._words["the gradient given"] = None
-            return self.given[None]
         k = self.most if self.trial.bound is bounds.elbo else samples  # whose mean is the same for each K
         if k not in self._known:
             self._known[k] = self._found(k)
-        return self._known[k]
+        return self._known[k][0]
 
-    def _found(self, samples: int) -> Tensor:
+    def _found(self, samples: int) -> tuple[Tensor, str]:
         trial = self.trial
+        if self.given is not None:
+            return self.given, "the gradient given"
         if trial.bound is bounds.elbo or samples == 1:
             try:
                 codes = len(trial.model.every_code(trial.model.encoded(trial.batch)))
             except (TypeError, ValueError):  # no codes, or too many
                 pass
             else:
-                self._words[f"the exact sum over {codes} codes"] = None
-                return trial.one(Enumerate(), 1).double()[None]
-        gradient = _unbiased(trial, samples)
-        repeats = AT_REST * trial.repeats
-        found = dataclasses.replace(trial, seed=trial.seed + 1).repeated(gradient, samples, repeats).means
-        self._words[f"the mean of {repeats} draws of {brief(gradient)}"] = None
-        return found
+                return trial.one(Enumerate(), 1).double()[None], f"the exact sum over {codes} codes"
+        gradient, repeats = _unbiased(trial, samples), FOR_REFERENCE * trial.repeats
+        found = dataclasses.replace(trial, seed=trial.seed + 1).repeated(gradient, samples, repeats)
+        return found.means, f"the mean of {repeats} draws of {brief(gradient)}"
 
 
 def _unbiased(trial: _Trial, samples: int) -> Gradient:

@@ -30,7 +30,8 @@ class ScoreFunction(Gradient):
     - "leave-one-out": no stand-in, L of the K − 1 others. For the ELBO :math:`L - b_k = (f_k - \bar f_{-k}) / K`,
       where :math:`f_k = \log w_k` and the bar is the mean of the others.
     - "batch": the mean log-densities of the other observations. For the ELBO :math:`L - b_k = (f_k - \bar f) / K`
-      with their mean. It does what a running mean of earlier steps does, and needs no memory.
+      with their mean. It does what a running mean of earlier steps does, and needs no memory. An observation alone
+      has "none".
     - "none": log-densities of 0. For the ELBO :math:`L - b_k = f_k / K`, the textbook's; for a bound of many draws a
       weight of 1 beside those that there are.
 
@@ -68,12 +69,19 @@ class ScoreFunction(Gradient):
             _require_two(samples, "ScoreFunction()", "baseline='batch'")
         draws, value = _held_draws(model, batch, bound, samples)
         if self.baseline == "leave-one-out":
-            return _with_score(value, [_of_others(bound, draws, k) for k in range(samples)], draws), draws
-        held = [torch.zeros_like(value)] * 3
-        if self.baseline == "batch" and batch.size > 1:
-            means = [t.detach().mean(0) for t in _densities(draws)]
-            held = [(mean.sum() - mean) / (batch.size - 1) for mean in means]
-        return _with_score(value, [bound(_replaced(draws, k, held)) for k in range(samples)], draws), draws
+            baselines = [_of_others(bound, draws, k) for k in range(samples)]
+        else:
+            stand_in = self._stand_in(draws)
+            baselines = [bound(_replaced(draws, k, stand_in)) for k in range(samples)]
+        return _with_score(value, baselines, draws), draws
+
+    def _stand_in(self, draws: Draws) -> list[Tensor]:
+        """Log-densities for a draw of each observation that do not depend on its draws, each of shape (B,)."""
+        means = [t.detach().mean(0) for t in _densities(draws)]
+        others = len(means[0]) - 1
+        if self.baseline == "none" or not others:
+            return [torch.zeros_like(mean) for mean in means]
+        return [(mean.sum() - mean) / others for mean in means]
 
 
 @dataclass(frozen=True)
