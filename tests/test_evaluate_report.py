@@ -352,16 +352,18 @@ def test_evidence_of_codes_counts_variables(kind: str):
 
 def test_codes_are_told_of_by_variable():
     on, off = torch.tensor([True, True]), torch.tensor([False, False])
-    assert verdict.on_code(on, 3.0, 5, discrete=True) == (
+    assert verdict.on_code(on, 3.0, 5, latent="discrete") == (
         "All 2 variables of the code carry information (each tells more than 0.01 nats about x)."
     )
-    assert verdict.on_code(on[:1], 3.0, 5, discrete=True) == (
+    assert verdict.on_code(on[:1], 3.0, 5, latent="discrete") == (
         "The one variable of the code carries information (tells more than 0.01 nats about x)."
     )
-    assert "variable 0 (from 0) is switched off" in verdict.on_code(torch.tensor([False, True]), 3.0, 5, discrete=True)
-    assert "none of the 2 variables of the code carries" in verdict.on_code(off, 0.0, 5, discrete=True)
-    assert "which variables of the code carry" in verdict.on_code(on, 3.0, 1, discrete=True)
-    for discrete in (False, True):
-        said = verdict.on_bound(9.0, 3.0, reliable=True, discrete=discrete)
-        assert ("FullNormal" in said) != discrete
-        assert bool(verdict.on_scoring(discrete=discrete)) == discrete
+    assert "variable 0 (from 0) is switched off" in verdict.on_code(
+        torch.tensor([False, True]), 3.0, 5, latent="discrete"
+    )
+    assert "none of the 2 variables of the code carries" in verdict.on_code(off, 0.0, 5, latent="discrete")
+    assert "which variables of the code carry" in verdict.on_code(on, 3.0, 1, latent="discrete")
+    for latent in ("real", "discrete", "mixed"):
+        said = verdict.on_bound(9.0, 3.0, reliable=True, latent=latent)
+        assert ("FullNormal" in said) == (latent == "real")
+        assert bool(verdict.on_scoring(latent)) == (latent != "real")

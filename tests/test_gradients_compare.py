@@ -22,7 +22,7 @@ from tightbound.gradients import (
     Comparison,
     DoublyReparameterised,
     Enumerate,
-    Estimate,
+    EstimatorStatistics,
     Gradient,
     GumbelSoftmax,
     Pathwise,
@@ -200,8 +200,8 @@ def test_nothing_of_the_caller_is_disturbed() -> None:
 
 
 def test_numbers_and_words() -> None:
-    quiet = Estimate("quiet", 1, 1e-8, 1e-6, variance=2.0, variance_se=0.1, seconds=0.003)
-    off = Estimate("off", 10, 0.25, 0.01, variance=0.2, variance_se=0.01, seconds=0.004)
+    quiet = EstimatorStatistics("quiet", 1, 1e-8, 1e-6, variance=2.0, variance_se=0.1, seconds=0.003)
+    off = EstimatorStatistics("off", 10, 0.25, 0.01, variance=0.2, variance_se=0.01, seconds=0.004)
     found = Comparison((quiet, off), "the exact sum", {1: 1.5, 10: 1.5}, parameters=8, repeats=100)
     assert str(found).splitlines() == [
         "Gradients: 8 parameters, 100 repeats, bias against the exact sum",
@@ -219,9 +219,12 @@ def test_numbers_and_words() -> None:
 
 
 def test_the_figure_shows_what_is_biased_and_what_a_second_buys() -> None:
-    rows = [Estimate("quiet", k, 1e-8, 1e-6, variance=2.0 / k, variance_se=0.1, seconds=0.003 * k**0.5) for k in (1, 4)]
-    rows += [Estimate("off", 1, 0.25, 0.01, variance=0.2, variance_se=0.01, seconds=0.4)]
-    rows += [Estimate("exact", 1, 0.0, 0.0, variance=0.0, variance_se=0.0, seconds=1.0)]
+    rows = [
+        EstimatorStatistics("quiet", k, 1e-8, 1e-6, variance=2.0 / k, variance_se=0.1, seconds=0.003 * k**0.5)
+        for k in (1, 4)
+    ]
+    rows += [EstimatorStatistics("off", 1, 0.25, 0.01, variance=0.2, variance_se=0.01, seconds=0.4)]
+    rows += [EstimatorStatistics("exact", 1, 0.0, 0.0, variance=0.0, variance_se=0.0, seconds=1.0)]
     figure = plots.gradient_comparison(Comparison(tuple(rows), "the exact sum", {1: 1.5, 4: 1.5}, 8, 100))
     told = plots.alt_text(figure)
     assert told.endswith("Least noise for a second, of those without bias: exact with 1 sample.")

@@ -10,7 +10,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from tightbound.evaluate.verdict import ACTIVE, LOW_ESS, on_bound, on_code, on_likelihood, on_scoring, on_weights
+from tightbound.evaluate.verdict import (
+    ACTIVE,
+    LOW_ESS,
+    Latent,
+    on_bound,
+    on_code,
+    on_likelihood,
+    on_scoring,
+    on_weights,
+)
 
 
 @dataclass(frozen=True)
@@ -160,12 +169,14 @@ class Evidence:
         if self.information is None:
             return self.mean_variance > ACTIVE
         told = self.information
-        return (torch.where(told.isnan(), self.mean_variance, told) if self._is_mixed else told) > ACTIVE
+        return (torch.where(told.isnan(), self.mean_variance, told) if self._latent == "mixed" else told) > ACTIVE
 
     @property
-    def _is_mixed(self) -> bool:
-        """Whether discrete variables stand beside real numbers."""
-        return self.information is not None and bool(self.information.isnan().any())
+    def _latent(self) -> Latent:
+        """What the latent is; NaN stands for what a variable of another kind has none of."""
+        if self.information is None:
+            return "real"
+        return "mixed" if self.information.isnan().any() else "discrete"
 
     @property
     def active_units(self) -> int:
@@ -180,12 +191,11 @@ class Evidence:
     @property
     def verdict(self) -> str:
         """What the numbers mean: posterior collapse, the bound's tightness, what to trust, what to try."""
-        discrete = self.information is not None
         parts = (
             on_likelihood(is_likelihood=self.is_likelihood),
-            on_scoring(discrete=discrete, mixed=self._is_mixed),
-            on_code(self.active, self.rate.value, self.observations, discrete=discrete, mixed=self._is_mixed),
-            on_bound(self.gap.value, self.rate.value, reliable=self.reliable, discrete=discrete),
+            on_scoring(self._latent),
+            on_code(self.active, self.rate.value, self.observations, latent=self._latent),
+            on_bound(self.gap.value, self.rate.value, reliable=self.reliable, latent=self._latent),
             on_weights(self.low_ess_share, self.samples),
         )
         return " ".join(part for part in parts if part)

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor
 
+Latent = Literal["real", "discrete", "mixed"]
 ACTIVE = 0.01  # variance of the posterior's mean (Burda et al. 2015), or nats of a discrete variable; more is active
 LOW_ESS = 10  # effective samples; the bias of log p(x) is about -1 / (2 ESS) nats: -0.05 here
 LOW_RATE = 0.1  # nats per observation; a code that pays less can say next to nothing
 LOOSE = 1.0  # nats between ELBO and log p(x) that are worth going after …
 LOOSE_SHARE = 0.05  # … and which share of the rate
+_SIGNS: dict[Latent, str] = {  # that a variable carries information
+    "real": "the posterior's mean moves with x",
+    "discrete": "tells more than 0.01 nats about x",
+    "mixed": "tells more than 0.01 nats about x or has a mean that moves with it",
+}
 TOLERATED_SHARE = 0.05  # observations of low effective sample size that a mean over all of them stands
 
 
-def on_code(active: Tensor, rate: float, observations: int, *, discrete: bool = False, mixed: bool = False) -> str:
+def on_code(active: Tensor, rate: float, observations: int, *, latent: Latent = "real") -> str:
     """Whether the posterior has collapsed. ``active``: boolean, shape (L,); ``rate``: nats per observation."""
-    count, total = int(active.sum()), len(active)
+    count, total, discrete = int(active.sum()), len(active), latent != "real"
     one, many = "latent dimension", "latent dimensions"
     if discrete:
         one, many = "variable of the code", "variables of the code"
-    sign = "tells more than 0.01 nats about x" if discrete else "the posterior's mean moves with x"
-    if mixed:
-        sign = "tells more than 0.01 nats about x or has a mean that moves with it"
+    sign = _SIGNS[latent]
     if observations == 1:
         return f"One observation cannot show which {many} carry information."
     if count == 0:
@@ -41,18 +47,18 @@ def on_code(active: Tensor, rate: float, observations: int, *, discrete: bool = 
     )
 
 
-def on_scoring(*, discrete: bool, mixed: bool = False) -> str:
+def on_scoring(latent: Latent) -> str:
     """What was scored, where training may have scored something else."""
-    part = " in part" if mixed else ""
-    return (
-        f"The latent is discrete{part}: all numbers are of hard codes, whatever training relaxed." if discrete else ""
-    )
+    if latent == "real":
+        return ""
+    part = " in part" if latent == "mixed" else ""
+    return f"The latent is discrete{part}: all numbers are of hard codes, whatever training relaxed."
 
 
-def on_bound(gap: float, rate: float, *, reliable: bool, discrete: bool = False) -> str:
+def on_bound(gap: float, rate: float, *, reliable: bool, latent: Latent = "real") -> str:
     """How far the ELBO lies below log p(x). ``gap``: the importance-weighted bound less the ELBO, in nats."""
     if gap > max(LOOSE, LOOSE_SHARE * rate):
-        richer = "A larger encoder" if discrete else "A richer posterior (FullNormal, a larger encoder)"
+        richer = "A richer posterior (FullNormal, a larger encoder)" if latent == "real" else "A larger encoder"
         return (
             f"The ELBO is loose: it lies at least {gap:.1f} nats below log p(x), because the posterior does not fit "
             f"the true one. {richer} or training with the IWAE objective can win some of them back."

@@ -11,7 +11,7 @@ latent:
 """
 
 from tightbound.gradients.compare import compare
-from tightbound.gradients.comparison import Comparison, Estimate
+from tightbound.gradients.comparison import Comparison, EstimatorStatistics
 from tightbound.gradients.gradient import Gradient
 from tightbound.gradients.pathwise import DoublyReparameterised, Pathwise, StickingTheLanding
 from tightbound.gradients.relaxed import GumbelSoftmax, StraightThrough
@@ -22,7 +22,7 @@ __all__ = [
     "Comparison",
     "DoublyReparameterised",
     "Enumerate",
-    "Estimate",
+    "EstimatorStatistics",
     "Gradient",
     "GumbelSoftmax",
     "Pathwise",

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tightbound import bounds
 from tightbound.batch import Batch, as_batch
 from tightbound.bounds import BoundFunction
-from tightbound.gradients.comparison import Comparison, Estimate
+from tightbound.gradients.comparison import Comparison, EstimatorStatistics
 from tightbound.gradients.gradient import Gradient
 from tightbound.gradients.pathwise import DoublyReparameterised
 from tightbound.gradients.score import VIMCO, Enumerate, ScoreFunction
@@ -234,7 +234,9 @@ def _unbiased(trial: _Trial, samples: int) -> Gradient:
     return VIMCO() if samples > 1 else ScoreFunction("batch")
 
 
-def _estimates(trial: _Trial, truth: _Truth, name: str, estimator: Gradient | Estimator) -> Iterator[Estimate]:
+def _estimates(
+    trial: _Trial, truth: _Truth, name: str, estimator: Gradient | Estimator
+) -> Iterator[EstimatorStatistics]:
     refused: ValueError | None = None
     worked = False
     for k in truth.lengths:
@@ -246,7 +248,7 @@ def _estimates(trial: _Trial, truth: _Truth, name: str, estimator: Gradient | Es
         worked = True
         square, spread = _squared_bias(found.means - truth.at(k))
         rounding = 64 * torch.finfo(trial.parameters[0].dtype).eps * truth.lengths[k]
-        yield Estimate(name, k, square, max(spread, rounding**2), *found.variance(), found.seconds)
+        yield EstimatorStatistics(name, k, square, max(spread, rounding**2), *found.variance(), found.seconds)
     if refused is not None and not worked:
         raise refused
 

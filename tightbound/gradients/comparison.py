@@ -10,7 +10,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Estimate:
+class EstimatorStatistics:
     """What one gradient is like at one number of samples.
 
     Attributes:
@@ -23,8 +23,9 @@ class Estimate:
         seconds: Of one evaluation, forwards and backwards; the median.
 
     Example:
-        >>> found = Estimate("mine", 1, bias_squared=0.04, bias_squared_se=0.001, variance=3.0, variance_se=0.1,
-        ...                  seconds=0.002)
+        >>> found = EstimatorStatistics(
+        ...     "mine", 1, bias_squared=0.04, bias_squared_se=0.001, variance=3.0, variance_se=0.1, seconds=0.002
+        ... )
         >>> found.bias, found.price
         (0.2, 0.006)
     """
@@ -77,7 +78,7 @@ class Comparison:
         Gradients: 8 parameters, 100 repeats, bias against the exact sum over 256 codes
     """
 
-    estimates: tuple[Estimate, ...]
+    estimates: tuple[EstimatorStatistics, ...]
     reference: str
     length: Mapping[int, float]
     parameters: int
@@ -115,7 +116,7 @@ class Comparison:
         return f"The gradient itself is {found.pop() if len(found) == 1 else each} long."
 
 
-def _line(each: Estimate, width: int) -> str:
+def _line(each: EstimatorStatistics, width: int) -> str:
     bias = f"below {each.bias_bound:.2g}"
     if each.is_biased:
         bias = f"{each.bias:.3g} ± {each.bias_squared_se / (2 * each.bias):.1g}"

@@ -39,8 +39,8 @@ def gradient_comparison(comparison: Compared) -> Figure:
         ValueError: for a comparison of nothing.
 
     Example:
-        >>> from tightbound.gradients import Comparison, Estimate
-        >>> one = Estimate("mine", 1, 0.04, 0.001, variance=3.0, variance_se=0.1, seconds=0.002)
+        >>> from tightbound.gradients import Comparison, EstimatorStatistics
+        >>> one = EstimatorStatistics("mine", 1, 0.04, 0.001, variance=3.0, variance_se=0.1, seconds=0.002)
         >>> from tightbound.plots import alt_text
         >>> alt_text(gradient_comparison(Comparison((one,), "the exact sum", {1: 1.0}, parameters=8, repeats=100)))
         'Variance, bias and price of 1 gradient by the number of samples. All are biased.'

@@ -214,7 +214,8 @@ def _require_fitting(model: ModelRecipe, objective: ObjectiveRecipe) -> None:
         )
     if isinstance(objective, DrawnRecipe):
         _require_fitting_gradient(posterior, objective, closed_form=closed_form)
-        _require_few_codes(model, posterior, objective)
+        if row(GRADIENTS, objective.gradient, "objective.gradient").lists_codes:
+            _require_few_codes(model, posterior, objective.gradient)
 
 
 def _require_fitting_gradient(posterior: PosteriorRow, objective: DrawnRecipe, *, closed_form: bool) -> None:
@@ -243,12 +244,12 @@ def _require_fitting_gradient(posterior: PosteriorRow, objective: DrawnRecipe, *
         )
 
 
-def _require_few_codes(model: ModelRecipe, posterior: PosteriorRow, objective: DrawnRecipe) -> None:
+def _require_few_codes(model: ModelRecipe, posterior: PosteriorRow, gradient: str) -> None:
     """Refuse a sum over more codes than can be listed."""
     classes = model.classes if posterior.latents == "classes" else 2
-    if objective.gradient == "enumerate" and classes**model.latent_dim > MOST_CODES:
+    if classes**model.latent_dim > MOST_CODES:
         raise ValueError(
-            f"Expected at most {MOST_CODES} codes with objective.gradient 'enumerate'; got model.latent_dim "
+            f"Expected at most {MOST_CODES} codes with objective.gradient {gradient!r}; got model.latent_dim "
             f"{model.latent_dim} of {classes} classes each, {classes}^{model.latent_dim} codes. Take fewer, or "
             "'leave-one-out' with objective.samples of 2 or more."
         )

@@ -173,6 +173,7 @@ GRADIENTS = _table(
     GradientRow(
         name="leave-one-out", cls="tightbound.gradients.ScoreFunction", options={"baseline": "leave-one-out"},
         about="by the score of the posterior, less that of the other samples", latents=PATHS | CODES, least_samples=2,
+        spares_a_draw=True,
     ),
     GradientRow(
         name="vimco", cls="tightbound.gradients.VIMCO",
@@ -181,7 +182,7 @@ GRADIENTS = _table(
     ),
     GradientRow(
         name="enumerate", cls="tightbound.gradients.Enumerate", about="the exact sum over at most 4096 codes",
-        latents=CODES, most_samples=1,
+        latents=CODES, most_samples=1, lists_codes=True,
     ),
     GradientRow(
         name="straight-through", cls="tightbound.gradients.StraightThrough",
@@ -326,10 +327,10 @@ class Miwae(DrawnRecipe):
                 f"Expected objective.groups to divide objective.samples; got groups={self.groups} and "
                 f"samples={self.samples}. Take 2 groups and 8 samples, for example."
             )
-        if self.groups > 1 and self.gradient == "leave-one-out":
+        if self.groups > 1 and row(GRADIENTS, self.gradient, "objective.gradient").spares_a_draw:
             raise ValueError(
                 "Expected objective.gradient 'vimco' with the objective 'miwae', whose groups cannot spare a draw; got "
-                "'leave-one-out'."
+                f"{self.gradient!r}."
             )
 
     def in_words(self, steps: int) -> str:

@@ -103,6 +103,8 @@ class GradientRow(Piece):
         needs_draws: Whether the rate must be sampled for it.
         least_samples: How many draws for each observation it needs.
         most_samples: How many it can make use of; None for any number.
+        lists_codes: Whether it sums over all codes in place of drawing some.
+        spares_a_draw: Whether it needs the bound of all draws but one.
     """
 
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -110,6 +112,8 @@ class GradientRow(Piece):
     needs_draws: bool = False
     least_samples: int = 1
     most_samples: int | None = None
+    lists_codes: bool = False
+    spares_a_draw: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
