@@ -66,6 +66,13 @@ def test_a_traversal_moves_one_element_a_row_in_the_order_of_their_nats() -> Non
     assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["−2", "−1", "0", "1", "2"]
 
 
+def test_the_middle_of_a_traversal_is_zero() -> None:
+    """By the command line's own eleven steps, in which 32 bits miss it."""
+    figure = plots.latent_traversal(painter(2), steps=11)
+    labels = [tick.get_text() for tick in figure.axes[0].get_xticklabels()]
+    assert labels == ["−3", "−2.4", "−1.8", "−1.2", "−0.6", "0", "0.6", "1.2", "1.8", "2.4", "3"]
+
+
 def test_only_dead_rows_are_greyed() -> None:
     kl = torch.tensor([0.5, 0.004, 4.0])
     for active, dead in ((None, {"z₁"}), (torch.tensor([False, True, True]), {"z₀"})):

@@ -126,7 +126,8 @@ def own_random_state(device: torch.device, *, seed: int | None = None) -> Iterat
 def on_one_thread() -> Iterator[None]:
     """Torch computes on one thread inside: for many small steps, which further threads only hold up.
 
-    On a busy machine they do so by a factor of several, as each waits for the others at every step.
+    On a busy machine they do so by a factor of several, as each waits for the others at every step. The number is the
+    process's own: what other threads of it compute meanwhile has one thread too.
 
     Example:
         >>> with on_one_thread():

@@ -89,7 +89,7 @@ def latent_traversal(
     words = [_row_label(j, nats, dead=gone) for j, gone in zip(order, dead, strict=True)]
     made.label_rows(words, [GREY if gone else INK for gone in dead])
     if classes is None:
-        made.label_columns([f"{round(float(v), 6) + 0:.3g}".replace("-", "−") for v in at])
+        made.label_columns([f"{round(float(v), 6) or 0:.3g}".replace("-", "−") for v in at])
         made.axes.set_xlabel("position along the prior, in σ")
         where = f"from −{span:g} to {span:g} σ of the prior"
     else:
