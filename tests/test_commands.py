@@ -235,7 +235,9 @@ def test_other_data_are_embedded_whole(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("words", "error"),
     [
-        ("evaluate RUN --samples 0", "Expected --samples of at least 1; got 0."),
+        ("evaluate RUN --error 0", "Expected error > 0 nats; got 0."),
+        ("evaluate RUN --proposal enumerated", "Or take proposal='posterior'."),
+        ("evaluate RUN --samples 0", "Expected samples >= 1; got 0."),
         ("sample RUN --count 0", "Expected --count of at least 1; got 0."),
         ("sample RUN --temperature nan", "Expected --temperature of 0 or more; got nan."),
         (

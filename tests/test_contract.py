@@ -21,8 +21,10 @@ import tightbound as tb
 from tightbound.autoencoder import VAE
 from tightbound.batch import Batch
 from tightbound.checks import check_model
+from tightbound.draws import Draws
 from tightbound.evaluate import evidence
 from tightbound.evaluate.accelerate import Accelerated
+from tightbound.evaluate.noise import proposed, seeds_of
 from tightbound.execution import Execution, obstacle
 from tightbound.gradients import (
     VIMCO,
@@ -171,12 +173,23 @@ def test_a_compiled_evaluation_judges_it() -> None:
 
 def test_evaluation_judges_it() -> None:
     vae, x = model(), observations(20)
-    report = evidence(vae, x, samples=200)
-    torch.manual_seed(0)
-    draws = vae.score(x, samples=200, rows=10**6)
+    report = evidence(vae, x, samples=200, proposal="posterior")
+    batch = Batch(x)
+    z, log_q = proposed(vae, batch, seeds_of(batch, 0), 200)
+    draws = Draws(z, *vae.log_joint(batch, z), log_q)
     assert report.rate_kind == "sampled"
     torch.testing.assert_close(report.per_observation["log_px"], tb.bounds.iwae(draws), rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(report.per_observation["elbo"], tb.bounds.elbo(draws), rtol=1e-10, atol=1e-10)
+
+
+def test_refined_proposals_judge_it() -> None:
+    """They move latents along the slope of the model's own log_joint; those of the decoy would miss by far."""
+    vae, x = model(), observations(20)
+    report = evidence(vae, x, samples=10, error=0.02)
+    assert report.proposal == "refined"
+    off = report.per_observation["log_px"] - truth().log_prob(x)
+    assert (off.abs() < 5 * report.per_observation["error"] + 1e-9).all()
+    assert report.per_observation["error"].max() < 0.04
 
 
 def test_training_reaches_its_evidence() -> None:

@@ -13,14 +13,12 @@ from oracle import draws_with, linear_gaussian
 
 from tightbound import posteriors, priors
 from tightbound.autoencoder import VAE
-from tightbound.batch import Batch
 from tightbound.divergences import kl_per_dimension
 from tightbound.evaluate import Estimate, Evidence, evidence, verdict
 from tightbound.evaluate.importance import bound_at, effective_samples, sample_counts
 from tightbound.evaluate.latents import LatentStatistics
 from tightbound.evaluate.results import bits_per_dim
 from tightbound.likelihoods import Gaussian
-from tightbound.model import Model
 from tightbound.posteriors import DiagonalNormal
 from tightbound.priors import StandardNormal
 
@@ -30,8 +28,15 @@ ABOUT = {
     "samples",
     "seed",
     "precision",
+    "proposal",
+    "draws_mean",
+    "draws_max",
+    "draws_error",
+    "excluded",
     "ess_median",
     "low_ess_share",
+    "k_median",
+    "high_k_share",
     "reliable",
     "is_likelihood",
     "verdict",
@@ -160,8 +165,8 @@ def test_words_on_the_code(flags, rate, words):
 @pytest.mark.parametrize(
     ("gap", "rate", "reliable", "words"),
     [
-        (3.25, 20.0, True, "The ELBO is loose: it lies at least 3.2 nats"),
-        (3.25, 20.0, False, "The ELBO is loose"),
+        (3.25, 20.0, True, "The ELBO is loose: it lies 3.2 nats below log p(x)"),
+        (3.25, 20.0, False, "The ELBO is loose: it lies at least 3.2 nats below log p(x)"),
         (3.25, 500.0, True, "The ELBO is tight: log p(x) lies about 3.2 nats above it."),
         (0.5, 1.0, True, "The ELBO is tight"),
     ],
@@ -175,73 +180,87 @@ def test_an_unreliable_small_gap_is_not_called_tight():
 
 
 @pytest.mark.parametrize(
-    ("share", "samples", "words"),
+    ("share", "draws", "error", "proposal", "latent", "words"),
     [
-        (1.0, 1, "1 sample an observation cannot tell log p(x)"),
-        (1.0, 5, "5 samples an observation cannot tell log p(x)"),
-        (0.34, 1000, "For 34% of the observations fewer than 10 of 1000 samples count"),
+        (
+            0.0,
+            1,
+            0.0,
+            "posterior",
+            "real",
+            r"1 draw an observation cannot tell .* Take proposal=.refined.",
+        ),
+        (0.0, 5, 0.0, "posterior", "discrete", r"5 draws an observation cannot tell .*bound. Take more samples."),
+        (0.34, 1000, 0.0, "posterior", "real", "For 34% of .*k above 0.7.*Take proposal='refined'; more samples help"),
+        (0.34, 1000, 0.0, "posterior", "discrete", "For 34% of the observations .*Fit a better posterior; more"),
+        (0.34, 1000, 0.0, "refined", "real", "For 34% of the observations .*Fit a better posterior; more samples"),
+        (0.0, 100, 0.051, "posterior", "real", "The noise of the draws alone moves the NLL by 0.051 nats: take more"),
     ],
 )
-def test_words_on_the_weights(share, samples, words):
-    assert verdict.on_weights(share, samples).startswith(words)
+def test_words_on_the_weights(share, draws, error, proposal, latent, words):
+    assert re.match(words, verdict.on_weights(share, draws, error, proposal=proposal, latent=latent))
 
 
 def test_good_weights_need_no_words():
-    assert verdict.on_weights(0.0, 1000) == ""
-    assert verdict.on_weights(0.04, 1000) == ""
+    for share, draws, error in ((0.0, 25, 0.0), (0.05, 1000, 0.05)):
+        assert verdict.on_weights(share, draws, error, proposal="refined") == ""
+    assert verdict.on_weights(1.0, 1, 9.0, proposal="enumerated") == ""
+
+
+def test_what_is_left_out_is_said():
+    assert verdict.on_excluded(torch.ones(3, dtype=torch.bool)) == ""
+    many = verdict.on_excluded(torch.arange(30) < 18)
+    assert many.startswith("12 of 30 observations are left out of all means")
+    assert "18, 19, 20, 21, 22, 23, 24, 25, 26, 27, … (from 0)" in many
 
 
 def test_bits_per_dim_of_uniform_bytes_is_eight():
     assert bits_per_dim(-784 * math.log(256), 784) == pytest.approx(8)
 
 
-class Counted(Model):
-    """A model of 100 observations, of which the first few have one draw of 20 that counts."""
-
-    def __init__(self, low: int) -> None:
-        super().__init__()
-        self.low = low
-
-    def propose(self, batch: Batch, samples: int) -> tuple[torch.Tensor, torch.Tensor]:
-        z = torch.zeros(samples, batch.size, 1)
-        return z, self.log_posterior(batch, z)
-
-    def log_joint(self, batch: Batch, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        log_px_z = torch.zeros(z.shape[:2])
-        log_px_z[1:, batch.x[:, 0] < self.low] = -100.0
-        return log_px_z, torch.zeros(z.shape[:2])
-
-    def log_posterior(self, batch: Batch, z: torch.Tensor, *, frozen: bool = False) -> torch.Tensor:
-        return torch.zeros(z.shape[:2])
+def judged(**columns: list[float]) -> Evidence:
+    """A report whose observations have these values."""
+    made = report(observations=len(next(iter(columns.values()))))
+    values = {name: torch.tensor(column, dtype=torch.float64) for name, column in columns.items()}
+    return dataclasses.replace(made, per_observation={**made.per_observation, **values})
 
 
-@pytest.mark.parametrize(("low", "reliable"), [(0, True), (4, True), (5, True), (6, False), (7, False)])
-def test_a_mean_stands_few_observations_of_low_effective_sample_size(low: int, reliable: bool):
-    made = evidence(Counted(low), torch.arange(100.0)[:, None], samples=20)
-    assert made.low_ess_share == pytest.approx(low / 100)
+@pytest.mark.parametrize(("high", "reliable"), [(0, True), (5, True), (6, False)])
+def test_a_mean_stands_few_observations_of_high_k(high: int, reliable: bool):
+    made = judged(k=[0.71] * high + [0.7] * (99 - high) + [math.nan])
+    assert made.high_k_share == pytest.approx(high / 100)
     assert made.reliable is reliable
     assert ("upper bound on" in str(made)) is not reliable
-    assert bool(verdict.on_weights(made.low_ess_share, 20)) is not reliable
+    assert ("Pareto's k above 0.7" in made.verdict) is not reliable
+
+
+@pytest.mark.parametrize(("draws", "enough"), [(24, False), (25, True)])
+def test_few_draws_tell_no_tail(draws: int, enough: bool):
+    made = judged(draws=[draws] * 3, k=[0.0] * 3, error=[0.01] * 3)
+    assert made.reliable is enough
+    assert ("cannot tell log p(x)" in made.verdict) is not enough
+    assert dataclasses.replace(made, proposal="enumerated").reliable
+
+
+@pytest.mark.parametrize(("error", "small"), [(0.0999, True), (0.1001, False)])
+def test_the_error_of_the_draws_is_that_of_a_mean(error: float, small: bool):
+    made = judged(error=[error] * 4, k=[0.0] * 4)
+    assert made.draws_error == pytest.approx(error / 2)
+    assert made.reliable is small
+
+
+def test_what_is_told_of_the_draws():
+    made = judged(draws=[64.0, 128.0, 256.0], ess=[9.0, 12.0, 11.0], k=[0.1, math.nan, 0.3])
+    assert (made.draws_mean, made.draws_max, made.ess_median) == (pytest.approx(448 / 3), 256, 11.0)
+    assert (made.low_ess_share, made.k_median) == (pytest.approx(1 / 3), pytest.approx(0.1))
+    assert "149.3 an observation on average, 256 at most" in str(made)
+    assert "unknown; above 0.7 for 0.0%" in str(judged(k=[math.nan] * 3))
 
 
 def test_a_dimension_is_active_above_a_variance_of_a_hundredth():
     made = dataclasses.replace(report(), mean_variance=torch.tensor([0.0099, 0.0101, 0.0, 5.0]).double())
     assert made.active.tolist() == [False, True, False, True]
     assert (made.active_units, made.latent_dim) == (2, 4)
-
-
-class Even(Counted):
-    """A model whose first draws have equal weights, and the others none."""
-
-    def log_joint(self, batch: Batch, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        log_px_z = torch.zeros(z.shape[:2])
-        log_px_z[self.low :] = -1000.0
-        return log_px_z, torch.zeros(z.shape[:2])
-
-
-@pytest.mark.parametrize(("even", "low"), [(9, 1.0), (11, 0.0)])
-def test_an_observation_counts_as_low_below_ten_effective_samples(even: int, low: float):
-    assert evidence(Even(even), torch.zeros(3, 1), samples=20).low_ess_share == low
 
 
 def test_what_is_printed_to_the_letter():
@@ -254,14 +273,19 @@ def test_what_is_printed_to_the_letter():
         iwae=((1, Estimate(-90.5, 0.25)), (10, Estimate(-88.25, 0.25)), (100, Estimate(-87.0, 0.25))),
         nll=Estimate(87.0, 0.25),
         bits_per_dim=0.16009,
-        per_observation={"log_px": torch.full((2,), -87.0), "elbo": torch.full((2,), -90.5)},
-        ess_median=31.25,
-        low_ess_share=0.018,
-        reliable=True,
+        per_observation={
+            "log_px": torch.full((2,), -87.0),
+            "elbo": torch.full((2,), -90.5),
+            "error": torch.tensor([0.03, 0.04]),
+            "draws": torch.tensor([64.0, 128.0]),
+            "ess": torch.tensor([31.25, 40.0]),
+            "k": torch.tensor([0.25, 0.35]),
+        },
         kl_per_dimension=None,
         mean_variance=torch.tensor([1.0, 0.0]),
         observations=1,
         samples=100,
+        proposal="refined",
         seed=3,
         precision="bfloat16",
         is_likelihood=True,
@@ -271,20 +295,24 @@ Evidence: 1 observation, 100 samples each, seed 3, bfloat16
   ELBO                    -90.50 ± 0.25      nats per observation, higher is better
   distortion               65.50 ± 0.25      -E log p(x|z)
   rate                     25.00 ± 0.11      KL(q(z|x) || p(z)), closed form
-  IWAE, K = 1             -90.50 ± 0.25
+  IWAE, K = 1             -90.50 ± 0.25      draws from q(z|x)
   IWAE, K = 10            -88.25 ± 0.25
   IWAE, K = 100           -87.00 ± 0.25
-  NLL                      87.00 ± 0.25      estimate of -log p(x)
+  NLL                      87.00 ± 0.25      estimate of -log p(x), by refined proposals
   bits per dim      0.1601
-  effective samples median 31.25; under 10 for 1.8% of the observations
+  draws             96 an observation on average, 128 at most; their noise moves the NLL by 0.025
+  effective of them median 31.25
+  Pareto's k        median 0.25; above 0.7 for 0.0% of the observations
   active units      1 of 2
 """
     words, verdict = str(made).split("\n\n")
     assert words == table.rstrip("\n")
     assert verdict.split() == made.verdict.split()
     assert max(map(len, verdict.splitlines())) > 90
-    doubtful = dataclasses.replace(made, reliable=False, observations=2)
-    assert "  NLL                      87.00 ± 0.25      upper bound on -log p(x): see below\n" in str(doubtful)
+    values = {**made.per_observation, "k": torch.tensor([0.25, 0.75])}
+    doubtful = dataclasses.replace(made, per_observation=values, proposal="posterior", observations=2)
+    told = "87.00 ± 0.25      upper bound on -log p(x): see below, from q(z|x)\n"
+    assert f"  NLL                      {told}" in str(doubtful)
     assert str(doubtful).startswith("Evidence: 2 observations, 100")
 
 
@@ -297,11 +325,6 @@ def test_a_gap_of_one_nat_is_still_tight(gap: float, loose: bool):
     said = verdict.on_bound(gap, 5.0, reliable=True)
     assert ("loose" in said) == loose
     assert verdict.on_bound(0.5, 5.0, reliable=True).endswith("lies about 0.5 nats above it.")
-
-
-@pytest.mark.parametrize(("samples", "few"), [(9, True), (10, False)])
-def test_ten_samples_may_tell_log_px(samples: int, few: bool):
-    assert ("cannot tell log p(x)" in verdict.on_weights(0.0, samples)) == few
 
 
 def test_no_more_than_ten_dead_dimensions_are_listed():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from oracle import linear_gaussian
@@ -51,7 +53,7 @@ def test_numbers_do_not_depend_on_the_budget(budget):
 def test_decoder_never_sees_more_than_the_budget():
     model = wrong_model()
     spy = model.likelihood.network = Spy(model.likelihood.network)
-    evidence(model, torch.randn(10, 5), samples=1000, budget=50)
+    evidence(model, torch.randn(10, 5), samples=1000, budget=50, proposal="posterior")
     assert max(rows for rows, _, _ in spy.seen) == 50
     assert sum(rows for rows, _, _ in spy.seen) < 1.01 * 10 * 1000
 
@@ -59,7 +61,7 @@ def test_decoder_never_sees_more_than_the_budget():
 def test_more_draws_than_are_made_at_a_time():
     model, x = wrong_model(), torch.randn(1, 5)
     samples = DRAWN + 1000
-    report = evidence(model, x, samples=samples)
+    report = evidence(model, x, samples=samples, proposal="posterior")
     exact = linear_gaussian().evidence.log_prob(x.double()).item()
     assert report.per_observation["log_px"].item() == pytest.approx(
         exact, abs=4 / report.per_observation["ess"].item() ** 0.5
@@ -94,7 +96,7 @@ def test_the_models_mode_and_torchs_checks_are_restored():
     model.train()
     spy.network.eval()
     modes, checks = [module.training for module in model.modules()], Distribution._validate_args
-    evidence(model, torch.randn(10, 5), samples=20)
+    evidence(model, torch.randn(10, 5), samples=20, proposal="posterior")
     with pytest.raises(ValueError, match="observation 1"):
         evidence(model, torch.tensor([[0.0] * 5, [torch.nan] * 5]), samples=20)
     assert not any(training or gradients for _, training, gradients in spy.seen)
@@ -111,6 +113,7 @@ def test_values_stay_in_the_order_of_the_data():
         problem.model(problem.exact_posterior()),
         x,
         samples=2**12,
+        proposal="posterior",
         progress=lambda done, total: calls.append((done, total)),
     )
     torch.testing.assert_close(report.per_observation["log_px"], problem.evidence.log_prob(x), rtol=0, atol=1e-9)
@@ -139,6 +142,9 @@ def test_images_of_any_shape():
     ("arguments", "message"),
     [
         ({"samples": 0}, "Expected at least 1 sample; got samples=0"),
+        ({"proposal": "best"}, "Expected a proposal of auto, refined, enumerated, posterior; got 'best'"),
+        ({"error": 0.0}, r"Expected an error above 0 nats; got error=0.0. 0.05 is the default"),
+        ({"error": float("nan")}, "Expected an error above 0 nats; got error=nan"),
         ({"budget": 0}, "Expected a budget of at least 1 latent at a time; got budget=0"),
     ],
 )
@@ -185,16 +191,27 @@ def test_values_that_are_not_finite():
         evidence(binary_model(), x, samples=2**12)
 
 
-def test_log_weights_that_are_not_finite():
-    x = torch.zeros(40, 5)
-    x[33] = 1e30  # its square is beyond float32
-    with pytest.raises(ValueError, match="Expected finite log-weights; got NaN or infinity at observation 33"):
-        evidence(wrong_model().float(), x, samples=2**12)
+@pytest.mark.parametrize("proposal", ["refined", "posterior"])
+def test_an_observation_without_a_density_is_counted_and_left_out(proposal):
+    x = torch.randn(40, 5)
+    odd = x.clone()
+    odd[33] = 1e30  # its square is beyond float32
+    model = wrong_model().float()
+    found, without = (evidence(model, each, samples=30, proposal=proposal) for each in (odd, x[torch.arange(40) != 33]))
+    assert not found.per_observation["log_px"][33].isfinite()
+    assert found.counted.tolist() == [i != 33 for i in range(40)]
+    assert found.nll == without.nll
+    assert found.elbo == without.elbo
+    torch.testing.assert_close(found.mean_variance, without.mean_variance)
+    assert found.verdict.startswith("1 of 40 observations are left out of all means, as log p(x) of them is -∞")
+    assert "model's precision: 33 (from 0)." in found.verdict
+    assert found.to_json()["excluded"] == 1
+    json.dumps(found.to_json(), allow_nan=False)
 
 
 @pytest.mark.parametrize("part", ["posterior", "likelihood"])
 def test_a_model_that_has_diverged(part):
     model = binary_model()
     nn.init.constant_(getattr(model, part).network.weight, torch.nan)
-    with pytest.raises(ValueError, match=r"Expected finite log-weights; .* observation 0. Training has diverged"):
+    with pytest.raises(ValueError, match=r"got NaN or infinity for all observations. Training has diverged"):
         evidence(model, torch.ones(4, 3), samples=5)

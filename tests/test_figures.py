@@ -7,6 +7,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tiny import copied, trained
 
 from tightbound import plots
@@ -17,7 +18,7 @@ from tightbound.runs import recipe as recipes
 from tightbound.runs.run import open_run, train
 
 ALL = {
-    "training", "bounds", "ess", "kl", "map", "reconstructions", "samples", "traversal", "interpolation", "data",
+    "training", "bounds", "trust", "kl", "map", "reconstructions", "samples", "traversal", "interpolation", "data",
 }  # fmt: skip
 
 
@@ -42,22 +43,31 @@ def test_a_run_has_every_picture_each_with_a_caption_and_a_description():
 def test_a_run_without_an_evaluation_has_those_that_need_none(tmp_path):
     run = copied(tmp_path)
     (run / "evaluation.json").unlink()
-    assert made(open_run(run)).keys() == ALL - {"bounds", "ess", "kl"}
+    assert made(open_run(run)).keys() == ALL - {"bounds", "trust", "kl"}
 
 
-@pytest.mark.parametrize(("samples", "missing"), [(1, {"bounds", "ess"}), (10, {"ess"})])
-def test_too_few_samples_show_no_tightness_and_no_trust(samples, missing, tmp_path):
+def test_a_single_sample_shows_no_tightness(tmp_path):
     run = copied(tmp_path)
-    found = {**open_run(run).evaluation(), "samples": samples}
+    found = {**open_run(run).evaluation(), "samples": 1}
     (run / "evaluation.json").write_text(json.dumps(found), encoding="utf-8")
-    assert made(open_run(run)).keys() == ALL - missing
+    assert made(open_run(run)).keys() == ALL - {"bounds"}
+
+
+def test_without_k_there_is_no_picture_of_trust(tmp_path):
+    run = copied(tmp_path)
+    values = load_file(run / "per-observation.safetensors")
+    for k in (torch.full_like(values["k"], torch.nan), None):  # of codes that were all listed, and of an older version
+        kept = {name: each for name, each in values.items() if name != "k"}
+        save_file({**kept, "k": k} if k is not None else kept, run / "per-observation.safetensors")
+        assert made(open_run(run)).keys() == ALL - {"trust"}
 
 
 def test_the_captions_of_evidence_have_the_runs_numbers():
     run = open_run(trained())
     found = made(run)
-    assert f"It rises {run.evaluation()['gap']:.2g} nats over the ELBO" in found["bounds"].caption
-    assert "fewer than 10 of 20 samples" in found["ess"].caption
+    assert f"It lies {run.evaluation()['gap']:.2g} nats above the ELBO" in found["bounds"].caption
+    assert "below log p(x)" in plots.alt_text(found["bounds"].figure)
+    assert "observations: median" in plots.alt_text(found["trust"].figure)
 
 
 def test_binarised_data_are_said_to_be_binarised():
@@ -148,7 +158,7 @@ def test_two_latent_dimensions_have_a_manifold(tmp_path):
 )
 def test_learned_priors_and_full_posteriors_are_drawn_too(parts, tmp_path):
     found = drawn(tmp_path, evaluated=True, model__latent_dim=2, **parts)
-    assert found.keys() == (ALL | {"manifold"}) - {"kl", "ess"}  # two samples show no trust
+    assert found.keys() == (ALL | {"manifold"}) - {"kl"}
     assert "by how their posterior means vary" in found["traversal"].caption
 
 

@@ -35,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "schedules": set(),
     "support": set(),
     "conditional": set(),
-    "distributions": set(),
+    "distributions": {"support"},
     "flows": {"conditional"},  # what priors and posteriors share, and the one place that knows zuko
     "divergences": {"distributions"},
     "bounds": {"draws"},

@@ -71,7 +71,7 @@ FIGURES = {
     "latent_map": lambda: plots.latent_map(torch.randn(50, 5), torch.arange(50) % 12, ["$1", "_x"]),
     "kl_per_dimension": lambda: plots.kl_per_dimension(torch.rand(6)),
     "bound_by_samples": lambda: plots.bound_by_samples([(1, -9.0, 0.1), (10, -8.0, 0.1)]),
-    "effective_sample_size": lambda: plots.effective_sample_size(1 + 99 * torch.rand(40), 100),
+    "pareto_k": lambda: plots.pareto_k(torch.rand(40)),
 }
 
 

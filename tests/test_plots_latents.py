@@ -221,19 +221,25 @@ def test_the_bound_is_drawn_by_samples_above_its_elbo() -> None:
     assert not any("ELBO" in text.get_text() for text in plots.bound_by_samples([(10, -89.0, 0.5)]).axes[0].texts)
 
 
+def test_what_the_bound_rises_to_is_drawn_where_it_is_known() -> None:
+    axes = plots.bound_by_samples([(1, -92.0, 0.5), (10, -89.0, 0.5)], log_px=-86.0).axes[0]
+    assert "log p(x)\n−86.00" in [text.get_text() for text in axes.texts]
+    assert axes.get_ylim()[1] > -86
+    assert "3.00 below log p(x)" in plots.alt_text(axes.figure)
+
+
 def test_every_observation_is_in_the_histogram_and_the_doubtful_in_red() -> None:
-    ess = torch.cat([torch.linspace(1, 9.9, 30), torch.linspace(10, 500, 70)])
-    axes = plots.effective_sample_size(ess, 500).axes[0]
+    k = torch.cat([torch.linspace(-3, 0.7, 70), torch.linspace(0.7001, 2.0, 29), torch.tensor([torch.inf])])
+    axes = plots.pareto_k(k).axes[0]
     heights = {BLUE: 0.0, VERMILION: 0.0}
     for bar in axes.patches:
         heights[to_hex(bar.get_facecolor()).upper()] += bar.get_height()
     assert heights == {BLUE: 70, VERMILION: 30}
     assert "30.0 %" in axes.get_title(loc="left")
-    assert all(
-        bar.get_x() >= 10 * (1 - 1e-9)
-        for bar in axes.patches
-        if to_hex(bar.get_facecolor()) == BLUE.lower() and bar.get_height()
-    )
+    right = [
+        bar.get_x() for bar in axes.patches if to_hex(bar.get_facecolor()) == VERMILION.lower() and bar.get_height()
+    ]
+    assert min(right) >= 0.7 - 0.051
 
 
 X, Z, VAE = torch.rand(4, 1, 8, 8), torch.randn(5, 2), painter(3)
@@ -275,7 +281,7 @@ COMPLAINTS: dict[str, tuple[Callable[[], Any], str]] = {
     "active bars": (lambda: plots.kl_per_dimension(torch.rand(3), torch.ones(2)), r"active of shape \(3,\)"),
     "bounds": (lambda: plots.bound_by_samples([]), "Expected .samples >= 1, finite value, standard error. for some K"),
     "K = 0": (lambda: plots.bound_by_samples([(0, -1.0, 0.1)]), "samples >= 1"),
-    "ess": (lambda: plots.effective_sample_size(torch.tensor([3.0, 50]), 10), "from 1 to 10; got .2,., 3 to 50"),
+    "k": (lambda: plots.pareto_k(torch.tensor([0.3, torch.nan])), r"k of shape \(N,\), none of them NaN; got \(2,\)"),
     "ending": (lambda: plots.save(plots.images(X), "x.pdf"), "Expected a path ending in .png; got x.pdf"),
     "dpi": (lambda: plots.to_png(plots.images(X), dpi=0), "Expected dpi > 0; got 0"),
 }

@@ -103,7 +103,7 @@ def test_the_evidence_is_there_with_its_errors(page):
         assert shown(bound["value"], bound["se"]) in page.text
     assert f"{found['bits_per_dim']:.4f}" in page.text
     assert found["verdict"] in page.text
-    assert "180 test observations, 20 samples each." in page.text
+    assert "180 test observations; of each, bounds from 20 samples of q(z|x)." in page.text
 
 
 def test_recipe_and_environment_are_there(page):
@@ -152,7 +152,8 @@ def judged(tmp_path_factory):
     found = {**open_run(run).evaluation(), "reliable": True, "is_likelihood": True}
 
     def page(**changes) -> Page:
-        (run / "evaluation.json").write_text(json.dumps({**found, **changes}), encoding="utf-8")
+        kept = {key: value for key, value in {**found, **changes}.items() if value != "gone"}
+        (run / "evaluation.json").write_text(json.dumps(kept), encoding="utf-8")
         return Page(render(open_run(run), data, []))
 
     return page
@@ -161,15 +162,35 @@ def judged(tmp_path_factory):
 def test_a_reliable_evaluation_has_a_plain_verdict(judged):
     page = judged()
     assert "read with care" not in page.text
-    assert "log p(x), estimate from 20 samples" in page.text
-    assert "minus the last bound: estimate of −log p(x)" in page.text
+    assert "log p(x), estimate by proposals fitted to each observation" in page.text
+    assert "NLL" in page.text
+    assert "estimate of −log p(x) by proposals fitted to each observation" in page.text
+    assert "Pareto's k" in page.text
 
 
 def test_an_unreliable_evaluation_has_a_warning(judged):
-    page = judged(reliable=False)
+    page = judged(reliable=False, proposal="posterior")
     assert "read with care" in page.text
-    assert "log p(x), lower bound from 20 samples" in page.text
-    assert "minus the last bound: upper bound on −log p(x)" in page.text
+    assert "log p(x), lower bound from 20 samples of q(z|x)" in page.text
+    assert "upper bound on −log p(x) from 20 samples of q(z|x)" in page.text
+
+
+def test_an_exact_evaluation_needs_no_draws(judged):
+    page = judged(proposal="enumerated", k_median=None, ess_median=None)
+    assert "log p(x), exact as the sum over all codes" in page.text
+    assert "Pareto's k" not in page.text
+
+
+def test_an_evaluation_that_an_older_version_kept_is_of_the_posterior(judged):
+    new = ("proposal", "draws_mean", "draws_max", "draws_error", "k_median", "high_k_share", "excluded")
+    page = judged(**dict.fromkeys(new, "gone"))
+    assert "log p(x), estimate from 20 samples of q(z|x)" in page.text
+    assert "effective samples" in page.text
+    assert "Pareto's k" not in page.text
+
+
+def test_a_tail_that_nobody_knows_is_unknown(judged):
+    assert "Pareto's kunknown" in judged(k_median=None).text
 
 
 def test_what_is_no_likelihood_is_said_to_be_none(judged):

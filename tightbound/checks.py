@@ -237,10 +237,10 @@ def _kinds(distribution: Distribution) -> list[bool]:
 def _latents_of(distribution: Distribution) -> str:
     """What a latent is made of, in words."""
     words = []
-    for length, variables, is_discrete in parts_of(distribution):
-        classes = length // variables
-        kind = ("bit" if classes == 1 else "variable") if is_discrete else "number"
-        count = f"{variables} {kind}{'' if variables == 1 else 's'}"
+    for part in parts_of(distribution):
+        classes = part.length // part.variables
+        kind = ("bit" if classes == 1 else "variable") if part.discrete else "number"
+        count = f"{part.variables} {kind}{'' if part.variables == 1 else 's'}"
         words.append(f"{count} of {classes} classes" if classes > 1 else count)
     return listed(words)
 

@@ -18,7 +18,7 @@ COST = 20.0  # seconds that a first compilation takes on two cores
 STEP_SAVED = 0.35  # share of a training step's time that compiling saves, at the sizes where that was measured
 STEP = 1e-3  # seconds of a step that are there whatever its size
 RATE = 2e11  # operations a second in matrix products
-WRITTEN_SAVED = 2e-9  # seconds that a compiled evaluation saves for each number the decoder writes
+WRITTEN_SAVED = 4e-9  # seconds that a compiled evaluation saves for each number the decoder writes
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 

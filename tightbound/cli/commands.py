@@ -14,7 +14,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ from tightbound.report import figures
 from tightbound.report.page import write_report
 from tightbound.runs import run
 from tightbound.runs import sweep as sweeps
-from tightbound.runs.recipe import Recipe
+from tightbound.runs.recipe import EvaluateRecipe, Recipe
 from tightbound.runs.run import FIGURES, Run, Split, Trained, everything, open_run
 from tightbound.runtime import home, own_random_state, resolve_device
 from tightbound.surface import listed
@@ -87,7 +87,7 @@ def _after(trained: Trained, *, progress: bool) -> int:
         _tell(f"Likelihood: {made.recipe.model.likelihood} ({made.config.why}).")
         _warn_of_warm_up(made.recipe, ended.steps)
     try:
-        found = _evidence(trained.model, trained.data.test, made.recipe.evaluate.samples, progress=progress)
+        found = _evidence(trained.model, trained.data.test, made.recipe.evaluate, progress=progress)
     except ValueError as error:  # not the request was wrong but what training made of it
         raise ArithmeticError(f"The run in {made.path} is trained, but not to be evaluated. {error}") from error
     made.save_evaluation(found)
@@ -105,14 +105,12 @@ def _warn_of_warm_up(recipe: Recipe, steps: int) -> None:
         )
 
 
-def evaluate(path: Path, *, split: Split | None, samples: int | None, source: str | None, as_json: bool) -> int:
-    """Print the evidence; keep it in the run where it is of its own test set."""
+def evaluate(path: Path, changes: dict[str, Any], *, split: Split | None, source: str | None, as_json: bool) -> int:
+    """Print the evidence; keep it in the run where it is of its own test set. ``changes``: of the recipe's settings."""
     made = open_run(path)
-    count = samples if samples is not None else made.recipe.evaluate.samples
-    if count < 1:
-        raise ValueError(f"Expected --samples of at least 1; got {count}.")
+    settings = dataclasses.replace(made.recipe.evaluate, **changes)
     observations, model = made.split(split, source), _model(made)
-    found = _evidence(model, observations, count, progress=True)
+    found = _evidence(model, observations, settings, progress=True)
     if source is None and split in (None, "test"):
         made.save_evaluation(found)
         _tell(f"Kept in {made.path / run.EVALUATION}; 'tightbound report {shlex.quote(str(path))}' renews the page.")
@@ -151,7 +149,9 @@ def traverse(path: Path, *, index: int, dimensions: int, steps: int, out: Path |
     test, model = made.data().test, _model(made)
     if not 0 <= index < len(test):
         raise ValueError(f"Expected --index between 0 and {len(test) - 1}, a test observation; got {index}.")
-    found = made.evaluation() or evidence(model, test, samples=1).to_json()  # which dimensions say most
+    found = (
+        made.evaluation() or evidence(model, test, samples=1, proposal="posterior").to_json()
+    )  # which dimensions say most
     x = test.eval_batch(index, index + 1).x[0]
     figure = plots.latent_traversal(model, x, steps=steps, **figures.ranked(found, shown))
     return _save(None, out, lambda: figure)
@@ -190,7 +190,7 @@ def report(path: Path) -> int:
     made = open_run(path)
     model, data = _model(made), made.data()
     if made.evaluation() is None:
-        made.save_evaluation(_evidence(model, data.test, made.recipe.evaluate.samples, progress=True))
+        made.save_evaluation(_evidence(model, data.test, made.recipe.evaluate, progress=True))
     print(f"Report: {write_report(made, model, data)}")
     return 0
 
@@ -214,8 +214,7 @@ def sweep(recipe: Recipe, over: str, out: Path | None, *, progress: bool = True)
             if trained.result.ended == "interrupted":
                 _tell(f"Stopped. The same command goes on, with --out {shlex.quote(str(folder))}")
                 return 1
-            samples = changed.evaluate.samples
-            measured = _evidence(trained.model, sweeps.compared_on(trained), samples, progress=progress)
+            measured = _evidence(trained.model, sweeps.compared_on(trained), changed.evaluate, progress=progress)
             found = sweeps.keep(path, measured)
         outcomes.append(sweeps.Outcome(value, *found))
     print(sweeps.finish(folder, recipe, field, outcomes))
@@ -238,9 +237,9 @@ def lab(found: Lab, *, out: Path, seed: int, as_json: bool) -> int:
     return 0
 
 
-def _evidence(model: VAE, observations: Observations, samples: int, *, progress: bool) -> Evidence:
+def _evidence(model: VAE, observations: Observations, settings: EvaluateRecipe, *, progress: bool) -> Evidence:
     with evaluating(len(observations), show=progress) as tell:
-        return evidence(model, observations, samples=samples, progress=tell)
+        return evidence(model, observations, **dataclasses.asdict(settings), progress=tell)
 
 
 def _model(made: Run) -> VAE:

@@ -133,23 +133,32 @@ def evaluate(
     *,
     split: Split | None = None,
     samples: int | None = None,
+    proposal: Literal["auto", "refined", "enumerated", "posterior"] | None = None,
+    error: float | None = None,
     data: str | None = None,
     json: Switch = False,
 ) -> int:
-    """Estimate the evidence: ELBO, distortion, rate and importance-weighted bounds, each with its standard error.
+    """Estimate the evidence: ELBO, distortion, rate, importance-weighted bounds and log p(x), each with its error.
 
-    For example: `tightbound evaluate runs/digits --samples 5000 --json`.
+    For example: `tightbound evaluate runs/digits --error 0.02 --json`.
+
+    The literature's protocol is `--proposal posterior --samples 5000`: an upper bound on the NLL, often a loose one.
 
     Args:
         run: A run's folder.
         split: Which observations of the run's data; test by default.
-        samples: Draws for each observation; the recipe's number by default. More make the bound tighter.
+        samples: Draws from q(z|x) for each observation; the recipe's number by default. For ELBO and bounds.
+        proposal: What log p(x) is estimated with; the recipe's by default. refined: a normal fitted to each
+            observation. enumerated: the sum over all codes. posterior: q(z|x), at K samples.
+        error: Standard error that a refined proposal's draws may leave in each observation's log p(x), in nats.
         data: Other observations of the same shape: their test set if they have one, else all of them.
         json: Print one JSON object, in nats per observation.
     """
     from tightbound.cli import commands
 
-    return commands.evaluate(run, split=split, samples=samples, source=data, as_json=json)
+    given = {"samples": samples, "proposal": proposal, "error": error}
+    changes = {name: value for name, value in given.items() if value is not None}
+    return commands.evaluate(run, changes, split=split, source=data, as_json=json)
 
 
 @app.command

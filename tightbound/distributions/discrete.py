@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Independent, constraints
 
 from tightbound.distributions.joint import Joint
+from tightbound.support import support_of
 
 MOST_CODES = 4096  # that can be listed: a decoder scores each of them for each observation
 
@@ -225,6 +226,7 @@ class Part(NamedTuple):
         length: How many elements of the vector it takes.
         variables: How many variables they are: V one-hot vectors are V variables, of C elements each.
         discrete: Whether they are bits or classes.
+        support: Where its values lie; None where nobody knows.
 
     Example:
         >>> Part(length=12, variables=4, discrete=True).variables
@@ -234,6 +236,7 @@ class Part(NamedTuple):
     length: int
     variables: int
     discrete: bool
+    support: constraints.Constraint | None = None
 
 
 def parts_of(distribution: Distribution) -> tuple[Part, ...]:
@@ -247,9 +250,10 @@ def parts_of(distribution: Distribution) -> tuple[Part, ...]:
 
     Example:
         >>> parts_of(OneHot(torch.zeros(4, 3)))
-        (Part(length=12, variables=4, discrete=True),)
+        (Part(length=12, variables=4, discrete=True, support=...),)
     """
     if isinstance(distribution, Joint):
         return tuple(part for each in distribution.parts for part in parts_of(each))
     length, classes = distribution.event_shape.numel(), class_probabilities(distribution)
-    return (Part(length, length if classes is None else classes.shape[-2], classes is not None),)
+    variables = length if classes is None else classes.shape[-2]
+    return (Part(length, variables, classes is not None, support_of(distribution)),)

@@ -1,6 +1,8 @@
 """Evaluation: functions of a model and data that return a report, every estimate with its standard error."""
 
+from tightbound.evaluate.annealing import Schedule
+from tightbound.evaluate.certify import Certificate, certify
 from tightbound.evaluate.evidence import evidence
 from tightbound.evaluate.results import Estimate, Evidence
 
-__all__ = ["Estimate", "Evidence", "evidence"]
+__all__ = ["Certificate", "Estimate", "Evidence", "Schedule", "certify", "evidence"]

@@ -18,11 +18,44 @@ from tightbound.execution import (
     obstacle,
     products_in,
 )
-from tightbound.model import Model, with_log_joint
+from tightbound.model import Model
 
+Function = Callable[[Batch, Tensor], tuple[Tensor, ...]]
 Precision = Literal["auto", "float32", "bfloat16"]
 SAME = 0.02  # nats: what 16-bit products may change in log p(x), far below its standard error on any test set
 CHECKED = (8, 256)  # observations and draws that this is measured on
+
+
+class Graph:
+    """A function of a batch and of latents, compiled at the shape that it is first called with.
+
+    Args:
+        function: gives a tuple of tensors.
+        compile: whether to compile it; where that fails the function remains as it is.
+    """
+
+    def __init__(self, function: Function, *, compile: bool) -> None:
+        self._function, self._compile, self._shape = function, compile, torch.Size()
+        self._compiled: Function | None = None
+
+    def __call__(self, batch: Batch, z: Tensor) -> tuple[Tensor, ...]:
+        batch = batch._replace(q=None)  # a compiled graph takes tensors only
+        if self._compile:
+            self._compile, self._shape = False, z.shape
+            self._compiled = self._tried(batch, z)
+        # A remainder of another shape would be compiled anew for a single use.
+        if self._compiled is None or z.shape != self._shape:
+            return self._function(batch, z)
+        return self._compiled(batch, z)
+
+    def _tried(self, batch: Batch, z: Tensor) -> Function | None:
+        fast = compiled(self._function)
+        try:
+            fast(batch, z)
+            called_again(fast, batch, z)
+        except Exception:  # a model may do anything; whatever the compiler says, the plain way remains
+            return None
+        return fast
 
 
 class Accelerated:
@@ -35,36 +68,21 @@ class Accelerated:
     """
 
     def __init__(self, model: Model, dtype: torch.dtype, *, compile: bool) -> None:
-        self.model, self.dtype = model, dtype
-        self._compile, self._shape = compile, torch.Size()
-        self._compiled: Callable[[Batch, Tensor], tuple[Tensor, Tensor]] | None = None
+        self.model, self.dtype, self.compile = model, dtype, compile
+        self._graph = Graph(self.plainly, compile=compile)
 
     def __call__(self, batch: Batch, z: Tensor) -> tuple[Tensor, Tensor]:
-        batch = batch._replace(q=None)  # a compiled graph takes tensors only
-        if self._compile:
-            self._compile, self._shape = False, z.shape
-            self._compiled = self._tried(batch, z)
-        # A remainder of another shape would be compiled anew for a single use.
-        if self._compiled is None or z.shape != self._shape:
-            return self._plainly(batch, z)
-        return self._compiled(batch, z)
+        log_px_z, log_pz = self._graph(batch, z)
+        return log_px_z, log_pz
 
-    def _plainly(self, batch: Batch, z: Tensor) -> tuple[Tensor, Tensor]:
+    def plainly(self, batch: Batch, z: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, never compiled by itself: to be part of a larger graph."""
         with products_in(self.dtype, z.device):
             return self.model.log_joint(batch, z)
 
-    def _tried(self, batch: Batch, z: Tensor) -> Callable[[Batch, Tensor], tuple[Tensor, Tensor]] | None:
-        fast = compiled(self._plainly)
-        try:
-            fast(batch, z)
-            called_again(fast, batch, z)
-        except Exception:  # a model may do anything; whatever the compiler says, the plain way remains
-            return None
-        return fast
 
-
-def accelerate(model: Model, batch: Batch, *, rows: int, precision: Precision) -> tuple[Model, str]:
-    """The model, fast where that is worth while, and the precision of its products.
+def accelerate(model: Model, batch: Batch, *, rows: int, precision: Precision) -> Accelerated:
+    """The model's log-densities, fast where that is worth while.
 
     Args:
         model: in evaluation mode.
@@ -73,14 +91,12 @@ def accelerate(model: Model, batch: Batch, *, rows: int, precision: Precision) -
         precision: "auto" takes bfloat16 where the device multiplies it natively and log p(x) comes out the same.
 
     Returns:
-        A model that gives the same numbers to rounding; and "float32" or "bfloat16".
+        What gives the numbers of ``model.log_joint``, to rounding.
     """
     pays = evaluation_pays(numbers=rows * batch.x[0].numel())
     if not (pays or precision == "bfloat16"):
-        return model, "float32"
-    dtype = _dtype(model, batch, precision)
-    fast = Accelerated(model, dtype, compile=pays and not obstacle())
-    return with_log_joint(model, fast), str(dtype).removeprefix("torch.")
+        return Accelerated(model, torch.float32, compile=False)
+    return Accelerated(model, _dtype(model, batch, precision), compile=pays and not obstacle())
 
 
 def _dtype(model: Model, batch: Batch, precision: Precision) -> torch.dtype:

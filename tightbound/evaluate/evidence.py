@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 from torch import Tensor
@@ -13,11 +14,15 @@ from tightbound import bounds
 from tightbound.batch import Batch
 from tightbound.checks import check_model, described
 from tightbound.draws import Draws
-from tightbound.evaluate.accelerate import Precision, accelerate
-from tightbound.evaluate.importance import bound_at, effective_samples, sample_counts
+from tightbound.evaluate import marginal
+from tightbound.evaluate.accelerate import Accelerated, Precision, accelerate
+from tightbound.evaluate.importance import bound_at, sample_counts
 from tightbound.evaluate.latents import LatentStatistics
-from tightbound.evaluate.results import Estimate, Evidence, bits_per_dim
-from tightbound.evaluate.verdict import LOW_ESS, TOLERATED_SHARE
+from tightbound.evaluate.marginal import Marginal
+from tightbound.evaluate.noise import LOT, proposed, seeds_of
+from tightbound.evaluate.proposals import SET
+from tightbound.evaluate.results import Estimate, Evidence, ProposalName, bits_per_dim
+from tightbound.evaluate.target import Target
 from tightbound.model import Model
 from tightbound.runtime import evaluation_mode, home, own_random_state
 
@@ -29,25 +34,40 @@ BLOCK = 1024  # observations encoded at a time, at most …
 READ = 2**22  # … and numbers they hold, at most
 WRITTEN = 2**20  # numbers the decoder writes at a time on a CPU: what its cache holds …
 WRITTEN_GPU = 2**24  # … and elsewhere: enough to keep a GPU busy, 64 MB in float32
+START = 64  # draws from q(z | x) that a fit starts from, at least
+WIDEST = 512  # latent dimensions that are fitted with a full covariance unless that is asked for
+REFINING = 1000  # decodings that a refined estimate costs an observation, about: a slope counts as three
+REPEATED = 0.5  # share of equal neighbours among sorted draws from which on a latent is taken for discrete
 
 
 def evidence(
     model: Model,
     data: Any,
     *,
-    samples: int = 5000,
+    samples: int = 500,
+    proposal: ProposalName = "auto",
+    error: float = marginal.ERROR,
     seed: int = 0,
     budget: int | None = None,
     precision: Precision = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> Evidence:
-    r"""How well a model explains data: ELBO, distortion, rate and importance-weighted estimates of log p(x).
+    r"""How well a model explains data: ELBO, distortion, rate, importance-weighted bounds, and log p(x).
 
-    .. math:: \log p(x) \ge \mathbb{E} \log \frac{1}{K} \sum_{k=1}^K \frac{p(x, z_k)}{q(z_k \mid x)},
-              \qquad z_k \sim q(z \mid x)
+    .. math:: \log p(x) \ge \mathbb{E} \log \frac{1}{K} \sum_{k=1}^K \frac{p(x, z_k)}{r(z_k)}, \qquad z_k \sim r(z)
 
-    Runs where the model is, in evaluation mode, a block of observations at a time. The draws have a seed of their own:
-    the same numbers in every call, and the caller's random state and the model's mode are as before.
+    The bounds at K samples, as the literature prints them, are of draws from q(z | x). log p(x) itself comes from a
+    better proposal r where there is one:
+
+    - "refined": a normal with full covariance, fitted to the observation by some steps along the slope of log p(x, z),
+      with the tails of a Student-t. Two to three hundred of its draws do what no number of draws from q(z | x) does
+      where the true posterior is correlated and q is not. For any model of continuous latents.
+    - "enumerated": the exact sum over all codes of a discrete latent that has at most 4096.
+    - "posterior": q(z | x) itself, K = ``samples``: the literature's protocol.
+
+    Runs where the model is, in evaluation mode, a block of observations at a time. Each observation has random numbers
+    of its own, made of its values and of ``seed``: its numbers are the same alone, in any order and in any company. The
+    caller's random state and the model's mode are as before.
 
     References:
         Burda, Grosse, Salakhutdinov: Importance Weighted Autoencoders (2015), https://arxiv.org/abs/1509.00519.
@@ -56,9 +76,14 @@ def evidence(
         model: any.
         data: observations, or anything that ``tb.data.observations`` takes; held-out data, to judge a model. Data that
             are binarised are seen with their fixed pixels.
-        samples: K, draws for each observation.
+        samples: draws of each observation from q(z | x), for ELBO, rate and bounds.
+        proposal: what log p(x) is estimated with: "auto" enumerates where that is possible, refines where latents are
+            continuous and at most 512, and takes the posterior elsewhere.
+        error: standard error that each observation's log p(x) may have by the noise of its draws, in nats: a refined
+            proposal is drawn from as often as that needs, 64 to 2048 times.
         seed: of the draws.
-        budget: latents decoded at a time, to trade memory for speed; the numbers do not depend on it.
+        budget: latents decoded at a time, to trade memory for speed, at least 16 where proposals are refined; the
+            numbers depend on it by rounding only.
         precision: of matrix products in the decoder: "auto" takes bfloat16 where the device multiplies it natively and
             log p(x) comes out the same, checked on draws of the first observations; "float32" is strict.
         progress: called with the observations done and their total after each block.
@@ -67,8 +92,10 @@ def evidence(
         The report.
 
     Raises:
-        ValueError: for fewer than one sample; for observations of another shape than the model's; for values that are
-            not finite or lie outside the likelihood's support; for log-weights that are not finite.
+        ValueError: for fewer than one sample, an error that is not above 0, or an unknown proposal; for a refined
+            proposal of discrete latents and an enumeration of latents that cannot be listed; for observations of
+            another shape than the model's; for values that are not finite or lie outside the likelihood's support; for
+            a model of which no log-weight is finite.
 
     Example:
         >>> import tightbound as tb
@@ -78,124 +105,194 @@ def evidence(
         ...     likelihood=tb.likelihoods.Gaussian(torch.nn.Linear(2, 5)),
         ... )
         >>> report = tb.evaluate.evidence(model, torch.zeros(8, 5), samples=100)
-        >>> report.elbo.value <= -report.nll.value
-        True
+        >>> report.elbo.value <= -report.nll.value, report.proposal
+        (True, 'refined')
     """
-    if samples < 1:
-        raise ValueError(f"Expected at least 1 sample; got samples={samples}.")
-    if budget is not None and budget < 1:
-        raise ValueError(f"Expected a budget of at least 1 latent at a time; got budget={budget}.")
-    observed = _observations(data)
+    _require(samples=samples, proposal=proposal, error=error, budget=budget)
+    observed = observed_as(data)
     columns, statistics = defaultdict(list), LatentStatistics()
     device, dtype = home(model)
     with evaluation_mode(model), own_random_state(device, seed=seed):
         known = described(model)
         known.require_shape(observed.shape, observed.name)
-        step = _rows(model, observed) if budget is None else budget
-        start, scorer, used = 0, None, "float32"
-        for batch in observed.batches(_block(observed, samples), dtype):
+        rows = rows_at_once(model, observed) if budget is None else budget
+        start, scorer = 0, None
+        for batch in observed.batches(_block(observed, samples, rows), dtype):
             batch = batch.to(device)._replace(checked=True)
             known.require_values(batch.x, torch.arange(start, start + batch.size), observed.name)
             if scorer is None:
                 check_model(model, batch, name=observed.name)
                 with own_random_state(device):
-                    scorer, used = accelerate(model, batch, rows=samples * len(observed), precision=precision)
-            for name, values in _evaluate(scorer, batch, statistics, samples, rows=step, start=start).items():
+                    cost = samples + (0 if proposal == "posterior" else REFINING)
+                    joint = accelerate(model, batch, rows=cost * len(observed), precision=precision)
+                scorer = _Scorer(joint, batch, proposal, samples=samples, error=error, seed=seed, rows=rows)
+            for name, values in scorer(batch, statistics).items():
                 columns[name].append(values)
             start += batch.size
             if progress is not None:
                 progress(start, len(observed))
+    if scorer is None:
+        raise ValueError(f"Expected at least 1 observation; got none in {observed.name}.")
     made = {name: torch.cat(parts) for name, parts in columns.items()}
-    return _report(model, observed, made, statistics, samples=samples, seed=seed, precision=used)
+    return _report(scorer, observed, made, statistics)
 
 
-def _evaluate(
-    model: Model, batch: Batch, statistics: LatentStatistics, samples: int, *, rows: int, start: int
-) -> dict[str, Tensor]:
-    """All values of one block of observations, each (B,), float64, on the CPU."""
-    batch = model.encoded(batch)
-    draws = model.score(batch, samples=samples, rows=rows)
-    _require_finite(draws.log_w, start)
-    mean = model.posterior_mean(batch)
-    codes = model.embed(batch) if mean is None else mean
-    statistics.add(codes, model.rate_per_dimension(batch), model.class_probabilities(batch), model.parts(batch))
-    closed = model.rate(batch)
-    return {
-        **({} if closed is None else {"rate": closed.cpu().double()}),
-        **_values(draws, samples),
-    }
+class _Scorer:
+    """All numbers of a block of observations; what is decided on the first block holds for all."""
+
+    def __init__(
+        self, joint: Accelerated, some: Batch, wanted: ProposalName, *, samples: int, error: float, seed: int, rows: int
+    ) -> None:
+        self.model, self.joint, self.samples = joint.model, joint, samples
+        self.rows, self.seed, self.error = rows, seed, error
+        one = some.rows(slice(0, 1))
+        z, _ = proposed(self.model, one, [seed], START)
+        self.proposal = self._resolved(wanted, one, z)
+        parts = self.model.parts(one) if self.proposal == "refined" else ()
+        self.target = Target(joint, z.shape[2:], parts)
+
+    def __call__(self, batch: Batch, statistics: LatentStatistics) -> dict[str, Tensor]:
+        """Each of shape (B,), float64, on the CPU."""
+        seeds, batch = seeds_of(batch, self.seed), self.model.encoded(batch)
+        draws, z = self._drawn(batch, seeds)
+        own = Draws(*(each[: self.samples] for each in (draws.z, draws.log_px_z, draws.log_pz, draws.log_qz_x)))
+        elbo = bounds.elbo(own)
+        mean = self.model.posterior_mean(batch)
+        codes = self.model.embed(batch) if mean is None else mean
+        fine = (codes.flatten(1).isfinite().all(1).cpu() & elbo.isfinite()).to(codes.device)
+        if fine.any():
+            statistics.add(
+                codes[fine],
+                _rows_of(self.model.rate_per_dimension(batch), fine),
+                _rows_of(self.model.class_probabilities(batch), fine),
+                self.model.parts(batch),
+            )
+        closed = self.model.rate(batch)
+        return {
+            **({} if closed is None else {"rate": closed.cpu().double()}),
+            "elbo": elbo,
+            "distortion": -own.log_px_z.mean(0),
+            "rate_sampled": (own.log_qz_x - own.log_pz).mean(0),
+            **{f"iwae {k}": bound_at(own, k) for k in sample_counts(self.samples)},
+            **self._marginal(batch, seeds, z, draws)._asdict(),
+        }
+
+    def _drawn(self, batch: Batch, seeds: list[int]) -> tuple[Draws, Tensor]:
+        """Draws from q(z | x), scored, and the first of them."""
+        count = max(self.samples, START) if self.proposal == "refined" else self.samples
+        scored, first = [], torch.empty(0)
+        for lot, start in enumerate(range(0, count, LOT)):
+            size = min(LOT, max(self.samples, START) - start)  # the same draws, however log p(x) is estimated
+            z, log_q = (each[: count - start] for each in proposed(self.model, batch, seeds, size, lot=lot))
+            pieces = zip(*(each.split(max(1, self.rows // batch.size)) for each in (z, log_q)), strict=True)
+            scored += [torch.stack([*self.joint(batch, part), its_log_q]).cpu().double() for part, its_log_q in pieces]
+            first = first if lot else z
+        log_px_z, log_pz, log_qz_x = torch.cat(scored, 1)
+        return Draws(log_px_z.new_empty(count, batch.size, 0), log_px_z, log_pz, log_qz_x), first
+
+    def _marginal(self, batch: Batch, seeds: list[int], z: Tensor, draws: Draws) -> Marginal:
+        if self.proposal == "enumerated":
+            return marginal.enumerated(self.joint, batch, self.model.every_code(batch), rows=self.rows)
+        if self.proposal == "refined":
+            fits = marginal.Fits(self.target, batch, seeds, width=max(1, self.rows // SET))
+            return fits.estimate(*fits.fitted(z, self.error), bounds.elbo(draws), error=self.error)
+        return marginal.of_weights(draws.log_w)
+
+    def _resolved(self, wanted: ProposalName, batch: Batch, z: Tensor) -> ProposalName:
+        discrete = is_discrete(self.model, batch, z)
+        if wanted == "refined" and discrete:
+            raise ValueError(
+                "Expected continuous latents for refined proposals; got a model whose latents are discrete, at least "
+                "in part. Take proposal='auto' or 'posterior'."
+            )
+        if wanted in ("posterior", "refined"):
+            return wanted
+        try:
+            if discrete or wanted == "enumerated":
+                self.model.every_code(batch)
+                return "enumerated"
+        except (TypeError, ValueError) as reason:
+            if wanted == "enumerated":
+                raise ValueError(f"{reason} Or take proposal='posterior'.") from None
+        return "posterior" if discrete or z[0, 0].numel() > WIDEST else "refined"
 
 
-def _values(draws: Draws, samples: int) -> dict[str, Tensor]:
-    return {
-        "elbo": bounds.elbo(draws),
-        "distortion": -draws.log_px_z.mean(0),
-        "rate_sampled": (draws.log_qz_x - draws.log_pz).mean(0),
-        "ess": effective_samples(draws),
-        **{f"iwae {k}": bound_at(draws, k) for k in sample_counts(samples)},
-    }
+def _require(*, samples: int, proposal: str, error: float, budget: int | None) -> None:
+    if samples < 1:
+        raise ValueError(f"Expected at least 1 sample; got samples={samples}.")
+    if proposal not in get_args(ProposalName):
+        raise ValueError(f"Expected a proposal of {', '.join(get_args(ProposalName))}; got {proposal!r}.")
+    if not 0 < error < math.inf:
+        raise ValueError(f"Expected an error above 0 nats; got error={error}. 0.05 is the default.")
+    if budget is not None and budget < 1:
+        raise ValueError(f"Expected a budget of at least 1 latent at a time; got budget={budget}.")
+
+
+def _rows_of(values: Tensor | None, index: Tensor) -> Tensor | None:
+    return None if values is None else values[index]
+
+
+def is_discrete(model: Model, batch: Batch, z: Tensor) -> bool:
+    """Whether some part of the latents is discrete.
+
+    Of models that do not say what z is, those whose draws (K, B, …) repeat, as those of real numbers do not.
+    """
+    if parts := model.parts(batch):
+        return any(part.discrete for part in parts)
+    return bool((z.sort(0).values.diff(dim=0) == 0).double().mean() > REPEATED)
 
 
 def _report(
-    model: Model,
-    observed: Observations,
-    columns: dict[str, Tensor],
-    statistics: LatentStatistics,
-    *,
-    samples: int,
-    seed: int,
-    precision: str,
+    scorer: _Scorer, observed: Observations, columns: dict[str, Tensor], statistics: LatentStatistics
 ) -> Evidence:
-    log_px, ess = columns[f"iwae {samples}"], columns["ess"]
-    rate = columns.get("rate", columns["rate_sampled"])
-    low = (ess < LOW_ESS).double().mean().item()
-    kept = {name: columns[name] for name in ("elbo", "distortion", "rate_sampled", "ess")}
+    rate, samples = columns.get("rate", columns["rate_sampled"]), scorer.samples
+    fine = columns["elbo"].isfinite() & columns["log_px"].isfinite()
+    if not fine.any():
+        raise ValueError(
+            "Expected finite log-weights; got NaN or infinity for all observations. Training has diverged: go back to "
+            "an earlier checkpoint, or train anew with a lower learning_rate."
+        )
+
+    def mean(values: Tensor) -> Estimate:
+        return Estimate.of(values[fine])
+
+    log_px = columns["log_px"]
+    kept = ("elbo", "distortion", "rate_sampled", "log_px", "error", "ess", "k", "draws")
     return Evidence(
-        elbo=Estimate.of(columns["elbo"]),
-        distortion=Estimate.of(columns["distortion"]),
-        rate=Estimate.of(rate),
+        elbo=mean(columns["elbo"]),
+        distortion=mean(columns["distortion"]),
+        rate=mean(rate),
         rate_kind="closed-form" if "rate" in columns else "sampled",
-        rate_sampled=Estimate.of(columns["rate_sampled"]),
-        iwae=tuple((k, Estimate.of(columns[f"iwae {k}"])) for k in sample_counts(samples)),
-        nll=Estimate.of(-log_px),
-        bits_per_dim=bits_per_dim(log_px.mean().item(), observed.shape.numel()),
-        per_observation={**kept, "rate": rate, "log_px": log_px},
-        ess_median=ess.median().item(),
-        low_ess_share=low,
-        reliable=low <= TOLERATED_SHARE,
+        rate_sampled=mean(columns["rate_sampled"]),
+        iwae=tuple((k, mean(columns[f"iwae {k}"])) for k in sample_counts(samples)),
+        nll=mean(-log_px),
+        bits_per_dim=bits_per_dim(log_px[fine].mean().item(), observed.shape.numel()),
+        per_observation={**{name: columns[name] for name in kept}, "rate": rate},
         kl_per_dimension=statistics.kl,
         mean_variance=statistics.mean_variance,
         information=statistics.information,
         observations=len(observed),
         samples=samples,
-        seed=seed,
-        precision=precision,
-        is_likelihood=model.is_normalised,
+        proposal=scorer.proposal,
+        seed=scorer.seed,
+        precision=str(scorer.joint.dtype).removeprefix("torch."),
+        is_likelihood=scorer.model.is_normalised,
     )
 
 
-def _observations(data: Any) -> Observations:
+def observed_as(data: Any) -> Observations:
+    """Data as observations."""
     from tightbound.data import observations
 
     return observations(data)
 
 
-def _block(observed: Observations, samples: int) -> int:
-    return max(1, min(BLOCK, WEIGHTS // samples, READ // observed.shape.numel()))
+def _block(observed: Observations, samples: int, rows: int) -> int:
+    return max(1, min(BLOCK, WEIGHTS // samples, READ // observed.shape.numel(), rows // SET))
 
 
-def _rows(model: Model, observed: Observations) -> int:
+def rows_at_once(model: Model, observed: Observations) -> int:
+    """How many latents the decoder takes at a time."""
     parameters = getattr(getattr(model, "likelihood", None), "parameters_per_element", 1)
     width = observed.shape.numel() * parameters
     return max(1, (WRITTEN if home(model)[0].type == "cpu" else WRITTEN_GPU) // width)
-
-
-def _require_finite(log_w: Tensor, start: int) -> None:
-    """``log_w``: shape (K, B), B observations of which the first has the index ``start``."""
-    bad = ~log_w.isfinite().all(0)
-    if bad.any():
-        index = start + int(bad.nonzero()[0])
-        raise ValueError(
-            f"Expected finite log-weights; got NaN or infinity at observation {index}. Training has diverged, or this "
-            "observation lies far from all that the model knows."
-        )

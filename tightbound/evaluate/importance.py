@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from tightbound import bounds
 from tightbound.draws import Draws
+
+FEWEST = 25  # draws that have a tail of five, the least that a shape can be told from
+EVEN = 1e-3  # nats between weights that differ by rounding, if at all
+LOWEST = -700.0  # nats below the largest weight; less is no positive number any more
 
 
 def sample_counts(samples: int) -> tuple[int, ...]:
@@ -71,5 +77,62 @@ def effective_samples(draws: Draws) -> Tensor:
         >>> effective_samples(Draws(z=torch.zeros(4, 1, 2), log_px_z=zeros, log_pz=zeros, log_qz_x=zeros))
         tensor([4.])
     """
-    log_w = draws.log_w
+    return effective_samples_of(draws.log_w)
+
+
+def effective_samples_of(log_w: Tensor) -> Tensor:
+    """The same, from log-weights of shape (K, B)."""
     return torch.exp(2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0))
+
+
+def pareto_k(log_w: Tensor) -> Tensor:
+    r"""Shape k of the generalised Pareto distribution that the largest weights follow: how heavy their tail is.
+
+    A mean of weights has a finite variance for k below ½, and no mean at all from 1 on. Up to about 0.7 the error of an
+    estimate is what its draws say; above, the largest weight has as a rule not been drawn yet, and no effective sample
+    size shows it.
+
+    References:
+        Vehtari, Simpson, Gelman, Yao, Gabry: Pareto Smoothed Importance Sampling (2024),
+        https://jmlr.org/papers/v25/19-556.html.
+
+    Args:
+        log_w: log-weights, shape (K, B).
+
+    Returns:
+        Shape (B,), float64: 0 where all weights are equal to rounding, infinite where too few of them are above zero.
+        NaN where there is no telling: for fewer than 25 draws, and where the largest weights repeat, as those of a
+        few codes do.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> light, heavy = torch.randn(2000), 3 * torch.randn(2000)
+        >>> [f"{k:.1f}" for k in pareto_k(torch.stack([light, heavy], 1).double())]
+        ['0.5', '1.0']
+    """
+    own = log_w.T.cpu().double()
+    if len(log_w) < FEWEST:
+        return own.new_full((len(own),), math.nan)
+    return torch.tensor([_k_of(each) for each in own], dtype=torch.float64)
+
+
+def _k_of(log_w: Tensor) -> float:
+    from arviz_stats.base import array_stats
+
+    largest = log_w.sort().values[-_tail(len(log_w)) - 1 :]  # the tail, after the largest weight below it
+    if not largest.isfinite().all():
+        return math.inf
+    if largest[-1] - largest[1] < EVEN:
+        return 0.0
+    quarter = largest[round(len(largest) / 4)]  # the fit takes its scale from it
+    if quarter == largest[0]:
+        return math.nan
+    if quarter < largest[-1] + LOWEST:
+        return math.inf
+    k = float(array_stats.psislw(-log_w.clamp(min=float(log_w.max()) + LOWEST).numpy())[1])
+    return math.inf if math.isnan(k) else k
+
+
+def _tail(count: int) -> int:
+    """How many of the largest weights make the tail, as Vehtari et al. take it."""
+    return int(3 * math.sqrt(count)) if count > 225 else count // 5

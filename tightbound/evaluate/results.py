@@ -12,14 +12,26 @@ from torch import Tensor
 
 from tightbound.evaluate.verdict import (
     ACTIVE,
+    FEW_DRAWS,
+    HIGH_K,
     LOW_ESS,
+    SMALL_ERROR,
+    TOLERATED_SHARE,
     Latent,
     on_bound,
     on_code,
+    on_excluded,
     on_likelihood,
     on_scoring,
     on_weights,
 )
+
+ProposalName = Literal["auto", "refined", "enumerated", "posterior"]
+_ESTIMATED: dict[str, str] = {  # how log p(x) was
+    "refined": "by refined proposals",
+    "enumerated": "exact, over all codes",
+    "posterior": "from q(z|x)",
+}
 
 
 @dataclass(frozen=True)
@@ -95,25 +107,21 @@ class Evidence:
         rate: :math:`\mathrm{KL}(q(z \mid x) \,\|\, p(z))`, in closed form where there is one.
         rate_kind: "closed-form" or "sampled".
         rate_sampled: the rate from the draws, whatever ``rate_kind`` says.
-        iwae: pairs of K and the importance-weighted bound of K samples, all from the same draws.
-        nll: minus the bound at all samples, the estimate of :math:`-\log p(x)`; in expectation never below it.
+        iwae: pairs of K and the importance-weighted bound of K samples from q(z | x), all from the same draws.
+        nll: the estimate of :math:`-\log p(x)`; in expectation never below it.
         bits_per_dim: ``nll`` in bits per element of an observation.
-        per_observation: "elbo", "log_px" (the bound at all samples), "distortion", "rate", "rate_sampled" and "ess",
-            each (N,), float64, on the CPU.
-        ess_median: median over observations of the effective sample size :math:`(\sum w)^2 / \sum w^2`.
-        low_ess_share: share of observations where it is below 10, so that the bias of log p(x), about −1/(2 ESS),
-            passes 0.05 nats.
-        reliable: whether that share is small enough (5 %) for ``nll`` to be called an estimate rather than a bound.
-            Necessary, not sufficient: a posterior much narrower than the true one has even weights until a rare draw
-            comes. A bound that still rises from one K to the next tells as well.
+        per_observation: each (N,), float64, on the CPU: "elbo", "distortion", "rate", "rate_sampled"; "log_px", with
+            "error", its standard error by the noise of its draws, "draws", how many they are, "ess", how many of them
+            count, and "k", the shape of their weights' tail.
         kl_per_dimension: mean KL of each latent dimension, (L,); None where the pair has no such closed form.
         mean_variance: variance over the data of the posterior's mean, (L,).
         information: of a discrete code, the mutual information of each variable with the observation, (variables,), in
             nats; None for other latents. Where real numbers stand beside a code, both have an entry for each variable,
             and NaN where the other one says it.
         observations: how many, N.
-        samples: K, draws for each observation.
-        seed: of those draws.
+        samples: K, draws of each observation from q(z | x).
+        proposal: what ``nll`` comes from: "refined", "enumerated" or "posterior".
+        seed: of the draws.
         precision: of the decoder's matrix products, "float32" or "bfloat16".
         is_likelihood: False for grey data under ``UnnormalisedBernoulli``.
 
@@ -143,22 +151,76 @@ class Evidence:
     nll: Estimate
     bits_per_dim: float
     per_observation: dict[str, Tensor]
-    ess_median: float
-    low_ess_share: float
-    reliable: bool
     kl_per_dimension: Tensor | None
     mean_variance: Tensor
     information: Tensor | None = None
     observations: int
     samples: int
+    proposal: ProposalName
     seed: int
     precision: str
     is_likelihood: bool
 
     @property
     def gap(self) -> Estimate:
-        """The bound at all samples less the ELBO: at most what the ELBO lacks to log p(x), paired by observation."""
-        return Estimate.of(self.per_observation["log_px"] - self.per_observation["elbo"])
+        """log p(x) less the ELBO, paired by observation: KL(q(z|x) ‖ p(z|x)), as far as ``nll`` is reliable."""
+        return Estimate.of((self.per_observation["log_px"] - self.per_observation["elbo"])[self.counted])
+
+    @property
+    def counted(self) -> Tensor:
+        """Which observations the means are of, boolean (N,): those whose ELBO and log p(x) are finite."""
+        return self.per_observation["elbo"].isfinite() & self.per_observation["log_px"].isfinite()
+
+    @property
+    def draws_error(self) -> float:
+        """Standard error of ``nll`` by the noise of the draws alone, in nats."""
+        errors = self._of("error")
+        return float(errors.square().sum().sqrt() / len(errors))
+
+    @property
+    def draws_mean(self) -> float:
+        """How many draws an observation's log p(x) is made of, on average."""
+        return float(self._of("draws").mean())
+
+    @property
+    def draws_max(self) -> int:
+        """The most of them."""
+        return int(self._of("draws").max())
+
+    @property
+    def ess_median(self) -> float:
+        r"""Median over observations of the effective sample size :math:`(\sum w)^2 / \sum w^2` of those draws."""
+        return float(self._of("ess").median())
+
+    @property
+    def low_ess_share(self) -> float:
+        """Share of observations where it is below 10."""
+        return float((self._of("ess") < LOW_ESS).double().mean())
+
+    @property
+    def k_median(self) -> float:
+        """Median over observations of Pareto's k; NaN where no tail can be told."""
+        return float(self._of("k").nanmedian())
+
+    @property
+    def high_k_share(self) -> float:
+        """Share of observations where it is above 0.7: where the largest weight has not been drawn yet, as a rule."""
+        return float((self._of("k") > HIGH_K).double().mean())
+
+    @property
+    def reliable(self) -> bool:
+        """Whether ``nll`` deserves to be called an estimate: k tells of few observations that their weights run away.
+
+        That is at most 5 % above 0.7, with draws enough to tell, and draws whose noise moves ``nll`` by 0.05 nats at
+        most.
+        """
+        if self.proposal == "enumerated":
+            return True
+        enough = self.draws_mean >= FEW_DRAWS and self.draws_error <= SMALL_ERROR
+        return enough and self.high_k_share <= TOLERATED_SHARE
+
+    def _of(self, name: str) -> Tensor:
+        return self.per_observation[name][self.counted]
 
     @property
     def active(self) -> Tensor:
@@ -192,11 +254,14 @@ class Evidence:
     def verdict(self) -> str:
         """What the numbers mean: posterior collapse, the bound's tightness, what to trust, what to try."""
         parts = (
+            on_excluded(self.counted),
             on_likelihood(is_likelihood=self.is_likelihood),
             on_scoring(self._latent),
             on_code(self.active, self.rate.value, self.observations, latent=self._latent),
             on_bound(self.gap.value, self.rate.value, reliable=self.reliable, latent=self._latent),
-            on_weights(self.low_ess_share, self.samples),
+            on_weights(
+                self.high_k_share, self.draws_mean, self.draws_error, proposal=self.proposal, latent=self._latent
+            ),
         )
         return " ".join(part for part in parts if part)
 
@@ -206,14 +271,17 @@ class Evidence:
         estimates = {name: _number(estimate.value) for name, estimate in named.items()}
         errors = {f"{name}_se": _number(estimate.se) for name, estimate in named.items()}
         bounds = [{"samples": k, "value": _number(bound.value), "se": _number(bound.se)} for k, bound in self.iwae]
-        plain = ("rate_kind", "active_units", "latent_dim", "observations", "samples", "seed", "precision", "reliable")
+        plain = (
+            "rate_kind", "active_units", "latent_dim", "observations", "samples", "proposal", "draws_max", "seed",
+            "precision", "reliable",
+        )  # fmt: skip
+        known = ("bits_per_dim", "draws_error", "draws_mean", "ess_median", "low_ess_share", "k_median", "high_k_share")
         return {
             **estimates,
             **errors,
             "iwae": bounds,
-            "bits_per_dim": _number(self.bits_per_dim),
-            "ess_median": _number(self.ess_median),
-            "low_ess_share": _number(self.low_ess_share),
+            **{name: _number(getattr(self, name)) for name in known},
+            "excluded": int((~self.counted).sum()),
             "kl_per_dimension": None if self.kl_per_dimension is None else _numbers(self.kl_per_dimension),
             "mean_variance": _numbers(self.mean_variance),
             "information": None if self.information is None else _numbers(self.information),
@@ -232,17 +300,29 @@ class Evidence:
     __repr__ = __str__
 
     def _rows(self) -> list[tuple[str, Estimate | str, str]]:
-        bounds = [(f"IWAE, K = {k}", bound, "") for k, bound in self.iwae]
-        ess = f"median {self.ess_median:.4g}; under {LOW_ESS} for {self.low_ess_share:.1%} of the observations"
+        bounds = [(f"IWAE, K = {k}", bound, "draws from q(z|x)" if k == 1 else "") for k, bound in self.iwae]
+        kind = "estimate of -log p(x)" if self.reliable else "upper bound on -log p(x): see below"
         return [
             ("ELBO", self.elbo, "nats per observation, higher is better"),
             ("distortion", self.distortion, "-E log p(x|z)"),
             ("rate", self.rate, f"KL(q(z|x) || p(z)), {self.rate_kind.replace('-', ' ')}"),
             *bounds,
-            ("NLL", self.nll, "estimate of -log p(x)" if self.reliable else "upper bound on -log p(x): see below"),
+            ("NLL", self.nll, f"{kind}, {_ESTIMATED[self.proposal]}"),
             ("bits per dim", f"{self.bits_per_dim:.4f}", ""),
-            ("effective samples", ess, ""),
+            *self._trust(),
             ("active units", f"{self.active_units} of {self.latent_dim}", ""),
+        ]
+
+    def _trust(self) -> list[tuple[str, str, str]]:
+        """Lines on the draws behind the NLL; none where it needs none."""
+        if self.proposal == "enumerated":
+            return []
+        drawn = f"{self.draws_mean:.4g} an observation on average, {self.draws_max} at most"
+        tail = "unknown" if math.isnan(self.k_median) else f"median {self.k_median:.2f}"
+        return [
+            ("draws", f"{drawn}; their noise moves the NLL by {self.draws_error:.2g}", ""),
+            ("effective of them", f"median {self.ess_median:.4g}", ""),
+            ("Pareto's k", f"{tail}; above {HIGH_K} for {self.high_k_share:.1%} of the observations", ""),
         ]
 
 

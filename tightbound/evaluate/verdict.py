@@ -8,7 +8,10 @@ from torch import Tensor
 
 Latent = Literal["real", "discrete", "mixed"]
 ACTIVE = 0.01  # variance of the posterior's mean (Burda et al. 2015), or nats of a discrete variable; more is active
-LOW_ESS = 10  # effective samples; the bias of log p(x) is about -1 / (2 ESS) nats: -0.05 here
+LOW_ESS = 10  # effective samples; where k is below one half, the bias of log p(x) is then about -0.05 nats
+HIGH_K = 0.7  # Pareto's k, above which an error that the draws show says nothing (Vehtari et al. 2024)
+FEW_DRAWS = 25  # from fewer no tail can be told, and so no k
+SMALL_ERROR = 0.05  # nats of a mean's error that come from the draws, at most
 LOW_RATE = 0.1  # nats per observation; a code that pays less can say next to nothing
 LOOSE = 1.0  # nats between ELBO and log p(x) that are worth going after …
 LOOSE_SHARE = 0.05  # … and which share of the rate
@@ -17,7 +20,7 @@ _SIGNS: dict[Latent, str] = {  # that a variable carries information
     "discrete": "tells more than 0.01 nats about x",
     "mixed": "tells more than 0.01 nats about x or has a mean that moves with it",
 }
-TOLERATED_SHARE = 0.05  # observations of low effective sample size that a mean over all of them stands
+TOLERATED_SHARE = 0.05  # observations of high k that a mean over all of them stands
 
 
 def on_code(active: Tensor, rate: float, observations: int, *, latent: Latent = "real") -> str:
@@ -55,30 +58,48 @@ def on_scoring(latent: Latent) -> str:
     return f"The latent is discrete{part}: all numbers are of hard codes, whatever training relaxed."
 
 
+def on_excluded(counted: Tensor) -> str:
+    """What is left out of the means. ``counted``: boolean, shape (N,)."""
+    out = (~counted).nonzero()[:, 0].tolist()
+    if not out:
+        return ""
+    shown = ", ".join(map(str, out[:10])) + (", …" if len(out) > 10 else "")
+    return (
+        f"{len(out)} of {len(counted)} observations are left out of all means, as log p(x) of them is -∞ to the "
+        f"model's precision: {shown} (from 0). They lie far from all that the model knows."
+    )
+
+
 def on_bound(gap: float, rate: float, *, reliable: bool, latent: Latent = "real") -> str:
-    """How far the ELBO lies below log p(x). ``gap``: the importance-weighted bound less the ELBO, in nats."""
+    """How far the ELBO lies below log p(x). ``gap``: log p(x) less the ELBO, in nats."""
     if gap > max(LOOSE, LOOSE_SHARE * rate):
+        least = "" if reliable else "at least "
         richer = "A richer posterior (FullNormal, a larger encoder)" if latent == "real" else "A larger encoder"
         return (
-            f"The ELBO is loose: it lies at least {gap:.1f} nats below log p(x), because the posterior does not fit "
+            f"The ELBO is loose: it lies {least}{gap:.1f} nats below log p(x), because the posterior does not fit "
             f"the true one. {richer} or training with the IWAE objective can win some of them back."
         )
     return f"The ELBO is tight: log p(x) lies about {max(gap, 0.0):.2g} nats above it." if reliable else ""
 
 
-def on_weights(low_ess_share: float, samples: int) -> str:
-    """Whether the importance-weighted estimate of log p(x) can be trusted."""
-    if samples < LOW_ESS:
+def on_weights(high_k_share: float, draws: float, error: float, *, proposal: str, latent: Latent = "real") -> str:
+    """Whether the estimate of log p(x) can be trusted. ``error``: of the mean by the draws' noise, in nats."""
+    if proposal == "enumerated":
+        return ""
+    remedy = "Take proposal='refined'" if proposal == "posterior" and latent == "real" else "Fit a better posterior"
+    if draws < FEW_DRAWS:
         return (
-            f"{samples} sample{'s'[: samples > 1]} an observation cannot tell log p(x): the NLL is an upper bound, "
-            "little better than the negative ELBO. Take samples=1000 or more."
+            f"{draws:.0f} draw{'s'[: draws > 1]} an observation cannot tell log p(x): the NLL is an upper bound. "
+            f"{'Take more samples' if latent != 'real' else remedy}."
         )
-    if low_ess_share > TOLERATED_SHARE:
+    if high_k_share > TOLERATED_SHARE:
         return (
-            f"For {low_ess_share:.0%} of the observations fewer than {LOW_ESS} of {samples} samples count (effective "
-            "sample size): the NLL is likely too high, by more than "
-            f"{1 / (2 * LOW_ESS):.2g} nats for each of them. Take more samples, or fit a better posterior."
+            f"For {high_k_share:.0%} of the observations the weights have a tail that runs away (Pareto's k above "
+            f"{HIGH_K}): the draws that matter most have not come yet, and the NLL is too high by more than its error "
+            f"says, however large the effective sample size. {remedy}; more samples help very little."
         )
+    if error > SMALL_ERROR:
+        return f"The noise of the draws alone moves the NLL by {error:.2g} nats: take more samples or observations."
     return ""
 
 

@@ -6,7 +6,7 @@ are equal byte for byte for equal figures; :func:`alt_text` says what a figure s
 
 from tightbound.plots.codes import kl_per_dimension, latent_map
 from tightbound.plots.curves import training_curves
-from tightbound.plots.evidence import bound_by_samples, effective_sample_size
+from tightbound.plots.evidence import bound_by_samples, pareto_k
 from tightbound.plots.gradients import gradient_comparison
 from tightbound.plots.latents import interpolation, latent_traversal, manifold
 from tightbound.plots.output import save, to_png
@@ -18,7 +18,6 @@ __all__ = [
     "beta_tradeoff",
     "bound_by_samples",
     "data_grid",
-    "effective_sample_size",
     "gradient_comparison",
     "images",
     "interpolation",
@@ -26,6 +25,7 @@ __all__ = [
     "latent_map",
     "latent_traversal",
     "manifold",
+    "pareto_k",
     "rate_distortion",
     "reconstructions",
     "samples",

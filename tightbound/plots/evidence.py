@@ -6,22 +6,28 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator, StrMethodFormatter
+from matplotlib.ticker import NullLocator
 
-from tightbound.evaluate.verdict import LOW_ESS
-from tightbound.plots.style import BLUE, GREY, INK, NATS, VERMILION, Array, as_array, describe, note, number, styled
+from tightbound.evaluate.verdict import HIGH_K
+from tightbound.plots.style import BLUE, GREY, INK, NATS, VERMILION, Array, describe, note, number, styled
 
-BINS = 40
+LIMITS = (-0.5, 1.5)  # of k that are told apart in a figure
 
 
 @styled
-def bound_by_samples(bounds: Sequence[tuple[int, float, float]], elbo: tuple[float, float] | None = None) -> Figure:
+def bound_by_samples(
+    bounds: Sequence[tuple[int, float, float]],
+    elbo: tuple[float, float] | None = None,
+    *,
+    log_px: float | None = None,
+) -> Figure:
     """The importance-weighted bound rising over the number of samples, from the ELBO towards log p(x).
 
     Args:
         bounds: (K, value, standard error) for several K, in nats per observation; of an evaluation,
             ``[(k, bound.value, bound.se) for k, bound in report.iwae]``.
         elbo: value and standard error; by default the entry at K = 1, if there is one.
+        log_px: what it rises to, estimated by better means than these samples.
 
     Raises:
         ValueError: for no entries, K below 1, or values that are not finite.
@@ -62,6 +68,11 @@ def bound_by_samples(bounds: Sequence[tuple[int, float, float]], elbo: tuple[flo
         named = f"ELBO\n{number(elbo[0], 2)}"
         panel.text(1.01, elbo[0], named, transform=beside, va="center", color=GREY, fontsize=8)
         above = f", {number(values[-1] - elbo[0], 2)} above the ELBO"
+    if log_px is not None:
+        panel.axhline(log_px, color=VERMILION, ls=(0, (4, 3)), lw=1.1)
+        named = f"log p(x)\n{number(log_px, 2)}"
+        panel.text(1.01, log_px, named, transform=panel.get_yaxis_transform(), va="center", color=VERMILION, fontsize=8)
+        above += f", {number(log_px - values[-1], 2)} below log p(x)"
     note(figure, "Bars: ± 2 standard errors over observations; the same observations at every K.")
     span = f"from {number(values[0], 2)} to {number(values[-1], 2)} nats"
     return describe(
@@ -70,51 +81,37 @@ def bound_by_samples(bounds: Sequence[tuple[int, float, float]], elbo: tuple[flo
 
 
 @styled
-def effective_sample_size(ess: Array, samples: int, *, threshold: float = LOW_ESS) -> Figure:
-    """How many of K importance samples count: their distribution over observations, with what is too few.
+def pareto_k(k: Array, *, threshold: float = HIGH_K) -> Figure:
+    """Pareto's k of each observation's importance weights: how many have a tail that no draws can show.
 
     Args:
-        ess: effective sample size of each observation, shape (N,), from 1 to K.
-        samples: how many, K.
-        threshold: below, an observation's estimate is not to be trusted.
+        k: shape (N,); infinite values are shown at the right edge.
+        threshold: above, an observation's estimate is not to be trusted.
 
     Raises:
-        ValueError: for another shape, or no value, or one outside 1 to K.
+        ValueError: for another shape, no value, or NaN.
 
     Example:
         >>> from tightbound.plots import alt_text
-        >>> alt_text(effective_sample_size(np.array([2.0, 40.0, 50.0, 60.0]), 100))
-        'Effective sample size of 4 observations: median 45.0 of 100 samples; 25.0 % below 10.'
+        >>> alt_text(pareto_k(np.array([0.1, 0.3, 0.3, 0.9])))
+        "Pareto's k of 4 observations: median 0.30; 25.0 % above 0.7."
     """
-    values = as_array(ess, "effective sample sizes")
-    if values.ndim != 1 or not len(values) or not ((values > 0.99) & (values < 1.01 * samples)).all():
-        raise ValueError(
-            f"Expected effective sample sizes of shape (N,), from 1 to {samples}; got {values.shape}, {_span(values)}."
-        )
-    low = values < threshold
+    values = np.asarray(k, dtype=float)
+    if values.ndim != 1 or not len(values) or np.isnan(values).any():
+        raise ValueError(f"Expected values of k of shape (N,), none of them NaN; got {values.shape}.")
+    high = values > threshold
+    shown = np.clip(values, *LIMITS)
     figure = Figure(figsize=(5.6, 3.4))
     panel = figure.add_subplot()
-    edges = _edges(max(samples, 2), threshold)
-    parts, colours = [values[low], values[~low]], [VERMILION, BLUE]
-    panel.hist([np.clip(part, 1, samples) for part in parts], edges, stacked=True, color=colours, linewidth=0)
-    panel.set_xscale("log")
-    panel.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    edges = list(threshold + 0.05 * np.arange(-40, 41))  # one of them at the threshold
+    panel.hist([shown[~high], shown[high]], edges, stacked=True, color=[BLUE, VERMILION], linewidth=0)
     panel.axvline(threshold, color=INK, ls=(0, (4, 3)), lw=1.1)
-    panel.set(xlabel=f"effective samples, of {samples:,}", ylabel="observations", xlim=(1, max(samples, 2)))
-    panel.set_title(f"{100 * low.mean():.1f} % of observations have fewer than {threshold:g} effective samples")
+    panel.set(
+        xlabel="Pareto's k of the weights' tail",
+        ylabel="observations",
+        xlim=(shown.min() - 0.1, max(1.0, shown.max() + 0.1)),
+    )
+    panel.set_title(f"{100 * high.mean():.1f} % of observations have k above {threshold:g}")
     panel.grid(visible=False, axis="x")
-    middle = f"median {np.median(values):.1f} of {samples} samples"
-    below = f"{100 * low.mean():.1f} % below {threshold:g}"
-    return describe(figure, f"Effective sample size of {len(values)} observations: {middle}; {below}.")
-
-
-def _edges(most: int, threshold: float) -> list[float]:
-    """Bins of about equal width on a logarithmic axis, one edge at the threshold."""
-    if not 1 < threshold < most:
-        return list(np.geomspace(1, most, BINS + 1))
-    below = min(max(round(BINS * np.log(threshold) / np.log(most)), 1), BINS - 1)
-    return [*np.geomspace(1, threshold, below + 1), *np.geomspace(threshold, most, BINS - below + 1)[1:]]
-
-
-def _span(values: np.ndarray) -> str:
-    return f"{values.min():g} to {values.max():g}" if values.size else "none"
+    middle = f"median {np.median(values):.2f}; {100 * high.mean():.1f} % above {threshold:g}"
+    return describe(figure, f"Pareto's k of {len(values)} observations: {middle}.")

@@ -181,7 +181,7 @@ def _add_evidence(panel: Axes, sweep: _Sweep) -> None:
             mfc="white",
             color=GREY,
             lw=1,
-            label="importance-weighted bound",
+            label="log p(x), estimated",
         )
         panel.legend(loc="best")
 

@@ -21,7 +21,6 @@ CODES = 5000  # observations in the latent map: enough to see its shape
 ROWS = 12  # latent dimensions in the traversal
 PAIRS = 6  # rows of the interpolation
 SHOWN = 32  # reconstructions, and samples; twice as many of pictures, which are small
-TRUSTED = 10  # effective samples
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,18 +66,19 @@ def _evidence(run: Run, evaluation: dict[str, Any]) -> Iterator[Picture]:
     if samples > 1:
         bounds = [(bound["samples"], bound["value"], bound["se"] or 0.0) for bound in evaluation["iwae"]]
         caption = (
-            f"The more samples, the nearer to log p(x). It rises {evaluation['gap']:.2g} nats over the ELBO: "
-            "KL(q(z|x) ‖ p(z|x)), how far the posterior is from the true one, is no less."
+            f"The more samples of q(z|x), the nearer to log p(x). It lies {evaluation['gap']:.2g} nats above the ELBO: "
+            "that is KL(q(z|x) ‖ p(z|x)), how far the posterior is from the true one."
         )
-        yield Picture("bounds", "How tight the bound is", caption, plots.bound_by_samples(bounds))
-    per_observation = run.per_observation()
-    if samples > TRUSTED and "ess" in per_observation:
+        log_px = None if evaluation.get("proposal", "posterior") == "posterior" else -evaluation["nll"]
+        figure = plots.bound_by_samples(bounds, log_px=log_px)
+        yield Picture("bounds", "How tight the bound is", caption, figure)
+    k = run.per_observation().get("k", torch.empty(0))
+    if (known := k[~k.isnan()]).numel():
         caption = (
-            f"Left of the line, fewer than {TRUSTED} of {samples} samples carry the estimate of log p(x), "
-            "and it is likely too low."
+            "How heavy the tail of each observation's importance weights is. Up to 0.7 the errors are what the draws "
+            "say; beyond, the draws that matter most have not come yet."
         )
-        figure = plots.effective_sample_size(per_observation["ess"], samples, threshold=TRUSTED)
-        yield Picture("ess", "How far to trust it", caption, figure)
+        yield Picture("trust", "How far to trust it", caption, plots.pareto_k(known))
     if kl := evaluation["kl_per_dimension"]:
         caption = "The rate, dimension by dimension. One without nats follows the prior and carries nothing."
         figure = plots.kl_per_dimension(torch.tensor(kl), torch.tensor(evaluation["active"]))

@@ -21,6 +21,11 @@ from tightbound.runs import recipe as recipes
 from tightbound.runs.run import FIGURES, REPORT, Run
 
 WIDE = 800  # CSS pixels: a wider figure has a row of its own
+_ESTIMATED = {
+    "refined": "by proposals fitted to each observation",
+    "enumerated": "as the sum over all codes",
+    "posterior": "from {samples} samples of q(z|x)",
+}
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # nothing is fetched and nothing runs
 
 
@@ -121,13 +126,14 @@ def _training(run: Run) -> str:
 
 def _verdict(found: dict[str, Any]) -> str:
     fine = found["reliable"] and found["is_likelihood"]
-    bound = "estimate" if fine else "lower bound"
-    name = f"log p(x), {bound} from {found['samples']} samples"
+    proposal = _proposal(found)
+    bound = ("exact" if proposal == "enumerated" else "estimate") if fine else "lower bound"
+    name = f"log p(x), {bound} {_ESTIMATED[proposal].format(**found)}"
     what_is_active = "variables of the code" if found.get("information") else "latent dimensions"
     units = f"of {found['latent_dim']} {what_is_active} active"
     tiles = [
         (
-            _estimate(found["iwae"][-1]["value"], found["nll_se"]),
+            _estimate(-found["nll"], found["nll_se"]),
             name if found["is_likelihood"] else "no log p(x): see below",
         ),
         (_estimate(found["elbo"], found["elbo_se"]), "ELBO"),
@@ -147,7 +153,8 @@ def _verdict(found: dict[str, Any]) -> str:
 
 def _table(found: dict[str, Any]) -> str:
     kind = str(found["rate_kind"]).replace("-", " ")
-    nll = "minus the last bound: " + ("estimate of −log p(x)" if found["reliable"] else "upper bound on −log p(x)")
+    kind = "estimate of −log p(x) " if found["reliable"] else "upper bound on −log p(x) "
+    nll = kind + _ESTIMATED[_proposal(found)].format(**found)
     rows = [
         ("ELBO", found["elbo"], found["elbo_se"], "lower bound on log p(x), higher is better"),
         ("distortion", found["distortion"], found["distortion_se"], "−E log p(x|z): what the reconstruction costs"),
@@ -160,16 +167,34 @@ def _table(found: dict[str, Any]) -> str:
     ]
     cells = [_row(name, *_estimate(value, error), about) for name, value, error, about in rows]
     moves = "it tells more than 0.01 nats about x" if found.get("information") else "the posterior's mean moves with x"
-    low = f"median; fewer than 10 for {found['low_ess_share']:.1%} of the observations"
     cells += [
         _row("bits per dimension", f"{found['bits_per_dim']:.4f}", "", "NLL in bits, by element of an observation"),
-        _row("effective samples", f"{found['ess_median']:.4g}", "", low),
+        *_trust(found),
         _row("active units", f"{found['active_units']} of {found['latent_dim']}", "", moves),
     ]
-    note = f"{found['observations']} test observations, {found['samples']} samples each."
+    note = f"{found['observations']} test observations; of each, bounds from {found['samples']} samples of q(z|x)."
     head = '<tr><th></th><th class="number">nats</th><th>± error</th><th class="about"></th></tr>'
     table = f'<div class="scroll"><table>{head}{"".join(cells)}</table></div>'
     return f'<section class="wide"><h2>Evidence</h2><p class="note">{_escaped(note)}</p>{table}</section>'
+
+
+def _trust(found: dict[str, Any]) -> list[str]:
+    """Rows on the draws behind the NLL; none where it is an exact sum."""
+    if _proposal(found) == "enumerated":
+        return []
+    rows = [_row("effective samples", f"{found['ess_median']:.4g}", "", "of these draws; median over the observations")]
+    if "draws_mean" in found:
+        noise = f"for each NLL, at most {found['draws_max']}; their noise moves its mean by {found['draws_error']:.2g}"
+        rows.insert(0, _row("draws", f"{found['draws_mean']:.4g}", "", noise))
+        share = f"of the weights' tail, median; above 0.7 for {found['high_k_share']:.1%} of the observations"
+        k = found["k_median"]
+        rows.append(_row("Pareto's k", "unknown" if k is None else f"{k:.2f}".replace("-", "−"), "", share))
+    return rows
+
+
+def _proposal(found: dict[str, Any]) -> str:
+    """What log p(x) came from; in evaluations that an older version kept, from the posterior."""
+    return str(found.get("proposal", "posterior"))
 
 
 def _row(name: str, value: str, error: str, about: str) -> str:

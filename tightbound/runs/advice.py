@@ -160,7 +160,7 @@ def _cost(best: Outcome, likeliest: Outcome) -> str:
 
 
 def unsettled(found: dict[str, Any]) -> float:
-    """Nats that an estimate of log p(x) from too few effective samples may still lack: its last rise over K.
+    """Nats that an estimate of log p(x) which is not reliable may still lack: the last rise of the bound over K.
 
     Args:
         found: the evaluation, as ``Evidence.to_json`` gives it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -103,18 +104,25 @@ class EvaluateRecipe:
     """How a trained run is evaluated on its test set.
 
     Attributes:
-        samples: Draws of z for each observation, K of the tightest importance-weighted bound.
+        samples: Draws of z from q(z|x) for each observation, K of the tightest importance-weighted bound.
+        proposal: What log p(x) is estimated with. auto: refined where latents are real numbers, enumerated where all
+            codes can be listed, else posterior, which is q(z|x) and the bound at K samples.
+        error: Standard error that the draws of a refined proposal may leave in each observation's log p(x), in nats.
 
     Example:
-        >>> EvaluateRecipe(samples=5000)
-        EvaluateRecipe(samples=5000)
+        >>> EvaluateRecipe(samples=5000, proposal="posterior")
+        EvaluateRecipe(samples=5000, proposal='posterior', error=0.05)
     """
 
     samples: int = 500
+    proposal: Literal["auto", "refined", "enumerated", "posterior"] = "auto"
+    error: float = 0.05
 
     def __post_init__(self) -> None:
         if self.samples < 1:
             raise ValueError(f"Expected samples >= 1; got {self.samples}.")
+        if not 0 < self.error < math.inf:
+            raise ValueError(f"Expected error > 0 nats; got {self.error}.")
 
 
 @dataclass(frozen=True, kw_only=True)

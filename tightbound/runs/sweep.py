@@ -193,7 +193,16 @@ def told(field: str, outcomes: Sequence[Outcome], chosen: Sequence[Choice]) -> s
 def _row(field: str, outcome: Outcome) -> dict[str, Any]:
     """One run's numbers, as a row of the sweep's table."""
     keys = [key for name in ESTIMATES for key in (name, f"{name}_se")]
-    keys += ["bits_per_dim", "active_units", "latent_dim", "observations", "samples", "low_ess_share", "reliable"]
+    keys += [
+        "bits_per_dim",
+        "active_units",
+        "latent_dim",
+        "observations",
+        "samples",
+        "proposal",
+        "high_k_share",
+        "reliable",
+    ]
     return {field.split(".")[-1]: outcome.value, **{key: outcome.found[key] for key in keys}}
 
 
@@ -210,8 +219,8 @@ def _remarks(recipe: Recipe, field: str, outcomes: Sequence[Outcome]) -> list[st
     if not comparable(field):
         said.append(f"Runs at different {field} describe different observations: their nats cannot be ranked.")
     said += [
-        f"At {field} = {outcome.value}, too few of {outcome.found['samples']} samples count for "
-        f"{outcome.found['low_ess_share']:.0%} of the observations: its NLL is likely too high."
+        f"At {field} = {outcome.value}, the weights have a tail that runs away for {outcome.found['high_k_share']:.0%} "
+        "of the observations (Pareto's k above 0.7), or too few draws to tell: its NLL is likely too high."
         for outcome in outcomes
         if not outcome.found["reliable"]
     ]

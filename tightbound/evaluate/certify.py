@@ -1,0 +1,304 @@
+"""Whether an estimate of log p(x) can be believed: a second method beside it, and bounds from both sides."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tightbound.autoencoder import VAE
+from tightbound.batch import Batch
+from tightbound.checks import check_model, described
+from tightbound.evaluate import marginal
+from tightbound.evaluate.accelerate import accelerate
+from tightbound.evaluate.annealing import Annealer, Schedule, lower, upper
+from tightbound.evaluate.evidence import START, is_discrete, observed_as, rows_at_once
+from tightbound.evaluate.noise import proposed, seeds_of
+from tightbound.evaluate.proposals import SET
+from tightbound.evaluate.results import Estimate
+from tightbound.evaluate.target import Target
+from tightbound.model import Model
+from tightbound.runtime import evaluation_mode, home, own_random_state
+
+AGREE = 3.0  # standard errors that two methods may be apart …
+NEAR = 0.02  # … or nats, which no standard error of a test set can tell
+TIGHT = 0.1  # nats between the bounds on the model's own data that are worth a certificate
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Certificate:
+    r"""Two unlike estimates of log p(x), and bounds from both sides where exact posterior draws are known.
+
+    Args:
+        refined: −log p(x) of the observations by refined proposals, in nats.
+        annealed: the same by annealed importance sampling.
+        difference: log p(x) of the second less that of the first, paired by observation.
+        lower: of observations that the model simulated, the lower bound on log p(x); None where none can be.
+        upper: the upper bound on the same.
+        gap: the upper less the lower one, paired by observation.
+        simulated: log p(x) of the same by refined proposals.
+        per_observation: each (N,), float64: "refined", "annealed"; "lower", "upper", "simulated" of simulated ones.
+        observations: how many of each, N.
+        schedule: of the walks.
+        accepted: share of moves that were accepted.
+        seconds: that it took.
+        seed: of everything random.
+
+    References:
+        Neal: Annealed Importance Sampling (2001), https://arxiv.org/abs/physics/9803008; Grosse, Ghahramani, Adams:
+        Sandwiching the marginal likelihood using bidirectional Monte Carlo (2015), https://arxiv.org/abs/1511.02543;
+        Wu et al.: On the Quantitative Analysis of Decoder-Based Generative Models (2017),
+        https://arxiv.org/abs/1611.04273.
+    """
+
+    refined: Estimate
+    annealed: Estimate
+    difference: Estimate
+    lower: Estimate | None
+    upper: Estimate | None
+    gap: Estimate | None
+    simulated: Estimate | None
+    per_observation: dict[str, Tensor]
+    observations: int
+    schedule: Schedule
+    accepted: float
+    seconds: float
+    seed: int
+
+    @property
+    def agrees(self) -> bool:
+        """Whether two unlike methods give one number."""
+        return abs(self.difference.value) <= max(AGREE * self.difference.se, NEAR)
+
+    @property
+    def largest_gap(self) -> float | None:
+        """The widest gap of any observation; None where none were simulated."""
+        if self.gap is None:
+            return None
+        return float((self.per_observation["upper"] - self.per_observation["lower"]).max())
+
+    @property
+    def verdict(self) -> str:
+        """What is proved, and what is not."""
+        return " ".join(part for part in (self._on_agreement(), self._on_gap()) if part)
+
+    def _on_agreement(self) -> str:
+        if self.agrees:
+            return (
+                f"Two unlike methods give one number: refined proposals and annealing differ by {self.difference} nats "
+                "an observation."
+            )
+        above = "above" if self.difference.value > 0 else "below"
+        return (
+            f"The two methods do not agree: annealing lies {Estimate(abs(self.difference.value), self.difference.se)} "
+            f"nats {above} the refined proposals. Both are lower bounds on log p(x) in expectation, so believe the "
+            "higher one, and give the walk more temperatures."
+        )
+
+    def _on_gap(self) -> str:
+        if self.gap is None:
+            return "This model cannot simulate observations with their latents, so there is no bound from above."
+        between = f"log p(x) lies between {self.lower} and {self.upper}"
+        if self.gap.value > max(TIGHT, AGREE * self.gap.se):
+            return (
+                f"On {self.observations} observations that the model simulated, {between}: {self.gap} nats apart, too "
+                "far to certify anything. Give the walk more temperatures."
+            )
+        return (
+            f"On {self.observations} observations that the model simulated, {between}: {self.gap} nats apart. So the "
+            "sampler finds log p(x) on the model's own data. For other data this proves nothing, but their posteriors "
+            "would have to be harder than the model's own for it to fail there."
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the per-observation values, as plain numbers and words; None where a number is unknown."""
+        names = ("refined", "annealed", "difference", "lower", "upper", "gap", "simulated")
+        found: dict[str, Any] = {}
+        for name in names:
+            estimate = getattr(self, name)
+            found[name] = None if estimate is None else _number(estimate.value)
+            found[f"{name}_se"] = None if estimate is None else _number(estimate.se)
+        return {
+            **found,
+            "largest_gap": self.largest_gap,
+            "agrees": self.agrees,
+            "observations": self.observations,
+            **asdict(self.schedule),
+            "slopes": self.schedule.slopes,
+            "accepted": self.accepted,
+            "seconds": self.seconds,
+            "seed": self.seed,
+            "verdict": self.verdict,
+        }
+
+    def __str__(self) -> str:
+        walk = self.schedule
+        head = (
+            f"Certificate: {self.observations} observations; {walk.temperatures} temperatures, {walk.chains} chains, "
+            f"{walk.leapfrogs} leapfrogs, seed {self.seed}"
+        )
+        lines = [
+            ("NLL, refined", self.refined, "nats per observation, by proposals fitted to each"),
+            ("NLL, annealed", self.annealed, "by a walk from these proposals to the true posteriors"),
+            ("difference", self.difference, "of log p(x), annealed less refined, by observation"),
+        ]
+        if self.gap is not None and self.lower is not None and self.upper is not None and self.simulated is not None:
+            lines += [
+                ("lower bound", self.lower, "on log p(x) of simulated observations"),
+                ("refined", self.simulated, "on the same"),
+                ("upper bound", self.upper, "on the same, from exact draws of the posterior"),
+                ("gap", self.gap, f"between the bounds; {self.largest_gap:.2f} at most"),
+            ]
+        rows = [_row(*line) for line in lines]
+        cost = f"{walk.slopes} slopes an observation and direction, {self.seconds:.0f} s in all"
+        rows.append(f"  {'cost':<18}{cost}; {self.accepted:.0%} of the moves accepted")
+        return "\n".join([head, *rows, "", textwrap.fill(self.verdict, width=100)])
+
+    __repr__ = __str__
+
+
+def certify(
+    model: Model,
+    data: Any,
+    *,
+    observations: int = 200,
+    schedule: Schedule | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Certificate:
+    r"""Check an estimate of log p(x): by a second, unlike method, and from both sides on the model's own data.
+
+    On some of ``data``, log p(x) is estimated by refined proposals, and again by annealed importance sampling, which
+    walks from these proposals to the true posteriors. Both are lower bounds in expectation.
+
+    Then the model simulates as many observations. Of these one exact draw of the posterior is known, the z that they
+    were made of. Annealing backwards from it gives an upper bound on log p(x): bidirectional Monte Carlo. How far the
+    bounds are apart certifies the *sampler*, on data that are the model's own.
+
+    Args:
+        model: of continuous latents.
+        data: observations, or anything that ``tb.data.observations`` takes; some of them are taken at random.
+        observations: how many, and how many are simulated; all of the data where there are fewer.
+        schedule: of the walks.
+        seed: of everything random.
+        progress: called with the observations done and their total.
+
+    Returns:
+        Both estimates, the bounds, and what they prove.
+
+    Raises:
+        ValueError: for fewer than two observations, and for discrete latents; and as ``evidence``.
+
+    References:
+        Grosse, Ghahramani, Adams: Sandwiching the marginal likelihood using bidirectional Monte Carlo (2015),
+        https://arxiv.org/abs/1511.02543.
+
+    Example:
+        >>> import tightbound as tb
+        >>> model = tb.VAE(
+        ...     prior=tb.priors.StandardNormal(2),
+        ...     posterior=tb.posteriors.DiagonalNormal(torch.nn.Linear(5, 4)),
+        ...     likelihood=tb.likelihoods.Gaussian(torch.nn.Linear(2, 5)),
+        ... )
+        >>> found = certify(model, torch.randn(20, 5), observations=20)
+        >>> found.agrees, found.gap.value < 0.1
+        (True, True)
+    """
+    if observations < 2:
+        raise ValueError(f"Expected at least 2 observations, which show an error; got observations={observations}.")
+    began, walk, observed = time.perf_counter(), schedule or Schedule(), observed_as(data)
+    device, dtype = home(model)
+    columns: dict[str, list[Tensor]] = defaultdict(list)
+    with evaluation_mode(model), own_random_state(device, seed=seed):
+        described(model).require_shape(observed.shape, observed.name)
+        count = min(observations, len(observed))
+        chosen = observed.subset(torch.randperm(len(observed))[:count].sort().values)
+        first = next(iter(chosen.batches(2, dtype))).to(device)._replace(checked=True)
+        check_model(model, first, name=observed.name)
+        z, _ = proposed(model, first, seeds_of(first, seed), START)
+        if is_discrete(model, first, z):
+            raise ValueError(
+                "Expected continuous latents to walk through; got a model whose latents are discrete, at least in "
+                "part. Where all codes can be listed, evidence is exact."
+            )
+        rows = rows_at_once(model, observed)
+        joint = accelerate(model, first, rows=2 * count * (walk.slopes + START), precision="float32")
+        sampler = _Sampler(Target(joint, z.shape[2:], model.parts(first)), walk, seed=seed, rows=rows)
+        parts = [(part, None) for part in chosen.batches(rows // SET or 1, dtype)]
+        made = list(_simulated(model, count, rows // SET or 1))
+        done, total = 0, count + sum(batch.size for batch, _ in made)
+        for batch, exact in [*parts, *made]:
+            batch = batch.to(device)._replace(checked=True)
+            for name, column in sampler(batch, exact).items():
+                columns[name].append(column)
+            done += batch.size
+            if progress is not None:
+                progress(done, total)
+    values = {name: torch.cat(each) for name, each in columns.items()}
+    return _certificate(values, walk, seconds=time.perf_counter() - began, seed=seed)
+
+
+class _Sampler:
+    """Both methods on one block of observations."""
+
+    def __init__(self, target: Target, walk: Schedule, *, seed: int, rows: int) -> None:
+        self.target, self.walk, self.seed, self.rows = target, walk, seed, rows
+
+    def __call__(self, batch: Batch, exact: Tensor | None) -> dict[str, Tensor]:
+        """``exact``: latents of simulated observations, shape (B, *latent)."""
+        model, seeds = self.target.joint.model, seeds_of(batch, self.seed)
+        z, log_q = proposed(model, batch, seeds, START)
+        elbo = (torch.stack(self.target.joint(batch, z)).sum(0) - log_q).double().mean(0).cpu()
+        fits = marginal.Fits(self.target, batch, seeds, width=self.rows // SET or 1)
+        proposal, tried = fits.fitted(z, marginal.ERROR)
+        refined = fits.estimate(proposal, tried, elbo, error=marginal.ERROR).log_px
+        walker = Annealer(self.target, batch, proposal, seeds, self.walk)
+        there = walker.forwards()
+        if exact is None:
+            return {"refined": refined, "annealed": lower(there), "accepted": there.accepted}
+        back = walker.backwards(self.target.from_latent(exact[None])[0])
+        return {"simulated": refined, "lower": lower(there), "upper": upper(back), "accepted": there.accepted}
+
+
+def _simulated(model: Model, count: int, size: int) -> Iterator[tuple[Batch, Tensor | None]]:
+    """Observations that the model makes, with the latents that they are made of; none of models that do not say how."""
+    if not isinstance(model, VAE) or type(model).log_joint is not VAE.log_joint:
+        return
+    z = model.sample_prior(count)
+    for part in z.split(size):
+        yield Batch(model.decode(part).sample().to(home(model)[1])), part
+
+
+def _certificate(values: dict[str, Tensor], walk: Schedule, *, seconds: float, seed: int) -> Certificate:
+    both = "upper" in values
+    return Certificate(
+        refined=Estimate.of(-values["refined"]),
+        annealed=Estimate.of(-values["annealed"]),
+        difference=Estimate.of(values["annealed"] - values["refined"]),
+        lower=Estimate.of(values["lower"]) if both else None,
+        upper=Estimate.of(values["upper"]) if both else None,
+        gap=Estimate.of(values["upper"] - values["lower"]) if both else None,
+        simulated=Estimate.of(values["simulated"]) if both else None,
+        per_observation={name: each for name, each in values.items() if name != "accepted"},
+        observations=len(values["refined"]),
+        schedule=walk,
+        accepted=float(values["accepted"].mean()),
+        seconds=seconds,
+        seed=seed,
+    )
+
+
+def _row(name: str, value: Estimate, note: str) -> str:
+    number, error = str(value).split(" ± ")
+    return f"  {name:<18}{number:>12} ± {error:<10}{note}".rstrip()
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
