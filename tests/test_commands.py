@@ -73,6 +73,23 @@ def test_an_evaluation_that_fails_after_training_is_the_runs_failure(capsys, tmp
     assert "is trained, but not to be evaluated. Expected finite log-weights" in error
 
 
+def test_a_certificate_is_printed_kept_and_reported(capsys, tmp_path):
+    run = copied(tmp_path)
+    small = ("--observations", "5", "--temperatures", "3", "--chains", "2", "--json")
+    code, out, error = said(capsys, "certify", run, *small)
+    found = json.loads(out)
+    assert code == 0
+    assert f"Kept in {run / 'certificate.json'}." in error
+    assert (found["observations"], found["temperatures"], found["chains"], found["leapfrogs"]) == (5, 3, 2, 3)
+    assert json.loads((run / "certificate.json").read_text("utf-8")) == found
+    assert "<h2>Certificate" not in (run / "report.html").read_text("utf-8")
+    assert said(capsys, "report", run)[0] == 0
+    page = (run / "report.html").read_text("utf-8")
+    assert "<h2>Certificate" in page
+    assert "from exact draws of their posteriors" in page
+    assert said(capsys, "certify", run, *small[:-1])[1].startswith("Certificate: 5 observations; 3 temperatures, 2 cha")
+
+
 def test_evaluate_prints_one_json_object_and_keeps_it(capsys, tmp_path):
     run = copied(tmp_path)
     code, out, error = said(capsys, "evaluate", run, "--json", "--samples", "12")
@@ -237,6 +254,8 @@ def test_other_data_are_embedded_whole(capsys, tmp_path):
     [
         ("evaluate RUN --error 0", "Expected error > 0 nats; got 0."),
         ("evaluate RUN --proposal enumerated", "Or take proposal='posterior'."),
+        ("certify RUN --observations 1", "Expected at least 2 observations, which show an error; got observations=1."),
+        ("certify RUN --leapfrogs 0", "Expected at least 1 of leapfrogs; got leapfrogs=0."),
         ("evaluate RUN --samples 0", "Expected samples >= 1; got 0."),
         ("sample RUN --count 0", "Expected --count of at least 1; got 0."),
         ("sample RUN --temperature nan", "Expected --temperature of 0 or more; got nan."),

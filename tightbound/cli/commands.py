@@ -25,7 +25,8 @@ from tightbound.autoencoder import VAE
 from tightbound.data import Observations
 from tightbound.distributed import joined
 from tightbound.distributions import class_probabilities
-from tightbound.evaluate import Evidence, evidence
+from tightbound.evaluate import Evidence, Schedule, evidence
+from tightbound.evaluate import certify as certified
 from tightbound.files import write_atomically
 from tightbound.labs import Lab
 from tightbound.progress import evaluating
@@ -114,6 +115,18 @@ def evaluate(path: Path, changes: dict[str, Any], *, split: Split | None, source
     if source is None and split in (None, "test"):
         made.save_evaluation(found)
         _tell(f"Kept in {made.path / run.EVALUATION}; 'tightbound report {shlex.quote(str(path))}' renews the page.")
+    print(json.dumps(found.to_json(), allow_nan=False) if as_json else found)
+    return 0
+
+
+def certify(path: Path, walk: dict[str, int], *, observations: int, seed: int, as_json: bool) -> int:
+    """Print a certificate and keep it in the run. ``walk``: settings of the schedule."""
+    made, schedule = open_run(path), Schedule(**walk)
+    test, model = made.data().test, _model(made)
+    with evaluating(2 * min(observations, len(test)), show=True) as tell:
+        found = certified(model, test, observations=observations, schedule=schedule, seed=seed, progress=tell)
+    made.save_certificate(found)
+    _tell(f"Kept in {made.path / run.CERTIFICATE}.")
     print(json.dumps(found.to_json(), allow_nan=False) if as_json else found)
     return 0
 

@@ -105,16 +105,15 @@ class Certificate:
     def _on_gap(self) -> str:
         if self.gap is None:
             return "This model cannot simulate observations with their latents, so there is no bound from above."
-        between = f"log p(x) lies between {self.lower} and {self.upper}"
+        between = (
+            f"On {self.observations} observations that the model simulated, log p(x) is at least {self.lower} and at "
+            f"most {self.upper} on average: {self.gap} nats apart"
+        )
         if self.gap.value > max(TIGHT, AGREE * self.gap.se):
-            return (
-                f"On {self.observations} observations that the model simulated, {between}: {self.gap} nats apart, too "
-                "far to certify anything. Give the walk more temperatures."
-            )
+            return f"{between}, too far to certify anything. Give the walk more temperatures."
         return (
-            f"On {self.observations} observations that the model simulated, {between}: {self.gap} nats apart. So the "
-            "sampler finds log p(x) on the model's own data. For other data this proves nothing, but their posteriors "
-            "would have to be harder than the model's own for it to fail there."
+            f"{between}. So the sampler finds log p(x) on the model's own data. For other data this proves nothing, "
+            "but their posteriors would have to be harder than the model's own for it to fail there."
         )
 
     def to_json(self) -> dict[str, Any]:

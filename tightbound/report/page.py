@@ -70,9 +70,11 @@ def render(run: Run, data: Data, sections: list[str]) -> str:
     """
     evaluation = run.evaluation()
     judged = [] if evaluation is None else [_verdict(evaluation), _table(evaluation)]
+    certified = run.certificate()
     parts = [
         _header(run, data),
         *judged,
+        *([] if certified is None else [_certificate(certified)]),
         *sections,
         _details("Recipe", recipes.to_toml(run.recipe)),
         _details("Environment", "\n".join(f"{key}: {value}" for key, value in run.environment().items())),
@@ -176,6 +178,23 @@ def _table(found: dict[str, Any]) -> str:
     head = '<tr><th></th><th class="number">nats</th><th>± error</th><th class="about"></th></tr>'
     table = f'<div class="scroll"><table>{head}{"".join(cells)}</table></div>'
     return f'<section class="wide"><h2>Evidence</h2><p class="note">{_escaped(note)}</p>{table}</section>'
+
+
+def _certificate(found: dict[str, Any]) -> str:
+    """Both methods and both bounds, and what they prove."""
+    rows = [
+        ("NLL, refined", "refined", "by proposals fitted to each of the observations"),
+        ("NLL, annealed", "annealed", "by a walk from these proposals to the true posteriors"),
+        ("difference", "difference", "of log p(x), paired by observation"),
+        ("lower bound", "lower", "on log p(x) of observations that the model simulated"),
+        ("upper bound", "upper", "on the same, from exact draws of their posteriors"),
+        ("gap", "gap", "between the two, paired by observation"),
+    ]
+    cells = [_row(name, *_estimate(found[key], found[f"{key}_se"]), about) for name, key, about in rows if found[key]]
+    head = '<tr><th></th><th class="number">nats</th><th>± error</th><th class="about"></th></tr>'
+    table = f'<div class="scroll"><table>{head}{"".join(cells)}</table></div>'
+    text = _escaped(found["verdict"])
+    return f'<section class="wide"><h2>Certificate</h2><p>{text}</p>{table}</section>'
 
 
 def _trust(found: dict[str, Any]) -> list[str]:
