@@ -46,7 +46,9 @@ def test_the_verbs_come_in_the_order_they_are_needed(capsys):
     _, out, _ = said(capsys, "--help")
     assert [verb for verb in re.findall(r"^│ (\w+) ", out, flags=re.M) if verb in VERBS] == VERBS
     assert VERBS[:4] == ["demo", "recipes", "train", "evaluate"]
-    assert {*VERBS[4:]} == {"sample", "reconstruct", "traverse", "interpolate", "embed", "sweep", "report", "lab"}
+    assert {*VERBS[4:]} == {
+        "certify", "sample", "reconstruct", "traverse", "interpolate", "embed", "sweep", "report", "lab",
+    }  # fmt: skip
 
 
 def test_the_overview_says_how_to_begin_and_what_exit_codes_mean(capsys):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import platform
-import sys
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +13,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tightbound._version import __version__
 from tightbound.autoencoder import VAE
 from tightbound.data import Data, Observations, summarise
 from tightbound.distributed import world
@@ -23,6 +20,7 @@ from tightbound.evaluate import Certificate, Evidence
 from tightbound.files import foreign, temporary_for, write_json, write_tensors, write_text
 from tightbound.runs import recipe as recipes
 from tightbound.runs.build import MOST_LEVELS, Built, Config, build, build_model, levels_of, loaded, prepared
+from tightbound.runs.environment import environment
 from tightbound.runs.migrate import CONFIG, FIRST, FORMAT, RECIPE, is_of_first_format, recipe_of
 from tightbound.runs.recipe import GIVEN, Recipe
 from tightbound.runs.registry import LIKELIHOODS
@@ -354,25 +352,6 @@ def default_folder(recipe: Recipe) -> Path:
         'runs/digits-...'
     """
     return Path("runs") / f"{Path(recipe.name).name or 'run'}-{time.strftime('%Y%m%d-%H%M%S')}"
-
-
-def environment() -> dict[str, Any]:
-    """The machine and library versions, for the record.
-
-    Example:
-        >>> environment()["tightbound"] == __version__
-        True
-    """
-    return {
-        "tightbound": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "threads": torch.get_num_threads(),
-        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "started": time.strftime("%Y-%m-%d %H:%M:%S"),
-        "command": " ".join(Path(word).name if i == 0 else word for i, word in enumerate(sys.argv)),
-    }
 
 
 def _recipe(folder: Path) -> Recipe:
