@@ -90,6 +90,20 @@ def test_a_certificate_is_printed_kept_and_reported(capsys, tmp_path):
     assert said(capsys, "certify", run, *small[:-1])[1].startswith("Certificate: 5 observations; 3 temperatures, 2 cha")
 
 
+def test_gaps_are_printed_kept_and_reported(capsys, tmp_path):
+    run = copied(tmp_path)
+    code, out, error = said(capsys, "gaps", run, "--observations", "5", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert f"Kept in {run / 'gaps.json'}." in error
+    assert found["test"]["observations"] == found["train"]["observations"] == 5
+    assert found["family"] == "diagonal"
+    assert json.loads((run / "gaps.json").read_text("utf-8")) == found
+    assert said(capsys, "report", run)[0] == 0
+    assert "<h2>How loose the bound is, and why" in (run / "report.html").read_text("utf-8")
+    assert said(capsys, "gaps", run, "--observations", "5")[1].startswith("Gaps: 5 test, 5 training observations, seed")
+
+
 def test_evaluate_prints_one_json_object_and_keeps_it(capsys, tmp_path):
     run = copied(tmp_path)
     code, out, error = said(capsys, "evaluate", run, "--json", "--samples", "12")
@@ -256,6 +270,7 @@ def test_other_data_are_embedded_whole(capsys, tmp_path):
         ("evaluate RUN --proposal enumerated", "Or take proposal='posterior'."),
         ("certify RUN --observations 1", "Expected at least 2 observations, which show an error; got observations=1."),
         ("certify RUN --leapfrogs 0", "Expected at least 1 of leapfrogs; got leapfrogs=0."),
+        ("gaps RUN --observations 1", "Expected at least 2 observations, which show an error; got observations=1."),
         ("evaluate RUN --samples 0", "Expected samples >= 1; got 0."),
         ("sample RUN --count 0", "Expected --count of at least 1; got 0."),
         ("sample RUN --temperature nan", "Expected --temperature of 0 or more; got nan."),

@@ -247,7 +247,16 @@ def test_the_architecture_names_every_file_of_a_run() -> None:
     [files] = [table for table in tables(DOCS / "architecture.md") if table[0][0] == "file"]
     written = {name.rstrip("/") for row in files[1:] for name in re.findall(r"`([^`]+)`", row[0])}
     constants = (runs.RECIPE, runs.CONFIG, runs.ENVIRONMENT, runs.EVALUATION, runs.PER_OBSERVATION, runs.REPORT)
-    assert written == {*constants, runs.CERTIFICATE, runs.FIGURES, WEIGHTS, METRICS, TIMING, STATE.as_posix()}
+    assert written == {
+        *constants,
+        runs.CERTIFICATE,
+        runs.GAPS,
+        runs.FIGURES,
+        WEIGHTS,
+        METRICS,
+        TIMING,
+        STATE.as_posix(),
+    }
 
 
 def test_the_page_of_labs_runs_and_shows_what_they_print(capsys: pytest.CaptureFixture[str]) -> None:

@@ -388,5 +388,5 @@ def test_codes_are_told_of_by_variable():
     assert "which variables of the code carry" in verdict.on_code(on, 3.0, 1, latent="discrete")
     for latent in ("real", "discrete", "mixed"):
         said = verdict.on_bound(9.0, 3.0, reliable=True, latent=latent)
-        assert ("FullNormal" in said) == (latent == "real")
+        assert ("tb.evaluate.gaps" in said) == (latent == "real")
         assert bool(verdict.on_scoring(latent)) == (latent != "real")

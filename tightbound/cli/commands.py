@@ -27,6 +27,7 @@ from tightbound.distributed import joined
 from tightbound.distributions import class_probabilities
 from tightbound.evaluate import Evidence, Schedule, evidence
 from tightbound.evaluate import certify as certified
+from tightbound.evaluate import gaps as measured_gaps
 from tightbound.files import write_atomically
 from tightbound.labs import Lab
 from tightbound.progress import evaluating
@@ -127,6 +128,19 @@ def certify(path: Path, walk: dict[str, int], *, observations: int, seed: int, a
         found = certified(model, test, observations=observations, schedule=schedule, seed=seed, progress=tell)
     made.save_certificate(found)
     _tell(f"Kept in {made.path / run.CERTIFICATE}.")
+    print(json.dumps(found.to_json(), allow_nan=False) if as_json else found)
+    return 0
+
+
+def gaps(path: Path, *, observations: int, seed: int, as_json: bool) -> int:
+    """Print the gaps of test and training observations and keep them in the run."""
+    made = open_run(path)
+    data, model = made.data(), _model(made)
+    train = made.split("train")
+    with evaluating(sum(min(observations, len(part)) for part in (data.test, train)), show=True) as tell:
+        found = measured_gaps(model, data.test, train=train, observations=observations, seed=seed, progress=tell)
+    made.save_gaps(found)
+    _tell(f"Kept in {made.path / run.GAPS}.")
     print(json.dumps(found.to_json(), allow_nan=False) if as_json else found)
     return 0
 

@@ -197,6 +197,26 @@ def certify(
 
 
 @app.command
+def gaps(run: Path, /, *, observations: int = 200, seed: int = 0, json: Switch = False) -> int:
+    """Say how loose the ELBO is, and why: what the encoder loses, and what its family of posteriors cannot follow.
+
+    For example: `tightbound gaps runs/digits --observations 100`.
+
+    Test observations stand beside training ones: an encoder that over-fits loses less on what it has seen. The result
+    is kept in RUN/gaps.json.
+
+    Args:
+        run: A run's folder, of a model whose latents are real numbers.
+        observations: Of the test set and of the training set, taken at random.
+        seed: Of everything random.
+        json: Print one JSON object, in nats per observation.
+    """
+    from tightbound.cli import commands
+
+    return commands.gaps(run, observations=observations, seed=seed, as_json=json)
+
+
+@app.command
 def sample(
     run: Path,
     /,

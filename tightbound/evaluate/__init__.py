@@ -3,6 +3,7 @@
 from tightbound.evaluate.annealing import Schedule
 from tightbound.evaluate.certify import Certificate, certify
 from tightbound.evaluate.evidence import evidence
+from tightbound.evaluate.gaps import Gaps, gaps
 from tightbound.evaluate.results import Estimate, Evidence
 
-__all__ = ["Certificate", "Estimate", "Evidence", "Schedule", "certify", "evidence"]
+__all__ = ["Certificate", "Estimate", "Evidence", "Gaps", "Schedule", "certify", "evidence", "gaps"]

@@ -12,7 +12,7 @@ from tightbound.batch import Batch
 from tightbound.evaluate.accelerate import Accelerated
 from tightbound.evaluate.importance import effective_samples_of, pareto_k
 from tightbound.evaluate.noise import generator, proposed
-from tightbound.evaluate.proposals import LONGER, SET, Proposal, refine, student_noise
+from tightbound.evaluate.proposals import LONGER, SET, Proposal, refine, start_of, student_noise
 from tightbound.evaluate.target import Target
 
 ERROR = 0.05  # nats that the draws of an observation may be off
@@ -21,7 +21,6 @@ LEAST, MOST = 4, 128  # sets of an observation
 HARD = 64  # sets; an observation that needs more is refined further, which costs about as much
 SPARED = 3  # by which opposite draws and slices divide the variance, as a rule
 WORSE = 1.0  # nats that the ELBO of a fitted proposal may lie below that of q(z | x): more than its draws' noise
-SMALLEST = 1e-6  # standard deviation that a fit starts with
 
 
 class Marginal(NamedTuple):
@@ -113,7 +112,7 @@ class Fits:
             z: draws from q(z | x) to start from, shape (K, B, \\*latent).
             error: that each observation's log p(x) may have, in nats; where that needs many draws, a fit goes on.
         """
-        proposal = refine(self.target, self.batch, _start(self.target.from_latent(z)))
+        proposal = refine(self.target, self.batch, start_of(self.target.from_latent(z)))
         found = self.pilot(proposal, "pilot")
         hard = (found.sets(error) > HARD).nonzero()[:, 0].to(proposal.mean.device)
         if not len(hard):
@@ -180,10 +179,6 @@ class Fits:
             log_mixture = torch.logaddexp(log_q, own.log_student(its_noise)) - math.log(2)
             found.append((target(one, part).double() - log_mixture).cpu())
         return torch.cat(found).view(2 * SET, MOST).T
-
-
-def _start(u: Tensor) -> Proposal:
-    return Proposal.of(u.mean(0), torch.diag_embed(u.std(0).nan_to_num(1.0).clamp(min=SMALLEST)))
 
 
 def _of_sets(log_w: Tensor, tried: Tensor | None = None) -> Marginal:

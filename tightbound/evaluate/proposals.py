@@ -23,6 +23,7 @@ SET = 16  # draws made together: opposite ones in pairs, radii from as many slic
 PAIRS = 32  # directions looked at in one sweep, at least; each together with its opposite
 STEP = 8  # of them between two steps of the mean
 REACH = 2.0  # standard deviations within which the first step of a mean is taken; twice as many after each that helped
+SMALLEST = 1e-6  # standard deviation that a fit begins with
 STRETCH = 10.0  # by which a sweep changes a variance, at most
 
 Family = Literal["full", "diagonal"]
@@ -147,6 +148,11 @@ def refine(
             moment = torch.diag_embed(moment.diagonal(dim1=-2, dim2=-1))
         factor = factor @ _inverse_root(identity - sweep.covariance * (moment + moment.mT) / 2)
     return Proposal.of(mean, factor)
+
+
+def start_of(u: Tensor) -> Proposal:
+    """The normal without correlations of the mean and spread of some draws u, shape (K, B, D): where a fit begins."""
+    return Proposal.of(u.mean(0), torch.diag_embed(u.std(0).nan_to_num(1.0).clamp(min=SMALLEST)))
 
 
 def directions(dim: int, *, seed: int, sweep: int) -> Tensor:

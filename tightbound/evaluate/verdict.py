@@ -74,10 +74,14 @@ def on_bound(gap: float, rate: float, *, reliable: bool, latent: Latent = "real"
     """How far the ELBO lies below log p(x). ``gap``: log p(x) less the ELBO, in nats."""
     if gap > max(LOOSE, LOOSE_SHARE * rate):
         least = "" if reliable else "at least "
-        richer = "A richer posterior (FullNormal, a larger encoder)" if latent == "real" else "A larger encoder"
+        remedy = (
+            "tightbound gaps RUN, or tb.evaluate.gaps, tells what the encoder loses and what a richer family could win."
+            if latent == "real"
+            else "A larger encoder or training with the IWAE objective can win some of them back."
+        )
         return (
             f"The ELBO is loose: it lies {least}{gap:.1f} nats below log p(x), because the posterior does not fit "
-            f"the true one. {richer} or training with the IWAE objective can win some of them back."
+            f"the true one. {remedy}"
         )
     return f"The ELBO is tight: log p(x) lies about {max(gap, 0.0):.2g} nats above it." if reliable else ""
 

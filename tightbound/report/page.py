@@ -18,7 +18,7 @@ from tightbound.files import write_atomically, write_text
 from tightbound.plots.output import DPI
 from tightbound.report.figures import Picture, pictures
 from tightbound.runs import recipe as recipes
-from tightbound.runs.run import FIGURES, REPORT, Run
+from tightbound.runs.run import CERTIFICATE, FIGURES, GAPS, REPORT, Run
 
 WIDE = 800  # CSS pixels: a wider figure has a row of its own
 _ESTIMATED = {
@@ -70,11 +70,11 @@ def render(run: Run, data: Data, sections: list[str]) -> str:
     """
     evaluation = run.evaluation()
     judged = [] if evaluation is None else [_verdict(evaluation), _table(evaluation)]
-    certified = run.certificate()
+    checks = ((_gaps, run.kept(GAPS)), (_certificate, run.kept(CERTIFICATE)))
     parts = [
         _header(run, data),
         *judged,
-        *([] if certified is None else [_certificate(certified)]),
+        *(section(found) for section, found in checks if found is not None),
         *sections,
         _details("Recipe", recipes.to_toml(run.recipe)),
         _details("Environment", "\n".join(f"{key}: {value}" for key, value in run.environment().items())),
@@ -190,11 +190,29 @@ def _certificate(found: dict[str, Any]) -> str:
         ("upper bound", "upper", "on the same, from exact draws of their posteriors"),
         ("gap", "gap", "between the two, paired by observation"),
     ]
-    cells = [_row(name, *_estimate(found[key], found[f"{key}_se"]), about) for name, key, about in rows if found[key]]
+    return _checked("Certificate", found["verdict"], found, rows)
+
+
+def _gaps(found: dict[str, Any]) -> str:
+    """Where the nats between ELBO and log p(x) go, on the test set and on training observations."""
+    rows = [
+        ("gap", "gap", "log p(x) less the ELBO"),
+        ("encoder", "amortisation", "lost by the encoder to the best member of its family"),
+        ("family", "approximation", "lost by that best member"),
+        ("full covariance", "full_wins", "what a full covariance wins over none, each fitted to the observation"),
+    ]
+    return _checked("How loose the bound is, and why", found["verdict"], found["test"], rows)
+
+
+def _checked(title: str, verdict: str, found: dict[str, Any], rows: list[tuple[str, str, str]]) -> str:
+    cells = [
+        _row(name, *_estimate(found[key], found[f"{key}_se"]), about)
+        for name, key, about in rows
+        if found[key] is not None
+    ]
     head = '<tr><th></th><th class="number">nats</th><th>± error</th><th class="about"></th></tr>'
     table = f'<div class="scroll"><table>{head}{"".join(cells)}</table></div>'
-    text = _escaped(found["verdict"])
-    return f'<section class="wide"><h2>Certificate</h2><p>{text}</p>{table}</section>'
+    return f'<section class="wide"><h2>{title}</h2><p>{_escaped(verdict)}</p>{table}</section>'
 
 
 def _trust(found: dict[str, Any]) -> list[str]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from tightbound.autoencoder import VAE
 from tightbound.data import Data, Observations, summarise
 from tightbound.distributed import world
-from tightbound.evaluate import Certificate, Evidence
+from tightbound.evaluate import Certificate, Evidence, Gaps
 from tightbound.files import foreign, temporary_for, write_json, write_tensors, write_text
 from tightbound.runs import recipe as recipes
 from tightbound.runs.build import MOST_LEVELS, Built, Config, build, build_model, levels_of, loaded, prepared
@@ -32,11 +32,12 @@ ENVIRONMENT = "environment.json"
 EVALUATION = "evaluation.json"
 PER_OBSERVATION = "per-observation.safetensors"
 CERTIFICATE = "certificate.json"
+GAPS = "gaps.json"
 REPORT = "report.html"
 FIGURES = "figures"
 FILES = (
-    RECIPE, CONFIG, ENVIRONMENT, EVALUATION, PER_OBSERVATION, CERTIFICATE, REPORT, FIGURES, WEIGHTS, OBJECTIVE, METRICS,
-    TIMING, STATE,
+    RECIPE, CONFIG, ENVIRONMENT, EVALUATION, PER_OBSERVATION, CERTIFICATE, GAPS, REPORT, FIGURES, WEIGHTS, OBJECTIVE,
+    METRICS, TIMING, STATE,
 )  # fmt: skip
 LEFTOVERS = {temporary_for(Path(RECIPE)).name}  # of a start that was killed before there was anything else
 
@@ -169,9 +170,13 @@ class Run:
         write_tensors(self.path / PER_OBSERVATION, found.per_observation)
         write_json(self.path / EVALUATION, found.to_json())
 
-    def certificate(self) -> dict[str, Any] | None:
-        """What ``certificate.json`` holds, or None where the run was not certified yet."""
-        return _json(self.path / CERTIFICATE) if (self.path / CERTIFICATE).is_file() else None
+    def kept(self, name: str) -> dict[str, Any] | None:
+        """What a file of a further check holds, or None where that was not made yet.
+
+        Args:
+            name: ``CERTIFICATE`` or ``GAPS``.
+        """
+        return _json(self.path / name) if (self.path / name).is_file() else None
 
     def save_certificate(self, found: Certificate) -> None:
         """Keep a certificate.
@@ -180,6 +185,14 @@ class Run:
             found: of the run's own test set.
         """
         write_json(self.path / CERTIFICATE, found.to_json())
+
+    def save_gaps(self, found: Gaps) -> None:
+        """Keep what the ELBO lacks.
+
+        Args:
+            found: of the run's own observations.
+        """
+        write_json(self.path / GAPS, found.to_json())
 
     def per_observation(self) -> dict[str, Tensor]:
         """The evaluation's values for each test observation; empty where it was not evaluated yet."""

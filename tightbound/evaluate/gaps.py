@@ -1,0 +1,317 @@
+"""How loose the ELBO is, and why: what the encoder loses and what its family of posteriors cannot follow."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from tightbound.autoencoder import VAE
+from tightbound.batch import Batch
+from tightbound.checks import check_model, described
+from tightbound.evaluate import marginal
+from tightbound.evaluate.accelerate import accelerate
+from tightbound.evaluate.evidence import is_discrete, observed_as, rows_at_once
+from tightbound.evaluate.noise import generator, proposed, seeds_of
+from tightbound.evaluate.proposals import FIRST, SET, Family, Proposal, Sweep, refine, start_of
+from tightbound.evaluate.results import Estimate
+from tightbound.evaluate.target import Target
+from tightbound.model import Model
+from tightbound.posteriors import DiagonalNormal, FullNormal, LogNormal
+from tightbound.runtime import evaluation_mode, home, own_random_state
+
+if TYPE_CHECKING:
+    from tightbound.data.observations import Observations
+
+DRAWS = 256  # of each ELBO, none of which a fit has seen
+SWEEPS: dict[Family, tuple[Sweep, ...]] = {  # until more of them win no more than some thousandths of a nat
+    "full": (*FIRST, Sweep(0.5, 0.2), Sweep(0.33, 0.1), Sweep(0.25, 0.1), Sweep(0.2, 0.05)),
+    "diagonal": (*FIRST[:2], *[Sweep(0.5, 0.4)] * 6, *[Sweep(0.33, 0.2)] * 3, Sweep(0.25, 0.1), Sweep(0.2, 0.05)),
+}
+WORTH = 0.1  # nats that are worth an advice
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Parts:
+    r"""The gap of one set of observations, in nats per observation, and its parts, paired by observation.
+
+    Args:
+        elbo: of the encoder's posterior.
+        log_px: by refined proposals.
+        gap: log p(x) less the ELBO: amortisation and approximation together.
+        amortisation: ELBO of the best member of the family for each observation, less the encoder's; None for
+            families that are not normal.
+        approximation: log p(x) less the ELBO of that best member; None likewise.
+        best_diagonal: log p(x) less the ELBO of the best normal without correlations.
+        best_full: log p(x) less that of the best normal with full covariance.
+        full_wins: ELBO of the best full normal less that of the best without correlations.
+        observations: how many, N.
+        per_observation: "elbo", "log_px", "diagonal", "full": each (N,), float64.
+    """
+
+    elbo: Estimate
+    log_px: Estimate
+    gap: Estimate
+    amortisation: Estimate | None
+    approximation: Estimate | None
+    best_diagonal: Estimate
+    best_full: Estimate
+    full_wins: Estimate
+    observations: int
+    per_observation: dict[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Gaps:
+    r"""Where the nats between ELBO and log p(x) go.
+
+    .. math:: \log p(x) - \text{ELBO}(q) = \underbrace{\text{ELBO}(q^*) - \text{ELBO}(q)}_\text{amortisation}
+              + \underbrace{\log p(x) - \text{ELBO}(q^*)}_\text{approximation}
+
+    with :math:`q^*` the best member of the family for this x.
+
+    References:
+        Cremer, Li, Duvenaud: Inference Suboptimality in Variational Autoencoders (2018),
+        https://arxiv.org/abs/1801.03558.
+
+    Args:
+        test: of observations that the model has not seen.
+        train: of others that it was trained on; None where none were given.
+        family: that the posterior belongs to; None where that is not normal.
+        seed: of everything random.
+    """
+
+    test: Parts
+    train: Parts | None
+    family: Family | None
+    seed: int
+
+    @property
+    def overfitting(self) -> Estimate | None:
+        """The test set's amortisation less the training set's: what the encoder has learned by heart."""
+        ours, theirs = self.test.amortisation, None if self.train is None else self.train.amortisation
+        if ours is None or theirs is None:
+            return None
+        return Estimate(ours.value - theirs.value, (ours.se**2 + theirs.se**2) ** 0.5)
+
+    @property
+    def verdict(self) -> str:
+        """Who loses the nats, and what could win them: each advice with its number."""
+        said = [f"The ELBO lies {self.test.gap} nats below log p(x)."]
+        if self.test.amortisation is not None and self.test.approximation is not None:
+            kind = "a normal without correlations" if self.family == "diagonal" else "a normal with full covariance"
+            said.append(
+                f"The encoder loses {self.test.amortisation} of them: so much more has the best {kind[2:]} for each "
+                f"observation. The family, {kind}, cannot follow the true posterior for the other "
+                f"{self.test.approximation}."
+            )
+        if self.family != "full" and _matters(self.test.full_wins):
+            said.append(
+                f"A normal with full covariance, fitted to each observation, wins {self.test.full_wins}: that is the "
+                "most that a full-normal posterior can win, if its encoder learns it."
+            )
+        if self.overfitting is not None and _matters(self.overfitting):
+            said.append(
+                f"The encoder over-fits by {self.overfitting}: on training data it loses that much less. Augmentation, "
+                "a smaller encoder or the IWAE objective may help."
+            )
+        elif self.overfitting is not None and self.test.amortisation and _matters(self.test.amortisation):
+            said.append("The encoder loses as much on training data: a larger encoder or longer training may help.")
+        return " ".join(said)
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the per-observation values, as plain numbers and words; None where a number is unknown."""
+        over = self.overfitting
+        return {
+            "test": _plain(self.test),
+            "train": None if self.train is None else _plain(self.train),
+            "overfitting": None if over is None else over.value,
+            "overfitting_se": None if over is None else over.se,
+            "family": self.family,
+            "seed": self.seed,
+            "verdict": self.verdict,
+        }
+
+    def __str__(self) -> str:
+        columns = [("test", self.test), *([] if self.train is None else [("training", self.train)])]
+        counts = ", ".join(f"{part.observations} {name}" for name, part in columns)
+        lines = [f"Gaps: {counts} observations, seed {self.seed}", f"  {'nats':<28}" + _cells(columns, None)]
+        lines += [f"  {name:<28}" + _cells(columns, key) for key, name in _NAMES.items()]
+        return "\n".join([*(line.rstrip() for line in lines), "", textwrap.fill(self.verdict, width=100)])
+
+    __repr__ = __str__
+
+
+_NAMES = {
+    "log_px": "log p(x)",
+    "elbo": "ELBO",
+    "gap": "gap between them",
+    "amortisation": "  lost by the encoder",
+    "approximation": "  lost by its family",
+    "best_diagonal": "best diagonal normal lacks",
+    "best_full": "best full normal lacks",
+    "full_wins": "full wins over diagonal",
+}
+
+
+def gaps(
+    model: Model,
+    data: Any,
+    *,
+    train: Any = None,
+    observations: int = 200,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Gaps:
+    r"""How loose the ELBO is, and why: amortisation and approximation gap, with what a full covariance would win.
+
+    For each observation, the best normal without correlations and the best with full covariance are fitted to it; all
+    ELBOs are measured on fresh draws, and paired by observation.
+
+    Args:
+        model: of continuous latents.
+        data: observations that it has not seen, or anything that ``tb.data.observations`` takes.
+        train: observations that it was trained on: shows whether its encoder over-fits.
+        observations: how many of each, taken at random; all where there are fewer.
+        seed: of everything random.
+        progress: called with the observations done and their total.
+
+    Returns:
+        The gaps and what they mean.
+
+    Raises:
+        ValueError: for fewer than two observations, and for discrete latents; and as ``evidence``.
+
+    References:
+        Cremer, Li, Duvenaud: Inference Suboptimality in Variational Autoencoders (2018),
+        https://arxiv.org/abs/1801.03558.
+
+    Example:
+        >>> import tightbound as tb
+        >>> model = tb.VAE(
+        ...     prior=tb.priors.StandardNormal(2),
+        ...     posterior=tb.posteriors.DiagonalNormal(torch.nn.Linear(5, 4)),
+        ...     likelihood=tb.likelihoods.Gaussian(torch.nn.Linear(2, 5)),
+        ... )
+        >>> found = gaps(model, torch.randn(20, 5))
+        >>> found.family, found.test.gap.value > found.test.best_diagonal.value > found.test.best_full.value - 0.01
+        ('diagonal', True)
+    """
+    if observations < 2:
+        raise ValueError(f"Expected at least 2 observations, which show an error; got observations={observations}.")
+    sets = [observed_as(each) for each in (data, train) if each is not None]
+    total = sum(min(observations, len(each)) for each in sets)
+    done, family, device = 0, family_of(model), home(model)[0]
+    found = []
+    with evaluation_mode(model), own_random_state(device, seed=seed):
+        for observed in sets:
+            described(model).require_shape(observed.shape, observed.name)
+            count = min(observations, len(observed))
+            chosen = observed.subset(torch.randperm(len(observed))[:count].sort().values)
+            columns: dict[str, list[Tensor]] = defaultdict(list)
+            for batch, block in _blocks(model, chosen, seed):
+                for name, values in block(batch).items():
+                    columns[name].append(values)
+                done += batch.size
+                if progress is not None:
+                    progress(done, total)
+            found.append(_parts({name: torch.cat(each) for name, each in columns.items()}, family))
+    return Gaps(test=found[0], train=found[1] if len(found) > 1 else None, family=family, seed=seed)
+
+
+def family_of(model: Model) -> Family | None:
+    """The family of normals, over unconstrained latents, that a model's posterior belongs to; None for all others."""
+    if not isinstance(model, VAE) or type(model).propose is not VAE.propose:
+        return None
+    if isinstance(model.posterior, DiagonalNormal | LogNormal):
+        return "diagonal"
+    return "full" if isinstance(model.posterior, FullNormal) else None
+
+
+def _blocks(model: Model, chosen: Observations, seed: int) -> Any:
+    device, dtype = home(model)
+    rows, block = rows_at_once(model, chosen), None
+    for batch in chosen.batches(max(2, rows // SET), dtype):
+        batch = batch.to(device)._replace(checked=True)
+        if block is None:
+            check_model(model, batch, name=chosen.name)
+            block = _Block(model, batch, seed=seed, rows=rows, count=len(chosen))
+        yield batch, block
+
+
+class _Block:
+    """All ELBOs of a block of observations."""
+
+    def __init__(self, model: Model, some: Batch, *, seed: int, rows: int, count: int) -> None:
+        self.model, self.seed, self.rows = model, seed, rows
+        z, _ = proposed(model, some.rows(slice(0, 1)), [seed], DRAWS)
+        if is_discrete(model, some, z):
+            raise ValueError(
+                "Expected continuous latents to fit normals to; got a model whose latents are discrete, at least in "
+                "part."
+            )
+        joint = accelerate(model, some, rows=6000 * count, precision="float32")
+        self.target = Target(joint, z.shape[2:], model.parts(some))
+
+    def __call__(self, batch: Batch) -> dict[str, Tensor]:
+        seeds = seeds_of(batch, self.seed)
+        z, log_q = proposed(self.model, batch, seeds, DRAWS)
+        u = self.target.from_latent(z)
+        elbo = (self._density(batch, u) - self.target.log_slopes(u).double() - log_q.double()).mean(0).cpu()
+        fits = marginal.Fits(self.target, batch, seeds, width=max(1, self.rows // SET))
+        log_px = fits.estimate(*fits.fitted(z, marginal.ERROR), elbo, error=marginal.ERROR).log_px
+        best = {str(name): self._best(batch, start_of(u), name, seeds) for name in SWEEPS}
+        return {"elbo": elbo, "log_px": log_px, **best}
+
+    def _best(self, batch: Batch, start: Proposal, family: Family, seeds: list[int]) -> Tensor:
+        """The ELBO of the normal that is fitted best, on draws that its fit has not seen."""
+        fitted = refine(self.target, batch, start, sweeps=SWEEPS[family], family=family)
+        size = self.target.dim
+        drawn = [torch.randn(DRAWS // 2, size, dtype=torch.float64, generator=generator(s, "elbo")) for s in seeds]
+        half = torch.stack(drawn, 1).to(fitted.mean)
+        noise = torch.cat([half, -half])
+        return (self._density(batch, fitted.at(noise)) - fitted.log_normal(noise)).mean(0).cpu()
+
+    def _density(self, batch: Batch, u: Tensor) -> Tensor:
+        parts = u.split(max(1, self.rows // batch.size))
+        return torch.cat([self.target(batch, part).double() for part in parts])
+
+
+def _parts(columns: dict[str, Tensor], family: Family | None) -> Parts:
+    elbo, log_px, diagonal, full = (columns[name] for name in ("elbo", "log_px", "diagonal", "full"))
+    best = None if family is None else columns[family]
+    return Parts(
+        elbo=Estimate.of(elbo),
+        log_px=Estimate.of(log_px),
+        gap=Estimate.of(log_px - elbo),
+        amortisation=None if best is None else Estimate.of(best - elbo),
+        approximation=None if best is None else Estimate.of(log_px - best),
+        best_diagonal=Estimate.of(log_px - diagonal),
+        best_full=Estimate.of(log_px - full),
+        full_wins=Estimate.of(full - diagonal),
+        observations=len(elbo),
+        per_observation=columns,
+    )
+
+
+def _matters(found: Estimate) -> bool:
+    return found.value > max(WORTH, 2 * found.se)
+
+
+def _plain(parts: Parts) -> dict[str, Any]:
+    found: dict[str, Any] = {"observations": parts.observations}
+    for name in _NAMES:
+        estimate = getattr(parts, name)
+        found[name] = None if estimate is None else estimate.value
+        found[f"{name}_se"] = None if estimate is None else estimate.se
+    return found
+
+
+def _cells(columns: list[tuple[str, Parts]], key: str | None) -> str:
+    cells = [name if key is None else str(getattr(part, key) or "unknown") for name, part in columns]
+    return "".join(f"{cell:>20}" for cell in cells)
