@@ -98,7 +98,7 @@ def evaluation(stored: Tensor, args: argparse.Namespace) -> Rows:
     parts = {str(n): grey(stored[:n]) for n in args.evaluated}
 
     def judge(data: tb.data.Observations) -> None:
-        tb.evaluate.evidence(model, data, samples=args.samples)
+        tb.evaluate.evidence(model, data, samples=args.samples, proposal="posterior")
 
     def embed(data: tb.data.Observations) -> None:
         model.embed(data)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tightbound.batch import Batch
 from tightbound.model import Model
-from tightbound.runtime import own_random_state
+from tightbound.runtime import own_random_state, seed_generators
 
 LOT = 1024  # draws of one observation made in one go; each lot has a seed of its own
 
@@ -63,10 +63,10 @@ def proposed(model: Model, batch: Batch, seeds: list[int], samples: int, *, lot:
         z of shape (K, B, \*latent) and log q(z | x) of shape (K, B), in nats.
     """
     drawn = []
-    for row, seed in enumerate(seeds):
-        one = batch.rows(slice(row, row + 1))
-        with own_random_state(batch.x.device, seed=_number(str(seed), f"posterior {lot}")):
-            drawn.append(model.propose(one, samples))
+    with own_random_state(batch.x.device):
+        for row, seed in enumerate(seeds):
+            seed_generators(_number(str(seed), f"posterior {lot}"), batch.x.device)
+            drawn.append(model.propose(batch.rows(slice(row, row + 1)), samples))
     z, log_qz_x = zip(*drawn, strict=True)
     return torch.cat(z, 1), torch.cat(log_qz_x, 1)
 
