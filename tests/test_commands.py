@@ -104,6 +104,22 @@ def test_gaps_are_printed_kept_and_reported(capsys, tmp_path):
     assert said(capsys, "gaps", run, "--observations", "5")[1].startswith("Gaps: 5 test, 5 training observations, seed")
 
 
+def test_what_the_code_tells_is_printed_kept_and_reported(capsys, tmp_path):
+    run = copied(tmp_path)
+    code, out, error = said(capsys, "information", run, "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert f"Kept in {run / 'information.json'}." in error
+    assert (found["observations"], found["draws"]) == (180, 180)
+    assert json.loads((run / "information.json").read_text("utf-8")) == found
+    assert said(capsys, "report", run)[0] == 0
+    assert "<h2>What the code tells" in (run / "report.html").read_text("utf-8")
+    text, error = said(capsys, "information", run, "--split", "train", "--draws", "30")[1:]
+    assert ", 30 draws, seed 0" in text.splitlines()[0]
+    assert "Kept" not in error
+    assert json.loads((run / "information.json").read_text("utf-8")) == found
+
+
 def test_evaluate_prints_one_json_object_and_keeps_it(capsys, tmp_path):
     run = copied(tmp_path)
     code, out, error = said(capsys, "evaluate", run, "--json", "--samples", "12")
@@ -271,6 +287,7 @@ def test_other_data_are_embedded_whole(capsys, tmp_path):
         ("certify RUN --observations 1", "Expected at least 2 observations, which show an error; got observations=1."),
         ("certify RUN --leapfrogs 0", "Expected at least 1 of leapfrogs; got leapfrogs=0."),
         ("gaps RUN --observations 1", "Expected at least 2 observations, which show an error; got observations=1."),
+        ("information RUN --draws 1", "Expected at least 2 draws, which show an error; got draws=1."),
         ("evaluate RUN --samples 0", "Expected samples >= 1; got 0."),
         ("sample RUN --count 0", "Expected --count of at least 1; got 0."),
         ("sample RUN --temperature nan", "Expected --temperature of 0 or more; got nan."),

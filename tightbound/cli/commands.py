@@ -28,6 +28,7 @@ from tightbound.distributions import class_probabilities
 from tightbound.evaluate import Evidence, Schedule, evidence
 from tightbound.evaluate import certify as certified
 from tightbound.evaluate import gaps as measured_gaps
+from tightbound.evaluate import information as told
 from tightbound.files import write_atomically
 from tightbound.labs import Lab
 from tightbound.progress import evaluating
@@ -126,7 +127,7 @@ def certify(path: Path, walk: dict[str, int], *, observations: int, seed: int, a
     test, model = made.data().test, _model(made)
     with evaluating(2 * min(observations, len(test)), show=True) as tell:
         found = certified(model, test, observations=observations, schedule=schedule, seed=seed, progress=tell)
-    made.save_certificate(found)
+    made.save(run.CERTIFICATE, found)
     _tell(f"Kept in {made.path / run.CERTIFICATE}.")
     print(json.dumps(found.to_json(), allow_nan=False) if as_json else found)
     return 0
@@ -139,8 +140,21 @@ def gaps(path: Path, *, observations: int, seed: int, as_json: bool) -> int:
     train = made.split("train")
     with evaluating(sum(min(observations, len(part)) for part in (data.test, train)), show=True) as tell:
         found = measured_gaps(model, data.test, train=train, observations=observations, seed=seed, progress=tell)
-    made.save_gaps(found)
+    made.save(run.GAPS, found)
     _tell(f"Kept in {made.path / run.GAPS}.")
+    print(json.dumps(found.to_json(), allow_nan=False) if as_json else found)
+    return 0
+
+
+def information(path: Path, *, draws: int, split: Split, seed: int, as_json: bool) -> int:
+    """Print what the code tells; keep it in the run where it is of its test set."""
+    made = open_run(path)
+    observations = made.split(split)
+    with evaluating(len(observations), show=True) as tell:
+        found = told(_model(made), observations, draws=draws, seed=seed, progress=tell)
+    if split == "test":
+        made.save(run.INFORMATION, found)
+        _tell(f"Kept in {made.path / run.INFORMATION}.")
     print(json.dumps(found.to_json(), allow_nan=False) if as_json else found)
     return 0
 

@@ -217,6 +217,27 @@ def gaps(run: Path, /, *, observations: int = 200, seed: int = 0, json: Switch =
 
 
 @app.command
+def information(run: Path, /, *, draws: int = 2000, split: Split = "test", seed: int = 0, json: Switch = False) -> int:
+    """Say what the code tells about an observation, as an interval, and how far all codes together are from the prior.
+
+    For example: `tightbound information runs/digits --split train`.
+
+    The more observations, the more can be told: with N of them no more than log N nats. That of the test set is kept in
+    RUN/information.json.
+
+    Args:
+        run: A run's folder.
+        draws: How many observations are drawn for, at most.
+        split: Which observations of the run's data.
+        seed: Of the draws.
+        json: Print one JSON object, in nats per observation.
+    """
+    from tightbound.cli import commands
+
+    return commands.information(run, draws=draws, split=split, seed=seed, as_json=json)
+
+
+@app.command
 def sample(
     run: Path,
     /,

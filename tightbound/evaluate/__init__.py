@@ -4,6 +4,18 @@ from tightbound.evaluate.annealing import Schedule
 from tightbound.evaluate.certify import Certificate, certify
 from tightbound.evaluate.evidence import evidence
 from tightbound.evaluate.gaps import Gaps, gaps
+from tightbound.evaluate.information import Information, information
 from tightbound.evaluate.results import Estimate, Evidence
 
-__all__ = ["Certificate", "Estimate", "Evidence", "Gaps", "Schedule", "certify", "evidence", "gaps"]
+__all__ = [
+    "Certificate",
+    "Estimate",
+    "Evidence",
+    "Gaps",
+    "Information",
+    "Schedule",
+    "certify",
+    "evidence",
+    "gaps",
+    "information",
+]

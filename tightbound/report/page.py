@@ -18,7 +18,7 @@ from tightbound.files import write_atomically, write_text
 from tightbound.plots.output import DPI
 from tightbound.report.figures import Picture, pictures
 from tightbound.runs import recipe as recipes
-from tightbound.runs.run import CERTIFICATE, FIGURES, GAPS, REPORT, Run
+from tightbound.runs.run import CERTIFICATE, FIGURES, GAPS, INFORMATION, REPORT, Run
 
 WIDE = 800  # CSS pixels: a wider figure has a row of its own
 _ESTIMATED = {
@@ -70,7 +70,8 @@ def render(run: Run, data: Data, sections: list[str]) -> str:
     """
     evaluation = run.evaluation()
     judged = [] if evaluation is None else [_verdict(evaluation), _table(evaluation)]
-    checks = ((_gaps, run.kept(GAPS)), (_certificate, run.kept(CERTIFICATE)))
+    sections_of = ((_gaps, GAPS), (_information, INFORMATION), (_certificate, CERTIFICATE))
+    checks = [(section, run.kept(name)) for section, name in sections_of]
     parts = [
         _header(run, data),
         *judged,
@@ -202,6 +203,19 @@ def _gaps(found: dict[str, Any]) -> str:
         ("full covariance", "full_wins", "what a full covariance wins over none, each fitted to the observation"),
     ]
     return _checked("How loose the bound is, and why", found["verdict"], found["test"], rows)
+
+
+def _information(found: dict[str, Any]) -> str:
+    """What the code tells, and where the rest of the rate goes."""
+    rows = [
+        ("rate", "rate", "E log q(z|x) − log p(z)"),
+        ("at least", "lower", "mutual information of code and observation"),
+        ("at most", "upper", "of the same"),
+        ("all codes", "marginal_kl", "KL(q(z) ‖ p(z)): how far all codes together are from the prior"),
+        ("total correlation", "total_correlation", "of that, dependence between the dimensions"),
+        ("dimensions", "dimension_wise", "of that, each dimension by itself"),
+    ]
+    return _checked("What the code tells", found["verdict"], found, rows)
 
 
 def _checked(title: str, verdict: str, found: dict[str, Any], rows: list[tuple[str, str, str]]) -> str:

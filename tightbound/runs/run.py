@@ -16,7 +16,7 @@ from torch import Tensor
 from tightbound.autoencoder import VAE
 from tightbound.data import Data, Observations, summarise
 from tightbound.distributed import world
-from tightbound.evaluate import Certificate, Evidence, Gaps
+from tightbound.evaluate import Certificate, Evidence, Gaps, Information
 from tightbound.files import foreign, temporary_for, write_json, write_tensors, write_text
 from tightbound.runs import recipe as recipes
 from tightbound.runs.build import MOST_LEVELS, Built, Config, build, build_model, levels_of, loaded, prepared
@@ -33,11 +33,12 @@ EVALUATION = "evaluation.json"
 PER_OBSERVATION = "per-observation.safetensors"
 CERTIFICATE = "certificate.json"
 GAPS = "gaps.json"
+INFORMATION = "information.json"
 REPORT = "report.html"
 FIGURES = "figures"
 FILES = (
-    RECIPE, CONFIG, ENVIRONMENT, EVALUATION, PER_OBSERVATION, CERTIFICATE, GAPS, REPORT, FIGURES, WEIGHTS, OBJECTIVE,
-    METRICS, TIMING, STATE,
+    RECIPE, CONFIG, ENVIRONMENT, EVALUATION, PER_OBSERVATION, CERTIFICATE, GAPS, INFORMATION, REPORT, FIGURES, WEIGHTS,
+    OBJECTIVE, METRICS, TIMING, STATE,
 )  # fmt: skip
 LEFTOVERS = {temporary_for(Path(RECIPE)).name}  # of a start that was killed before there was anything else
 
@@ -174,25 +175,18 @@ class Run:
         """What a file of a further check holds, or None where that was not made yet.
 
         Args:
-            name: ``CERTIFICATE`` or ``GAPS``.
+            name: ``CERTIFICATE``, ``GAPS`` or ``INFORMATION``.
         """
         return _json(self.path / name) if (self.path / name).is_file() else None
 
-    def save_certificate(self, found: Certificate) -> None:
-        """Keep a certificate.
+    def save(self, name: str, found: Certificate | Gaps | Information) -> None:
+        """Keep a further check.
 
         Args:
-            found: of the run's own test set.
-        """
-        write_json(self.path / CERTIFICATE, found.to_json())
-
-    def save_gaps(self, found: Gaps) -> None:
-        """Keep what the ELBO lacks.
-
-        Args:
+            name: as :meth:`kept` takes it.
             found: of the run's own observations.
         """
-        write_json(self.path / GAPS, found.to_json())
+        write_json(self.path / name, found.to_json())
 
     def per_observation(self) -> dict[str, Tensor]:
         """The evaluation's values for each test observation; empty where it was not evaluated yet."""

@@ -1,0 +1,285 @@
+"""What the code tells about an observation: mutual information as an interval, and where the rest of the rate goes."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent
+
+from tightbound.autoencoder import VAE
+from tightbound.batch import Batch
+from tightbound.checks import check_model, described
+from tightbound.evaluate.evidence import observed_as
+from tightbound.evaluate.noise import proposed, seeds_of
+from tightbound.evaluate.results import Estimate
+from tightbound.model import Model
+from tightbound.runtime import evaluation_mode, home, own_random_state
+
+if TYPE_CHECKING:
+    from tightbound.data.observations import Observations
+
+AT_ONCE = 2**21  # numbers of latents compared at a time
+ENCODED = 1024  # observations encoded at a time, at most
+NEAR_LOG_N = 0.1  # nats below log N, where a draw knows no other observation than its own
+SATURATED = 0.2  # share of such draws from which on what depends on them is refused
+SHARES = (0.05, 0.2, 0.5, 0.8, 0.95)  # of the other observations' posteriors in a mixture with the prior
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Information:
+    r"""What the code tells, in nats per observation.
+
+    .. math:: \text{rate} = I_q(x; z) + \mathrm{KL}(q(z) \,\|\, p(z)), \qquad
+              \mathrm{KL}(q(z) \,\|\, p(z)) = \mathrm{TC}(q(z)) + \textstyle\sum_d \mathrm{KL}(q(z_d) \,\|\, p(z_d))
+
+    with :math:`q(z)` the mean of q(z | x) over observations.
+
+    Args:
+        rate: of the same draws: more than that the code cannot tell.
+        lower: on the mutual information: that with the N observations at hand. It is never above log N.
+        upper: on the mutual information: the least of the rate and of what the other observations' posteriors allow,
+            alone and mixed with the prior.
+        marginal_kl: KL(q(z) ‖ p(z)) over the N observations; None where it cannot be told from them.
+        total_correlation: how far q(z) is from a product over its dimensions; None where it cannot be told, or where
+            prior or posterior do not factorise.
+        dimension_wise: the sum of KL(q(z_d) ‖ p(z_d)); None where prior or posterior do not factorise.
+        saturated: share of draws that know no other observation than their own, within 0.1 nats of log N.
+        observations: N.
+        draws: how many draws the means are of, M.
+        seed: of the draws.
+
+    References:
+        Hoffman, Johnson: ELBO surgery (2016),
+        http://approximateinference.org/accepted/HoffmanJohnson2016.pdf; Chen et al.: Isolating Sources of
+        Disentanglement in VAEs (2018), https://arxiv.org/abs/1802.04942; Poole et al.: On Variational Bounds of Mutual
+        Information (2019), https://arxiv.org/abs/1905.06922.
+    """
+
+    rate: Estimate
+    lower: Estimate
+    upper: Estimate
+    marginal_kl: Estimate | None
+    total_correlation: Estimate | None
+    dimension_wise: Estimate | None
+    saturated: float
+    observations: int
+    draws: int
+    seed: int
+
+    @property
+    def verdict(self) -> str:
+        """What can be said, and what cannot."""
+        most = math.log(self.observations)
+        if self.saturated > SATURATED:
+            return (
+                f"The code tells at least {self.lower.value:.2f} nats about an observation, and at most "
+                f"{self.upper.value:.2f}. {self.saturated:.0%} of the draws know no other observation than their own, "
+                f"and the lower bound cannot pass log N = {most:.2f}: it says how many observations there are, not "
+                "what the code tells. KL(q(z) ‖ p(z)) and the total correlation would be artefacts of N, and are not "
+                "given."
+            )
+        said = (
+            f"The code tells between {self.lower.value:.2f} and {self.upper.value:.2f} nats about an observation, of "
+            f"the {self.rate.value:.2f} that it costs."
+        )
+        if self.marginal_kl is not None and self.marginal_kl.value > max(0.1, 0.1 * self.rate.value):
+            said += (
+                f" {self.marginal_kl.value:.2f} nats are paid for codes that stray from the prior as a whole: a "
+                "learned prior could save them."
+            )
+        return said
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain numbers and words; None where a number cannot be told."""
+        found: dict[str, Any] = {}
+        for name in _NAMES:
+            estimate = getattr(self, name)
+            found[name] = None if estimate is None else estimate.value
+            found[f"{name}_se"] = None if estimate is None or not math.isfinite(estimate.se) else estimate.se
+        plain = ("saturated", "observations", "draws", "seed", "verdict")
+        return {**found, **{name: getattr(self, name) for name in plain}}
+
+    def __str__(self) -> str:
+        head = f"Information: {self.observations} observations, {self.draws} draws, seed {self.seed}"
+        rows = []
+        for name, (title, note) in _NAMES.items():
+            estimate = getattr(self, name)
+            if estimate is None:
+                rows.append(f"  {title:<24}{'not to be told':>21}  {note}")
+                continue
+            number, error = str(estimate).split(" ± ")
+            rows.append(f"  {title:<24}{number:>10} ± {error:<10}{note}")
+        rows.append(
+            f"  {'saturated':<24}{self.saturated:>10.1%}   of the draws, at log N = {math.log(self.observations):.2f}"
+        )
+        return "\n".join([head, *rows, "", textwrap.fill(self.verdict, width=100)])
+
+    __repr__ = __str__
+
+
+_NAMES = {
+    "rate": ("rate", "E log q(z|x) − log p(z)"),
+    "lower": ("information, at least", "with the observations at hand"),
+    "upper": ("information, at most", "least of the rate and of mixtures"),
+    "marginal_kl": ("KL(q(z) ‖ p(z))", "rate less information"),
+    "total_correlation": ("total correlation", "of q(z) over its dimensions"),
+    "dimension_wise": ("dimension-wise KL", "of q(z_d) from the prior"),
+}
+
+
+def information(
+    model: Model,
+    data: Any,
+    *,
+    draws: int = 2000,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Information:
+    r"""What the code tells about an observation, as an interval, and how far all codes together are from the prior.
+
+    Every draw is compared with the posterior of *every* observation: an exact mixture, no estimate from mini-batches,
+    whose constants differ from the true ones by tens of nats.
+
+    Args:
+        model: any; of codes as well as of real latents.
+        data: observations, or anything that ``tb.data.observations`` takes.
+        draws: how many observations are drawn for, M, at most.
+        seed: of the draws.
+        progress: called with the observations compared and their total.
+
+    Returns:
+        Bounds on the mutual information, and the parts of the rate.
+
+    Raises:
+        ValueError: for fewer than two observations or draws; and as ``evidence``.
+
+    References:
+        Hoffman, Johnson: ELBO surgery (2016), http://approximateinference.org/accepted/HoffmanJohnson2016.pdf.
+
+    Example:
+        >>> import tightbound as tb
+        >>> model = tb.VAE(
+        ...     prior=tb.priors.StandardNormal(2),
+        ...     posterior=tb.posteriors.DiagonalNormal(torch.nn.Linear(5, 4)),
+        ...     likelihood=tb.likelihoods.Gaussian(torch.nn.Linear(2, 5)),
+        ... )
+        >>> found = information(model, torch.randn(300, 5))
+        >>> 0 < found.lower.value < found.upper.value <= found.rate.value
+        True
+    """
+    if draws < 2:
+        raise ValueError(f"Expected at least 2 draws, which show an error; got draws={draws}.")
+    observed = observed_as(data)
+    if len(observed) < 2:
+        raise ValueError(f"Expected at least 2 observations to tell apart; got {len(observed)} in {observed.name}.")
+    device, dtype = home(model)
+    with evaluation_mode(model), own_random_state(device, seed=seed):
+        described(model).require_shape(observed.shape, observed.name)
+        chosen = torch.randperm(len(observed))[:draws].sort().values
+        parts: list[tuple[Tensor, Tensor, Tensor]] = []
+        for start, batch in _read(observed, dtype):
+            if not parts:
+                check_model(model, batch.to(device)._replace(checked=True), name=observed.name)
+            inside = chosen[(chosen >= start) & (chosen < start + batch.size)] - start
+            part = batch.rows(inside).to(device)._replace(checked=True)
+            if part.size:
+                z, log_q = proposed(model, part, seeds_of(part, seed), 1)
+                parts.append((z[0], log_q[0], model.log_joint(part, z)[1][0]))
+        z, own, log_pz = (torch.cat(column) for column in zip(*parts, strict=True))
+        own, log_pz = own.cpu().double(), log_pz.cpu().double()
+        seen = _Mixture(z, chosen)
+        for start, batch in _read(observed, dtype):
+            seen.add(model, batch.to(device)._replace(checked=True), start)
+            if progress is not None:
+                progress(start + batch.size, len(observed))
+        prior = _factors(model.prior()) if seen.dimensions is not None and isinstance(model, VAE) else None
+        by_dimension = None if prior is None else prior.log_prob(z).flatten(1).cpu().double()
+    return _report(own, log_pz, seen, by_dimension, count=len(observed), seed=seed)
+
+
+class _Mixture:
+    """The mean of q(z | x) over observations at some draws, gathered a block of observations at a time."""
+
+    def __init__(self, z: Tensor, own: Tensor) -> None:
+        self.z, self.own = z, own
+        nothing = torch.full((len(z),), -torch.inf, dtype=torch.float64)
+        self.others = nothing  # log of the sum over all observations but the draw's own
+        self.all = nothing.clone()
+        self.dimensions: Tensor | None = None  # the same over all, of each dimension, (M, L)
+
+    def add(self, model: Model, batch: Batch, start: int) -> None:
+        """Compare every draw with these observations, the first of which has the index ``start``."""
+        batch = model.encoded(batch)
+        factors = _factors(batch.q) if _is_plain(model) else None
+        step = max(1, AT_ONCE // (batch.size * self.z[0].numel()))
+        for first in range(0, len(self.z), step):
+            rows = slice(first, first + step)
+            z = self.z[rows, None].expand(-1, batch.size, *self.z.shape[1:])
+            if factors is None:
+                log_q = model.log_posterior(batch, z).cpu().double()
+            else:
+                each = factors.log_prob(z).flatten(2).cpu().double()
+                log_q = each.sum(-1)
+                if self.dimensions is None:
+                    self.dimensions = torch.full((len(self.z), each.shape[-1]), -torch.inf, dtype=torch.float64)
+                self.dimensions[rows] = torch.logaddexp(self.dimensions[rows], each.logsumexp(1))
+            self.all[rows] = torch.logaddexp(self.all[rows], log_q.logsumexp(1))
+            place = self.own[rows] - start
+            inside = (place >= 0) & (place < batch.size)
+            log_q[inside.nonzero()[:, 0], place[inside]] = -torch.inf
+            self.others[rows] = torch.logaddexp(self.others[rows], log_q.logsumexp(1))
+
+
+def _report(own: Tensor, log_pz: Tensor, seen: _Mixture, prior: Tensor | None, *, count: int, seed: int) -> Information:
+    together, others = seen.all - math.log(count), seen.others - math.log(count - 1)
+    told = own - together
+    saturated = float((told > math.log(count) - NEAR_LOG_N).double().mean())
+    known = saturated <= SATURATED
+    wise = correlation = None
+    if prior is not None and seen.dimensions is not None:
+        single = seen.dimensions - math.log(count)
+        wise = Estimate.of((single - prior).sum(1))
+        correlation = Estimate.of(together - single.sum(1)) if known else None
+    return Information(
+        rate=Estimate.of(own - log_pz),
+        lower=Estimate.of(told),
+        upper=_upper(own, log_pz, others),
+        marginal_kl=Estimate.of(together - log_pz) if known else None,
+        total_correlation=correlation,
+        dimension_wise=wise,
+        saturated=saturated,
+        observations=count,
+        draws=len(own),
+        seed=seed,
+    )
+
+
+def _upper(own: Tensor, log_pz: Tensor, others: Tensor) -> Estimate:
+    """The least of E log q(z | x) − log r(z), r without the draw's own observation: each bounds from above."""
+    mixed = [torch.logaddexp(math.log(s) + others, math.log(1 - s) + log_pz) for s in SHARES]
+    bounds = torch.stack([own - each for each in (log_pz, others, *mixed)])
+    # Chosen on every other draw and measured on the rest: the least of several means is no bound any more.
+    chosen = int(bounds[:, ::2].mean(1).argmin())
+    return Estimate.of(bounds[chosen, 1::2] if chosen else bounds[0])
+
+
+def _is_plain(model: Model) -> bool:
+    return isinstance(model, VAE) and type(model).propose is VAE.propose and type(model).log_joint is VAE.log_joint
+
+
+def _factors(distribution: Distribution | None) -> Distribution | None:
+    """The distribution of each element of a latent vector, where its elements are independent."""
+    return distribution.base_dist if isinstance(distribution, Independent) else None
+
+
+def _read(observed: Observations, dtype: torch.dtype) -> Iterator[tuple[int, Batch]]:
+    start = 0
+    for batch in observed.batches(ENCODED, dtype):
+        yield start, batch
+        start += batch.size
