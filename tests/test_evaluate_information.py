@@ -21,7 +21,7 @@ COUNT = 3000
 
 @pytest.fixture(scope="module")
 def problem() -> LinearGaussian:
-    return linear_gaussian(observed=4, latent=2)
+    return linear_gaussian(observed=4, latent=3)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def found(problem: LinearGaussian) -> Information:
 def covariances(problem: LinearGaussian) -> tuple[Tensor, Tensor]:
     """Of q(z | x) and of q(z), the latter over all x that the model makes."""
     q = problem.wrong_posterior()
-    gain = q.network.weight[:2].detach()
+    gain = q.network.weight[:3].detach()
     own = torch.diag(q(problem.bias[None]).variance[0].detach())
     return own, gain @ problem.evidence.covariance_matrix @ gain.T + own
 
@@ -41,7 +41,7 @@ def covariances(problem: LinearGaussian) -> tuple[Tensor, Tensor]:
 def test_bounds_and_parts_are_near_their_closed_forms(problem: LinearGaussian, found: Information) -> None:
     own, whole = covariances(problem)
     exact = (torch.logdet(whole) - torch.logdet(own)).item() / 2
-    marginal = 0.5 * (whole.trace() - 2 - torch.logdet(whole)).item()
+    marginal = 0.5 * (whole.trace() - 3 - torch.logdet(whole)).item()
     correlation = 0.5 * (whole.diagonal().log().sum() - torch.logdet(whole)).item()
     assert correlation > 0.02
     assert found.saturated == 0
@@ -93,7 +93,7 @@ def test_what_follows_from_the_number_of_observations_alone_is_refused(problem: 
     """A narrow posterior knows its own observation and no other: the bound is log N, whatever N is."""
     posterior = problem.wrong_posterior()
     with torch.no_grad():
-        posterior.network.bias[2:] = -20.0
+        posterior.network.bias[3:] = -20.0
     for count in (20, 200):
         found = information(problem.model(posterior), problem.evidence.sample((count,)))
         assert found.saturated > 0.9
@@ -145,11 +145,8 @@ def test_in_print_and_in_json(found: Information) -> None:
 def test_draws_are_of_the_observations_that_the_model_sees(problem: LinearGaussian) -> None:
     """Of grey data too: the fixed pixels belong to a place in the data."""
     torch.manual_seed(0)
-    model = tb.VAE(
-        tb.priors.StandardNormal(2),
-        tb.posteriors.DiagonalNormal(nn.Linear(6, 4)),
-        tb.likelihoods.Bernoulli(nn.Linear(2, 6)),
-    )
+    posterior, likelihood = tb.posteriors.DiagonalNormal(nn.Linear(6, 4)), tb.likelihoods.Bernoulli(nn.Linear(2, 6))
+    model = tb.VAE(tb.priors.StandardNormal(2), posterior, likelihood)
     grey = tb.data.Observations(torch.randint(256, (90, 6), dtype=torch.uint8), scale=255, binarise=True)
     binary = information(model, grey.eval_batch().x, draws=30)
     assert information(model, grey, draws=30).to_json() == binary.to_json()
