@@ -1,6 +1,7 @@
 """Evaluation: functions of a model and data that return a report, every estimate with its standard error."""
 
 from tightbound.evaluate.annealing import Schedule
+from tightbound.evaluate.calibration import Calibration, calibration
 from tightbound.evaluate.certify import Certificate, certify
 from tightbound.evaluate.evidence import evidence
 from tightbound.evaluate.gaps import Gaps, gaps
@@ -8,12 +9,14 @@ from tightbound.evaluate.information import Information, information
 from tightbound.evaluate.results import Estimate, Evidence
 
 __all__ = [
+    "Calibration",
     "Certificate",
     "Estimate",
     "Evidence",
     "Gaps",
     "Information",
     "Schedule",
+    "calibration",
     "certify",
     "evidence",
     "gaps",

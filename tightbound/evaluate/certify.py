@@ -56,6 +56,17 @@ class Certificate:
         Sandwiching the marginal likelihood using bidirectional Monte Carlo (2015), https://arxiv.org/abs/1511.02543;
         Wu et al.: On the Quantitative Analysis of Decoder-Based Generative Models (2017),
         https://arxiv.org/abs/1611.04273.
+
+    Example:
+        >>> import torch, tightbound as tb
+        >>> model = tb.VAE(
+        ...     prior=tb.priors.StandardNormal(2),
+        ...     posterior=tb.posteriors.DiagonalNormal(torch.nn.Linear(5, 4)),
+        ...     likelihood=tb.likelihoods.Gaussian(torch.nn.Linear(2, 5)),
+        ... )
+        >>> made = tb.evaluate.certify(model, torch.randn(20, 5), observations=10)
+        >>> made.observations, made.schedule.temperatures, sorted(made.per_observation)
+        (10, 30, ['annealed', 'lower', 'refined', 'simulated', 'upper'])
     """
 
     refined: Estimate

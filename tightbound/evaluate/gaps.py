@@ -84,6 +84,17 @@ class Gaps:
         train: of others that it was trained on; None where none were given.
         family: that the posterior belongs to; None where that is not normal.
         seed: of everything random.
+
+    Example:
+        >>> import torch, tightbound as tb
+        >>> model = tb.VAE(
+        ...     prior=tb.priors.StandardNormal(2),
+        ...     posterior=tb.posteriors.DiagonalNormal(torch.nn.Linear(5, 4)),
+        ...     likelihood=tb.likelihoods.Gaussian(torch.nn.Linear(2, 5)),
+        ... )
+        >>> made = tb.evaluate.gaps(model, torch.randn(10, 5))
+        >>> made.test.observations, made.train, sorted(made.test.per_observation)
+        (10, None, ['diagonal', 'elbo', 'full', 'log_px'])
     """
 
     test: Parts
