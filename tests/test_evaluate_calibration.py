@@ -40,9 +40,7 @@ def test_the_true_posterior_covers_what_it_says(problem: LinearGaussian) -> None
     assert found.verdict == "The posterior's intervals cover what they say, on data that the model simulates."
 
 
-@pytest.mark.parametrize(
-    ("stretch", "words"), [(0.5, "too narrow: it is surer of z"), (1.5, "too wide")]
-)
+@pytest.mark.parametrize(("stretch", "words"), [(0.5, "too narrow: it is surer of z"), (1.5, "too wide")])
 def test_one_that_is_off_by_a_factor_covers_what_follows_from_it(
     problem: LinearGaussian, stretch: float, words: str
 ) -> None:
@@ -99,9 +97,7 @@ def test_it_repeats_tells_how_far_it_is_and_leaves_the_random_state(problem: Lin
 
 
 def test_what_cannot_be_simulated_or_ranked_is_refused() -> None:
-    with pytest.raises(
-        TypeError, match="Expected a VAE, which can simulate observations with their latents; got Two"
-    ):
+    with pytest.raises(TypeError, match="Expected a VAE, which can simulate observations with their latents; got Two"):
         calibration(TwoLayers())
     codes = tb.VAE(
         tb.priors.Bernoulli(2), tb.posteriors.Bernoulli(nn.Linear(3, 2)), tb.likelihoods.Gaussian(nn.Linear(2, 3))

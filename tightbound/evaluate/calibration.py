@@ -99,8 +99,8 @@ class Calibration:
         worst = int((self.coverage_per_dimension - INTERVALS[1]).abs().argmax())
         return (
             f"The posterior is {said}. Its central {level:.0%} intervals cover {found.value:.1%} ± {found.se:.1%} of "
-            f"the latents that simulated data were made of; dimension {worst} (from 0) is off the most. Numbers that use "
-            "q(z|x) as the posterior inherit that; log p(x) by refined proposals does not."
+            f"the latents that simulated data were made of; dimension {worst} (from 0) is off the most. Numbers that "
+            "use q(z|x) as the posterior inherit that; log p(x) by refined proposals does not."
         )
 
     def to_json(self) -> dict[str, Any]:
