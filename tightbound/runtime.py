@@ -58,6 +58,19 @@ def home(model: nn.Module) -> tuple[torch.device, torch.dtype]:
     return torch.device("cpu"), torch.get_default_dtype()
 
 
+def in_double(values: Tensor) -> Tensor:
+    """Values in float64: on their own device, or on the CPU where that has no such numbers.
+
+    Args:
+        values: any tensor.
+
+    Example:
+        >>> in_double(torch.ones(2)).dtype
+        torch.float64
+    """
+    return (values.cpu() if values.device.type == "mps" else values).double()
+
+
 _HELD: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()  # modules that train, by how many hold them still
 _LOCK = threading.Lock()
 

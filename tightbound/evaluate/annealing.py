@@ -18,6 +18,7 @@ from tightbound.batch import Batch
 from tightbound.evaluate.noise import generator
 from tightbound.evaluate.proposals import Proposal
 from tightbound.evaluate.target import Target
+from tightbound.runtime import in_double
 
 ACCEPTED = 0.7  # share of proposals that step sizes are fitted to
 SPEED = 0.25  # of that fit, from one temperature to the next
@@ -111,17 +112,17 @@ class Annealer:
         return self._walk(self._at(noise), generators, range(self.schedule.temperatures, 0, -1))
 
     def _walk(self, state: _State, generators: list[torch.Generator], order: range) -> Walk:
-        count, log_w = self.schedule.temperatures, torch.zeros_like(state.value, dtype=torch.float64)
+        count, log_w = self.schedule.temperatures, 0 * in_double(state.value)
         accepted = torch.zeros_like(state.value[0])
         moves = 0
         for place in order:
             # The weight of step t is taken where the chain stands between the moves at t - 1 and t.
-            log_w = log_w + (state.value.double() - _log_normal(state.noise)) / count
+            log_w = log_w + (in_double(state.value) - _log_normal(state.noise)) / count
             at = place if order.step > 0 else place - 1
             if 0 < at < count:
                 state, rate = self._moved(state, at / count, self.sizes[at], generators)
                 accepted, moves = accepted + rate.mean(0), moves + 1
-        return Walk(log_w.cpu(), (accepted / max(moves, 1)).cpu().double())
+        return Walk(log_w.cpu(), in_double(accepted / max(moves, 1)).cpu())
 
     def _moved(
         self, state: _State, beta: float, size: Tensor, generators: list[torch.Generator]
@@ -135,7 +136,7 @@ class Annealer:
             proposed = self._at(proposed.noise + size * p)
             p = p + size / 2 * _force(proposed, beta)
         gain = _energy(proposed, p, beta) - _energy(state, momentum, beta)
-        rate = gain.nan_to_num(nan=-torch.inf, posinf=-torch.inf).clamp(max=0).exp()
+        rate = gain.nan_to_num(nan=-torch.inf, posinf=-torch.inf).clamp(max=0).exp().to(level)
         taken = torch.special.ndtr(level) < rate
         return _State(*(_chosen(taken, new, old) for new, old in zip(proposed, state, strict=True))), rate
 
@@ -157,7 +158,7 @@ class Annealer:
     def _at(self, noise: Tensor) -> _State:
         value, slope = self.target.slope(self.batch, self.proposal.at(noise))
         by_noise = (self.proposal.factor.mT @ slope.movedim(0, -1)).movedim(-1, 0)
-        return _State(noise, (value.double() + self.proposal.log_scale).to(value.dtype), by_noise)
+        return _State(noise, (in_double(value) + self.proposal.log_scale).to(value), by_noise)
 
     def _generators(self, purpose: str) -> list[torch.Generator]:
         return [generator(seed, f"annealing {purpose}") for seed in self.seeds]
@@ -181,7 +182,7 @@ def upper(walk: Walk) -> Tensor:
 
 
 def _log_normal(noise: Tensor) -> Tensor:
-    return -0.5 * (noise.double().square().sum(-1) + noise.shape[-1] * math.log(2 * math.pi))
+    return -0.5 * (in_double(noise).square().sum(-1) + noise.shape[-1] * math.log(2 * math.pi))
 
 
 def _chosen(taken: Tensor, new: Tensor, old: Tensor) -> Tensor:
@@ -193,5 +194,5 @@ def _force(state: _State, beta: float) -> Tensor:
 
 
 def _energy(state: _State, momentum: Tensor, beta: float) -> Tensor:
-    kinetic = momentum.double().square().sum(-1) / 2
-    return beta * state.value.double() + (1 - beta) * _log_normal(state.noise) - kinetic
+    kinetic = in_double(momentum).square().sum(-1) / 2
+    return beta * in_double(state.value) + (1 - beta) * _log_normal(state.noise) - kinetic

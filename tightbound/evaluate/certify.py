@@ -25,7 +25,7 @@ from tightbound.evaluate.proposals import SET
 from tightbound.evaluate.results import Estimate
 from tightbound.evaluate.target import Target
 from tightbound.model import Model
-from tightbound.runtime import evaluation_mode, home, own_random_state
+from tightbound.runtime import evaluation_mode, home, in_double, own_random_state
 
 AGREE = 3.0  # standard errors that two methods may be apart …
 NEAR = 0.02  # … or nats, which no standard error of a test set can tell
@@ -265,7 +265,7 @@ class _Sampler:
         """``exact``: latents of simulated observations, shape (B, *latent)."""
         model, seeds = self.target.joint.model, seeds_of(batch, self.seed)
         z, log_q = proposed(model, batch, seeds, START)
-        elbo = (torch.stack(self.target.joint(batch, z)).sum(0) - log_q).double().mean(0).cpu()
+        elbo = in_double(torch.stack(self.target.joint(batch, z)).sum(0) - log_q).mean(0).cpu()
         fits = marginal.Fits(self.target, batch, seeds, width=self.rows // SET or 1)
         proposal, tried = fits.fitted(z, marginal.ERROR)
         refined = fits.estimate(proposal, tried, elbo, error=marginal.ERROR).log_px

@@ -239,7 +239,7 @@ def is_discrete(model: Model, batch: Batch, z: Tensor) -> bool:
     """
     if parts := model.parts(batch):
         return any(part.discrete for part in parts)
-    return bool((z.sort(0).values.diff(dim=0) == 0).double().mean() > REPEATED)
+    return bool((z.sort(0).values.diff(dim=0) == 0).float().mean() > REPEATED)
 
 
 def _report(

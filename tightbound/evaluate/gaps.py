@@ -23,7 +23,7 @@ from tightbound.evaluate.results import Estimate
 from tightbound.evaluate.target import Target
 from tightbound.model import Model
 from tightbound.posteriors import DiagonalNormal, FullNormal, LogNormal
-from tightbound.runtime import evaluation_mode, home, own_random_state
+from tightbound.runtime import evaluation_mode, home, in_double, own_random_state
 
 if TYPE_CHECKING:
     from tightbound.data.observations import Observations
@@ -273,7 +273,7 @@ class _Block:
         seeds = seeds_of(batch, self.seed)
         z, log_q = proposed(self.model, batch, seeds, DRAWS)
         u = self.target.from_latent(z)
-        elbo = (self._density(batch, u) - self.target.log_slopes(u).double() - log_q.double()).mean(0).cpu()
+        elbo = (self._density(batch, u) - in_double(self.target.log_slopes(u) + log_q)).mean(0).cpu()
         fits = marginal.Fits(self.target, batch, seeds, width=max(1, self.rows // SET))
         log_px = fits.estimate(*fits.fitted(z, marginal.ERROR), elbo, error=marginal.ERROR).log_px
         best = {str(name): self._best(batch, start_of(u), name, seeds) for name in SWEEPS}
@@ -290,7 +290,7 @@ class _Block:
 
     def _density(self, batch: Batch, u: Tensor) -> Tensor:
         parts = u.split(max(1, self.rows // batch.size))
-        return torch.cat([self.target(batch, part).double() for part in parts])
+        return torch.cat([in_double(self.target(batch, part)) for part in parts])
 
 
 def _parts(columns: dict[str, Tensor], family: Family | None) -> Parts:

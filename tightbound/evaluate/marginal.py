@@ -14,6 +14,7 @@ from tightbound.evaluate.importance import effective_samples_of, pareto_k
 from tightbound.evaluate.noise import generator, proposed
 from tightbound.evaluate.proposals import LONGER, SET, Proposal, refine, start_of, student_noise
 from tightbound.evaluate.target import Target
+from tightbound.runtime import in_double
 
 ERROR = 0.05  # nats that the draws of an observation may be off
 PILOT = 6  # sets from which it is guessed how many are needed
@@ -140,11 +141,11 @@ class Fits:
         """
         kept = ~(tried.elbo < elbo - WORSE)
         by_set = self.log_weights(proposal, torch.where(kept, tried.sets(error), 0).tolist(), "estimate")
-        own = [_of_sets(each, first) for each, first in zip(by_set, tried.log_w, strict=True) if len(each)]
-        found = iter(own)
-        mixed = [row for row in range(len(kept)) if not kept[row]]
-        made = {row: _of_sets(self._mixed(proposal, row)) for row in mixed}
-        return Marginal.joined([made[row] if row in made else next(found) for row in range(len(kept))])
+        found = [
+            _of_sets(own, first) if good else _of_sets(self._mixed(proposal, row))
+            for row, (own, first, good) in enumerate(zip(by_set, tried.log_w, kept.tolist(), strict=True))
+        ]
+        return Marginal.joined(found)
 
     def pilot(self, proposal: Proposal, purpose: str) -> Pilot:
         """First draws from proposals."""
@@ -160,7 +161,7 @@ class Fits:
         for part, e in zip(index.split(self.width), noise.split(self.width, 1), strict=True):
             own, e = proposal.rows(part), e.to(proposal.mean)
             log_p = self.target(self.batch.rows(part), own.at(e))
-            found.append((log_p.double() - own.log_student(e)).cpu())
+            found.append((in_double(log_p) - own.log_student(e)).cpu())
         return list(torch.cat(found, 1).T.split(sets))
 
     def _mixed(self, proposal: Proposal, row: int) -> Tensor:
@@ -174,10 +175,10 @@ class Fits:
         u, noise = torch.cat([ours, own.at(e)]), torch.cat([own.noise_of(ours), e])
         found = []
         for part, its_noise in zip(u.split(SET * self.width), noise.split(SET * self.width), strict=True):
-            log_q = model.log_posterior(one, target.to_latent(part)).double() + target.log_slopes(part).double()
+            log_q = in_double(model.log_posterior(one, target.to_latent(part)) + target.log_slopes(part))
             log_q = torch.where(log_q.isnan(), -torch.inf, log_q)
             log_mixture = torch.logaddexp(log_q, own.log_student(its_noise)) - math.log(2)
-            found.append((target(one, part).double() - log_mixture).cpu())
+            found.append((in_double(target(one, part)) - log_mixture).cpu())
         return torch.cat(found).view(2 * SET, MOST).T
 
 

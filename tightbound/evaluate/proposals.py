@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tightbound.batch import Batch
 from tightbound.evaluate.target import Target
+from tightbound.runtime import in_double
 
 DEGREES = 15  # of freedom of the Student-t: tails heavy enough that no weight runs away, at little cost
 SET = 16  # draws made together: opposite ones in pairs, radii from as many slices as there are pairs
@@ -65,7 +66,7 @@ class Proposal(NamedTuple):
     @classmethod
     def of(cls, mean: Tensor, factor: Tensor) -> Proposal:
         """The normal of a mean (B, D) and a factor (B, D, D)."""
-        return cls(mean, factor, torch.linalg.slogdet(factor.double()).logabsdet)
+        return cls(mean, factor, torch.linalg.slogdet(in_double(factor)).logabsdet)
 
     def at(self, noise: Tensor) -> Tensor:
         """u of noise, shape (K, B, D) both."""
@@ -73,21 +74,22 @@ class Proposal(NamedTuple):
 
     def noise_of(self, u: Tensor) -> Tensor:
         """The noise that gives u, shape (K, B, D) both."""
-        return torch.linalg.solve(self.factor, (u - self.mean).movedim(0, -1)).movedim(-1, 0)
+        away = in_double(u - self.mean).movedim(0, -1)
+        return torch.linalg.solve(in_double(self.factor), away).movedim(-1, 0).to(u)
 
     def rows(self, index: Tensor) -> Proposal:
         """Those of some observations."""
-        return Proposal(self.mean[index], self.factor[index], self.log_scale[index])
+        return Proposal(self.mean[index], self.factor[index], self.log_scale[index.to(self.log_scale.device)])
 
     def log_normal(self, noise: Tensor) -> Tensor:
         """Log-density of the normal at u, shape (K, B), from the noise that gives it; float64."""
-        squares = noise.double().square().sum(-1)
+        squares = in_double(noise).square().sum(-1)
         return -0.5 * (squares + noise.shape[-1] * math.log(2 * math.pi)) - self.log_scale
 
     def log_student(self, noise: Tensor) -> Tensor:
         """Log-density of the Student-t at u, shape (K, B), from the noise that gives it; float64."""
         size = noise.shape[-1]
-        squares = noise.double().square().sum(-1)
+        squares = in_double(noise).square().sum(-1)
         constant = math.lgamma((DEGREES + size) / 2) - math.lgamma(DEGREES / 2) - size / 2 * math.log(DEGREES * math.pi)
         return constant - (DEGREES + size) / 2 * torch.log1p(squares / DEGREES) - self.log_scale
 
@@ -217,6 +219,6 @@ def _even(total: int, most: int) -> int:
 
 def _inverse_root(precision: Tensor) -> Tensor:
     """The symmetric inverse root, which no turn of equal eigenvectors changes; without steps that leap."""
-    values, vectors = torch.linalg.eigh(torch.nan_to_num(precision))
+    values, vectors = torch.linalg.eigh(in_double(torch.nan_to_num(precision)))
     values = values.clamp(1 / STRETCH, STRETCH)
-    return (vectors * values.rsqrt()[:, None, :]) @ vectors.mT
+    return ((vectors * values.rsqrt()[:, None, :]) @ vectors.mT).to(precision)
