@@ -36,7 +36,7 @@ class Information:
     r"""What the code tells, in nats per observation.
 
     .. math:: \text{rate} = I_q(x; z) + \mathrm{KL}(q(z) \,\|\, p(z)), \qquad
-              \mathrm{KL}(q(z) \,\|\, p(z)) = \mathrm{TC}(q(z)) + \textstyle\sum_d \mathrm{KL}(q(z_d) \,\|\, p(z_d))
+              \mathrm{KL}(q(z) \,\|\, p(z)) = \mathrm{TC}(q(z)) + \sum_d \mathrm{KL}(q(z_d) \,\|\, p(z_d))
 
     with :math:`q(z)` the mean of q(z | x) over observations.
 
