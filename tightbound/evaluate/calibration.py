@@ -44,6 +44,7 @@ class Calibration:
 
     Example:
         >>> import torch, tightbound as tb
+        >>> _ = torch.manual_seed(0)
         >>> model = tb.VAE(
         ...     prior=tb.priors.StandardNormal(2),
         ...     posterior=tb.posteriors.DiagonalNormal(torch.nn.Linear(5, 4)),
@@ -161,6 +162,7 @@ def calibration(
 
     Example:
         >>> import tightbound as tb
+        >>> _ = torch.manual_seed(0)
         >>> model = tb.VAE(
         ...     prior=tb.priors.StandardNormal(2),
         ...     posterior=tb.posteriors.DiagonalNormal(torch.nn.Linear(5, 4)),

@@ -59,6 +59,7 @@ class Certificate:
 
     Example:
         >>> import torch, tightbound as tb
+        >>> _ = torch.manual_seed(0)
         >>> model = tb.VAE(
         ...     prior=tb.priors.StandardNormal(2),
         ...     posterior=tb.posteriors.DiagonalNormal(torch.nn.Linear(5, 4)),
@@ -212,6 +213,7 @@ def certify(
 
     Example:
         >>> import tightbound as tb
+        >>> _ = torch.manual_seed(0)
         >>> model = tb.VAE(
         ...     prior=tb.priors.StandardNormal(2),
         ...     posterior=tb.posteriors.DiagonalNormal(torch.nn.Linear(5, 4)),

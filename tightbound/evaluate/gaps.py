@@ -87,6 +87,7 @@ class Gaps:
 
     Example:
         >>> import torch, tightbound as tb
+        >>> _ = torch.manual_seed(0)
         >>> model = tb.VAE(
         ...     prior=tb.priors.StandardNormal(2),
         ...     posterior=tb.posteriors.DiagonalNormal(torch.nn.Linear(5, 4)),
@@ -204,6 +205,7 @@ def gaps(
 
     Example:
         >>> import tightbound as tb
+        >>> _ = torch.manual_seed(0)
         >>> model = tb.VAE(
         ...     prior=tb.priors.StandardNormal(2),
         ...     posterior=tb.posteriors.DiagonalNormal(torch.nn.Linear(5, 4)),
