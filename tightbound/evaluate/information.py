@@ -277,9 +277,11 @@ def _upper(own: Tensor, log_pz: Tensor, others: Tensor) -> Estimate:
     """The least of E log q(z | x) − log r(z), r without the draw's own observation: each bounds from above."""
     mixed = [torch.logaddexp(math.log(s) + others, math.log(1 - s) + log_pz) for s in SHARES]
     bounds = torch.stack([own - each for each in (log_pz, others, *mixed)])
-    # Chosen on every other draw and measured on the rest: the least of several means is no bound any more.
-    chosen = int(bounds[:, ::2].mean(1).argmin())
-    return Estimate.of(bounds[chosen, 1::2] if chosen else bounds[0])
+    # Each half of the draws is measured by what the other half chose: the least of several means is no bound any more.
+    values = torch.empty_like(own)
+    for half in (0, 1):
+        values[half::2] = bounds[int(bounds[:, 1 - half :: 2].mean(1).argmin()), half::2]
+    return Estimate.of(values)
 
 
 def _is_plain(model: Model) -> bool:
