@@ -13,7 +13,7 @@ from torch.distributions import MultivariateNormal, kl_divergence
 
 import tightbound as tb
 from tightbound.data import Observations
-from tightbound.evaluate import Evidence, evidence
+from tightbound.evaluate import Evidence, evidence, observed
 
 COUNT = 200
 MODULE = sys.modules["tightbound.evaluate.evidence"]  # the package has the function under this name
@@ -181,7 +181,7 @@ def test_one_sample_is_enough_and_none_is_not(problem, x):
 @pytest.mark.parametrize("per_element", [False, True])
 @pytest.mark.parametrize("written", [40, 7, 1])
 def test_the_decoder_writes_no_more_than_a_cache_holds(monkeypatch, per_element: bool, written: int):
-    monkeypatch.setattr(MODULE, "WRITTEN", written)
+    monkeypatch.setattr(observed, "WRITTEN", written)
     numbers = 10 if per_element else 5
     network = nn.Sequential(nn.Linear(2, numbers), nn.Unflatten(-1, (2, 5)) if per_element else nn.Identity())
     scale = "per-element" if per_element else 1.0

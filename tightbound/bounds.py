@@ -18,6 +18,24 @@ from tightbound.draws import Draws
 BoundFunction = Callable[[Draws], Tensor]  # K draws for each of B observations to (B,), in nats, higher is better
 
 
+def log_mean(log_w: Tensor, dim: int = 0) -> Tensor:
+    """Logarithm of the mean of weights, from their logarithms.
+
+    Args:
+        log_w: any shape.
+        dim: over which the mean is taken.
+
+    Returns:
+        The shape without that axis.
+
+    Example:
+        >>> import torch
+        >>> log_mean(torch.tensor([1.0, 3.0]).log()).exp()
+        tensor(2.)
+    """
+    return log_w.logsumexp(dim) - math.log(log_w.shape[dim])
+
+
 def elbo(draws: Draws) -> Tensor:
     r"""Evidence lower bound, averaged over the draws, in nats per observation.
 
@@ -64,7 +82,7 @@ def iwae(draws: Draws) -> Tensor:
         >>> iwae(Draws(z=torch.zeros(2, 3, 1), log_px_z=zeros, log_pz=zeros, log_qz_x=zeros))
         tensor([0., 0., 0.])
     """
-    return draws.log_w.logsumexp(0) - math.log(len(draws.log_w))
+    return log_mean(draws.log_w)
 
 
 @dataclass(frozen=True)
@@ -147,8 +165,7 @@ class MIWAE:
                 f"Expected a number of groups that divides the {len(log_w)} draws; got {self.groups}. Take samples in "
                 f"multiples of {self.groups}."
             )
-        log_w = log_w.unflatten(0, (self.groups, -1))
-        return (log_w.logsumexp(1) - math.log(log_w.shape[1])).mean(0)
+        return log_mean(log_w.unflatten(0, (self.groups, -1)), 1).mean(0)
 
 
 def renyi(alpha: float) -> Renyi:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from tightbound.batch import Batch
+from tightbound.bounds import log_mean
 from tightbound.evaluate.noise import generator
 from tightbound.evaluate.proposals import Proposal
 from tightbound.evaluate.target import Target
@@ -76,7 +77,7 @@ class _State(NamedTuple):
     """Where the chains are, in the noise of the proposal, and the density there; shapes (C, B, D) and (C, B)."""
 
     noise: Tensor
-    value: Tensor  # log p(x, u), less what the proposal's factor adds
+    value: Tensor  # log p(x, u)
     slope: Tensor  # by the noise
 
 
@@ -117,7 +118,7 @@ class Annealer:
         moves = 0
         for place in order:
             # The weight of step t is taken where the chain stands between the moves at t - 1 and t.
-            log_w = log_w + (in_double(state.value) - _log_normal(state.noise)) / count
+            log_w = log_w + (in_double(state.value) - self.proposal.log_normal(state.noise)) / count
             at = place if order.step > 0 else place - 1
             if 0 < at < count:
                 state, rate = self._moved(state, at / count, self.sizes[at], generators)
@@ -135,7 +136,7 @@ class Annealer:
             p = p + size / 2 * _force(proposed, beta)
             proposed = self._at(proposed.noise + size * p)
             p = p + size / 2 * _force(proposed, beta)
-        gain = _energy(proposed, p, beta) - _energy(state, momentum, beta)
+        gain = self._energy(proposed, p, beta) - self._energy(state, momentum, beta)
         rate = gain.nan_to_num(nan=-torch.inf, posinf=-torch.inf).clamp(max=0).exp().to(level)
         taken = torch.special.ndtr(level) < rate
         return _State(*(_chosen(taken, new, old) for new, old in zip(proposed, state, strict=True))), rate
@@ -158,7 +159,11 @@ class Annealer:
     def _at(self, noise: Tensor) -> _State:
         value, slope = self.target.slope(self.batch, self.proposal.at(noise))
         by_noise = (self.proposal.factor.mT @ slope.movedim(0, -1)).movedim(-1, 0)
-        return _State(noise, (in_double(value) + self.proposal.log_scale).to(value), by_noise)
+        return _State(noise, value, by_noise)
+
+    def _energy(self, state: _State, momentum: Tensor, beta: float) -> Tensor:
+        kinetic = in_double(momentum).square().sum(-1) / 2
+        return beta * in_double(state.value) + (1 - beta) * self.proposal.log_normal(state.noise) - kinetic
 
     def _generators(self, purpose: str) -> list[torch.Generator]:
         return [generator(seed, f"annealing {purpose}") for seed in self.seeds]
@@ -173,16 +178,12 @@ class Annealer:
 
 def lower(walk: Walk) -> Tensor:
     """A lower bound on log p(x) in expectation, shape (B,), in nats, from a walk forwards."""
-    return walk.log_w.logsumexp(0) - math.log(len(walk.log_w))
+    return log_mean(walk.log_w)
 
 
 def upper(walk: Walk) -> Tensor:
     """An upper bound on log p(x) in expectation, shape (B,), in nats, from a walk backwards."""
-    return math.log(len(walk.log_w)) - (-walk.log_w).logsumexp(0)
-
-
-def _log_normal(noise: Tensor) -> Tensor:
-    return -0.5 * (in_double(noise).square().sum(-1) + noise.shape[-1] * math.log(2 * math.pi))
+    return -log_mean(-walk.log_w)
 
 
 def _chosen(taken: Tensor, new: Tensor, old: Tensor) -> Tensor:
@@ -191,8 +192,3 @@ def _chosen(taken: Tensor, new: Tensor, old: Tensor) -> Tensor:
 
 def _force(state: _State, beta: float) -> Tensor:
     return beta * state.slope - (1 - beta) * state.noise
-
-
-def _energy(state: _State, momentum: Tensor, beta: float) -> Tensor:
-    kinetic = in_double(momentum).square().sum(-1) / 2
-    return beta * in_double(state.value) + (1 - beta) * _log_normal(state.noise) - kinetic

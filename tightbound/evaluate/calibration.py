@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from tightbound.autoencoder import VAE
-from tightbound.batch import Batch
-from tightbound.evaluate.evidence import is_discrete
 from tightbound.evaluate.noise import proposed, seeds_of
+from tightbound.evaluate.observed import continuous_latent_of, require_several, simulated, simulates
 from tightbound.evaluate.results import Estimate
 from tightbound.model import Model
 from tightbound.runtime import evaluation_mode, home, own_random_state
@@ -171,27 +170,20 @@ def calibration(
         >>> calibration(model, observations=50).ranks.shape
         torch.Size([50, 2])
     """
-    if observations < 2:
-        raise ValueError(f"Expected at least 2 observations, which show an error; got observations={observations}.")
-    if not isinstance(model, VAE) or type(model).log_joint is not VAE.log_joint:
+    require_several(observations, "observations")
+    if not isinstance(model, VAE) or not simulates(model):
         raise TypeError(
             f"Expected a VAE, which can simulate observations with their latents; got {type(model).__name__}, whose "
             "log_joint is its own."
         )
-    device, dtype = home(model)
-    ranks = []
-    with evaluation_mode(model), own_random_state(device, seed=seed):
-        z = model.sample_prior(observations)
-        x = torch.cat([model.decode(part).sample().to(dtype) for part in z.split(BLOCK)])
-        for start in range(0, observations, BLOCK):
-            batch = Batch(x[start : start + BLOCK], checked=True)
+    ranks, done = [], 0
+    with evaluation_mode(model), own_random_state(home(model)[0], seed=seed):
+        for batch, z in simulated(model, observations, BLOCK):
+            if not done:
+                continuous_latent_of(model, batch, "to rank")
             drawn, _ = proposed(model, batch, seeds_of(batch, seed), DRAWS)
-            if not start and is_discrete(model, batch, drawn):
-                raise ValueError(
-                    "Expected latents that have an order, to rank them; got a model whose latents are discrete, at "
-                    "least in part."
-                )
-            ranks.append((drawn < z[start : start + BLOCK]).sum(0).flatten(1).cpu())
+            ranks.append((drawn < z).sum(0).flatten(1).cpu())
+            done += batch.size
             if progress is not None:
-                progress(start + batch.size, observations)
+                progress(done, observations)
     return Calibration(ranks=torch.cat(ranks), draws=DRAWS, seed=seed)

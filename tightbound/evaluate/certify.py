@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from tightbound import bounds
 from tightbound.autoencoder import VAE
 from tightbound.batch import Batch
-from tightbound.checks import check_model, described
-from tightbound.evaluate import marginal
 from tightbound.evaluate.accelerate import accelerate
 from tightbound.evaluate.annealing import Annealer, Schedule, lower, upper
-from tightbound.evaluate.evidence import START, is_discrete, observed_as, rows_at_once
-from tightbound.evaluate.noise import proposed, seeds_of
+from tightbound.evaluate.marginal import ERROR, START, Fits
+from tightbound.evaluate.noise import scored, seeds_of
+from tightbound.evaluate.observed import (
+    blocks,
+    continuous_latent_of,
+    observed_as,
+    rows_at_once,
+    simulated,
+    simulates,
+    some_of,
+)
 from tightbound.evaluate.proposals import SET
-from tightbound.evaluate.results import Estimate
+from tightbound.evaluate.results import Estimate, plain, row
 from tightbound.evaluate.target import Target
 from tightbound.model import Model
-from tightbound.runtime import evaluation_mode, home, in_double, own_random_state
+from tightbound.runtime import evaluation_mode, home, own_random_state
 
 AGREE = 3.0  # standard errors that two methods may be apart …
 NEAR = 0.02  # … or nats, which no standard error of a test set can tell
@@ -99,7 +107,7 @@ class Certificate:
     @property
     def verdict(self) -> str:
         """What is proved, and what is not."""
-        return " ".join(part for part in (self._on_agreement(), self._on_gap()) if part)
+        return f"{self._on_agreement()} {self._on_gap()}"
 
     def _on_agreement(self) -> str:
         if self.agrees:
@@ -124,20 +132,15 @@ class Certificate:
         if self.gap.value > max(TIGHT, AGREE * self.gap.se):
             return f"{between}, too far to certify anything. Give the walk more temperatures."
         return (
-            f"{between}. So the sampler finds log p(x) on the model's own data. For other data this proves nothing, "
-            "but their posteriors would have to be harder than the model's own for it to fail there."
+            f"{between}. So the sampler finds log p(x) on the model's own data. It proves nothing about other data, "
+            "whose posteriors may be harder to sample."
         )
 
     def to_json(self) -> dict[str, Any]:
         """All but the per-observation values, as plain numbers and words; None where a number is unknown."""
         names = ("refined", "annealed", "difference", "lower", "upper", "gap", "simulated")
-        found: dict[str, Any] = {}
-        for name in names:
-            estimate = getattr(self, name)
-            found[name] = None if estimate is None else _number(estimate.value)
-            found[f"{name}_se"] = None if estimate is None else _number(estimate.se)
         return {
-            **found,
+            **plain({name: getattr(self, name) for name in names}),
             "largest_gap": self.largest_gap,
             "agrees": self.agrees,
             "observations": self.observations,
@@ -167,9 +170,9 @@ class Certificate:
                 ("upper bound", self.upper, "on the same, from exact draws of the posterior"),
                 ("gap", self.gap, f"between the bounds; {self.largest_gap:.2f} at most"),
             ]
-        rows = [_row(*line) for line in lines]
+        rows = [row(*line) for line in lines]
         cost = f"{walk.slopes} slopes an observation and direction, {self.seconds:.0f} s in all"
-        rows.append(f"  {'cost':<18}{cost}; {self.accepted:.0%} of the moves accepted")
+        rows.append(row("cost", f"{cost}; {self.accepted:.0%} of the moves accepted", ""))
         return "\n".join([head, *rows, "", textwrap.fill(self.verdict, width=100)])
 
     __repr__ = __str__
@@ -223,31 +226,20 @@ def certify(
         >>> found.agrees, found.gap.value < 0.1
         (True, True)
     """
-    if observations < 2:
-        raise ValueError(f"Expected at least 2 observations, which show an error; got observations={observations}.")
-    began, walk, observed = time.perf_counter(), schedule or Schedule(), observed_as(data)
-    device, dtype = home(model)
+    began, walk, device = time.perf_counter(), schedule or Schedule(), home(model)[0]
     columns: dict[str, list[Tensor]] = defaultdict(list)
     with evaluation_mode(model), own_random_state(device, seed=seed):
-        described(model).require_shape(observed.shape, observed.name)
-        count = min(observations, len(observed))
-        chosen = observed.subset(torch.randperm(len(observed))[:count].sort().values)
-        first = next(iter(chosen.batches(2, dtype))).to(device)._replace(checked=True)
-        check_model(model, first, name=observed.name)
-        z, _ = proposed(model, first, seeds_of(first, seed), START)
-        if is_discrete(model, first, z):
-            raise ValueError(
-                "Expected continuous latents to walk through; got a model whose latents are discrete, at least in "
-                "part. Where all codes can be listed, evidence is exact."
-            )
-        rows = rows_at_once(model, observed)
-        joint = accelerate(model, first, rows=2 * count * (walk.slopes + START), precision="float32")
-        sampler = _Sampler(Target(joint, z.shape[2:], model.parts(first)), walk, seed=seed, rows=rows)
-        parts = [(part, None) for part in chosen.batches(rows // SET or 1, dtype)]
-        made = list(_simulated(model, count, rows // SET or 1))
-        done, total = 0, count + sum(batch.size for batch, _ in made)
-        for batch, exact in [*parts, *made]:
-            batch = batch.to(device)._replace(checked=True)
+        chosen = some_of(observed_as(data), observations)
+        rows, sampler = rows_at_once(model, chosen), None
+        size, done = max(1, rows // SET), 0
+        given: Iterator[tuple[Batch, Tensor | None]] = ((batch, None) for _, batch in blocks(model, chosen, size))
+        made = simulated(model, len(chosen), size) if isinstance(model, VAE) and simulates(model) else ()
+        total = len(chosen) * (2 if made else 1)
+        for batch, exact in chain(given, made):
+            if sampler is None:
+                shape = continuous_latent_of(model, batch, "to walk through")
+                joint = accelerate(model, batch, rows=total * 2 * walk.slopes, precision="float32")
+                sampler = _Sampler(Target(joint, shape, model.parts(batch)), walk, seed=seed, rows=rows)
             for name, column in sampler(batch, exact).items():
                 columns[name].append(column)
             done += batch.size
@@ -265,27 +257,17 @@ class _Sampler:
 
     def __call__(self, batch: Batch, exact: Tensor | None) -> dict[str, Tensor]:
         """``exact``: latents of simulated observations, shape (B, *latent)."""
-        model, seeds = self.target.joint.model, seeds_of(batch, self.seed)
-        z, log_q = proposed(model, batch, seeds, START)
-        elbo = in_double(torch.stack(self.target.joint(batch, z)).sum(0) - log_q).mean(0).cpu()
-        fits = marginal.Fits(self.target, batch, seeds, width=self.rows // SET or 1)
-        proposal, tried = fits.fitted(z, marginal.ERROR)
-        refined = fits.estimate(proposal, tried, elbo, error=marginal.ERROR).log_px
+        seeds = seeds_of(batch, self.seed)
+        draws, z = scored(self.target.joint, batch, seeds, START, least=START, rows=self.rows)
+        fits = Fits(self.target, batch, seeds, width=max(1, self.rows // SET))
+        proposal, tried = fits.fitted(z, ERROR)
+        refined = fits.estimate(proposal, tried, bounds.elbo(draws), error=ERROR).log_px
         walker = Annealer(self.target, batch, proposal, seeds, self.walk)
         there = walker.forwards()
         if exact is None:
             return {"refined": refined, "annealed": lower(there), "accepted": there.accepted}
         back = walker.backwards(self.target.from_latent(exact[None])[0])
         return {"simulated": refined, "lower": lower(there), "upper": upper(back), "accepted": there.accepted}
-
-
-def _simulated(model: Model, count: int, size: int) -> Iterator[tuple[Batch, Tensor | None]]:
-    """Observations that the model makes, with the latents that they are made of; none of models that do not say how."""
-    if not isinstance(model, VAE) or type(model).log_joint is not VAE.log_joint:
-        return
-    z = model.sample_prior(count)
-    for part in z.split(size):
-        yield Batch(model.decode(part).sample().to(home(model)[1])), part
 
 
 def _certificate(values: dict[str, Tensor], walk: Schedule, *, seconds: float, seed: int) -> Certificate:
@@ -305,12 +287,3 @@ def _certificate(values: dict[str, Tensor], walk: Schedule, *, seconds: float, s
         seconds=seconds,
         seed=seed,
     )
-
-
-def _row(name: str, value: Estimate, note: str) -> str:
-    number, error = str(value).split(" ± ")
-    return f"  {name:<18}{number:>12} ± {error:<10}{note}".rstrip()
-
-
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -12,16 +12,16 @@ from torch import Tensor
 
 from tightbound import bounds
 from tightbound.batch import Batch
-from tightbound.checks import check_model, described
 from tightbound.draws import Draws
 from tightbound.evaluate import marginal
 from tightbound.evaluate.accelerate import Accelerated, Precision, accelerate
 from tightbound.evaluate.importance import bound_at, sample_counts
 from tightbound.evaluate.latents import LatentStatistics
-from tightbound.evaluate.marginal import Marginal
-from tightbound.evaluate.noise import LOT, proposed, seeds_of
+from tightbound.evaluate.marginal import START, Marginal
+from tightbound.evaluate.noise import scored, seeds_of
+from tightbound.evaluate.observed import blocks, latent_of, observed_as, rows_at_once
 from tightbound.evaluate.proposals import SET
-from tightbound.evaluate.results import Estimate, Evidence, ProposalName, bits_per_dim
+from tightbound.evaluate.results import Estimate, Evidence, ProposalName, bits_per_dim, counted
 from tightbound.evaluate.target import Target
 from tightbound.model import Model
 from tightbound.runtime import evaluation_mode, home, own_random_state
@@ -32,12 +32,8 @@ if TYPE_CHECKING:
 WEIGHTS = 2**16  # log-weights of one block of observations: K × B
 BLOCK = 1024  # observations encoded at a time, at most …
 READ = 2**22  # … and numbers they hold, at most
-WRITTEN = 2**20  # numbers the decoder writes at a time on a CPU: what its cache holds …
-WRITTEN_GPU = 2**24  # … and elsewhere: enough to keep a GPU busy, 64 MB in float32
-START = 64  # draws from q(z | x) that a fit starts from, at least
 WIDEST = 512  # latent dimensions that are fitted with a full covariance unless that is asked for
 REFINING = 1000  # decodings that a refined estimate costs an observation, about: a slope counts as three
-REPEATED = 0.5  # share of equal neighbours among sorted draws from which on a latent is taken for discrete
 
 
 def evidence(
@@ -111,26 +107,18 @@ def evidence(
     _require(samples=samples, proposal=proposal, error=error, budget=budget)
     observed = observed_as(data)
     columns, statistics = defaultdict(list), LatentStatistics()
-    device, dtype = home(model)
+    device, _ = home(model)
     with evaluation_mode(model), own_random_state(device, seed=seed):
-        known = described(model)
-        known.require_shape(observed.shape, observed.name)
-        rows = rows_at_once(model, observed) if budget is None else budget
-        start, scorer = 0, None
-        for batch in observed.batches(_block(observed, samples, rows), dtype):
-            batch = batch.to(device)._replace(checked=True)
-            known.require_values(batch.x, torch.arange(start, start + batch.size), observed.name)
+        rows, scorer = rows_at_once(model, observed) if budget is None else budget, None
+        for start, batch in blocks(model, observed, _block(observed, samples, rows)):
             if scorer is None:
-                check_model(model, batch, name=observed.name)
-                with own_random_state(device):
-                    cost = samples + (0 if proposal == "posterior" else REFINING)
-                    joint = accelerate(model, batch, rows=cost * len(observed), precision=precision)
+                cost = samples + (0 if proposal == "posterior" else REFINING)
+                joint = accelerate(model, batch, rows=cost * len(observed), precision=precision)
                 scorer = _Scorer(joint, batch, proposal, samples=samples, error=error, seed=seed, rows=rows)
             for name, values in scorer(batch, statistics).items():
                 columns[name].append(values)
-            start += batch.size
             if progress is not None:
-                progress(start, len(observed))
+                progress(start + batch.size, len(observed))
     if scorer is None:
         raise ValueError(f"Expected at least 1 observation; got none in {observed.name}.")
     made = {name: torch.cat(parts) for name, parts in columns.items()}
@@ -145,16 +133,16 @@ class _Scorer:
     ) -> None:
         self.model, self.joint, self.samples = joint.model, joint, samples
         self.rows, self.seed, self.error = rows, seed, error
-        one = some.rows(slice(0, 1))
-        z, _ = proposed(self.model, one, [seed], START)
-        self.proposal = self._resolved(wanted, one, z)
-        parts = self.model.parts(one) if self.proposal == "refined" else ()
-        self.target = Target(joint, z.shape[2:], parts)
+        shape, discrete = latent_of(self.model, some)
+        self.proposal = self._resolved(wanted, some, shape, discrete=discrete)
+        parts = self.model.parts(some) if self.proposal == "refined" else ()
+        self.target = Target(joint, shape, parts)
 
     def __call__(self, batch: Batch, statistics: LatentStatistics) -> dict[str, Tensor]:
         """Each of shape (B,), float64, on the CPU."""
         seeds, batch = seeds_of(batch, self.seed), self.model.encoded(batch)
-        draws, z = self._drawn(batch, seeds)
+        count = max(self.samples, START) if self.proposal == "refined" else self.samples
+        draws, z = scored(self.joint, batch, seeds, count, least=START, rows=self.rows)
         own = Draws(*(each[: self.samples] for each in (draws.z, draws.log_px_z, draws.log_pz, draws.log_qz_x)))
         elbo = bounds.elbo(own)
         mean = self.model.posterior_mean(batch)
@@ -177,19 +165,6 @@ class _Scorer:
             **self._marginal(batch, seeds, z, draws)._asdict(),
         }
 
-    def _drawn(self, batch: Batch, seeds: list[int]) -> tuple[Draws, Tensor]:
-        """Draws from q(z | x), scored, and the first of them."""
-        count = max(self.samples, START) if self.proposal == "refined" else self.samples
-        scored, first = [], torch.empty(0)
-        for lot, start in enumerate(range(0, count, LOT)):
-            size = min(LOT, max(self.samples, START) - start)  # the same draws, however log p(x) is estimated
-            z, log_q = (each[: count - start] for each in proposed(self.model, batch, seeds, size, lot=lot))
-            pieces = zip(*(each.split(max(1, self.rows // batch.size)) for each in (z, log_q)), strict=True)
-            scored += [torch.stack([*self.joint(batch, part), its_log_q]).cpu().double() for part, its_log_q in pieces]
-            first = first if lot else z
-        log_px_z, log_pz, log_qz_x = torch.cat(scored, 1)
-        return Draws(log_px_z.new_empty(count, batch.size, 0), log_px_z, log_pz, log_qz_x), first
-
     def _marginal(self, batch: Batch, seeds: list[int], z: Tensor, draws: Draws) -> Marginal:
         if self.proposal == "enumerated":
             return marginal.enumerated(self.joint, batch, self.model.every_code(batch), rows=self.rows)
@@ -198,8 +173,7 @@ class _Scorer:
             return fits.estimate(*fits.fitted(z, self.error), bounds.elbo(draws), error=self.error)
         return marginal.of_weights(draws.log_w)
 
-    def _resolved(self, wanted: ProposalName, batch: Batch, z: Tensor) -> ProposalName:
-        discrete = is_discrete(self.model, batch, z)
+    def _resolved(self, wanted: ProposalName, batch: Batch, shape: torch.Size, *, discrete: bool) -> ProposalName:
         if wanted == "refined" and discrete:
             raise ValueError(
                 "Expected continuous latents for refined proposals; got a model whose latents are discrete, at least "
@@ -214,7 +188,7 @@ class _Scorer:
         except (TypeError, ValueError) as reason:
             if wanted == "enumerated":
                 raise ValueError(f"{reason} Or take proposal='posterior'.") from None
-        return "posterior" if discrete or z[0, 0].numel() > WIDEST else "refined"
+        return "posterior" if discrete or shape.numel() > WIDEST else "refined"
 
 
 def _require(*, samples: int, proposal: str, error: float, budget: int | None) -> None:
@@ -232,21 +206,11 @@ def _rows_of(values: Tensor | None, index: Tensor) -> Tensor | None:
     return None if values is None else values[index]
 
 
-def is_discrete(model: Model, batch: Batch, z: Tensor) -> bool:
-    """Whether some part of the latents is discrete.
-
-    Of models that do not say what z is, those whose draws (K, B, …) repeat, as those of real numbers do not.
-    """
-    if parts := model.parts(batch):
-        return any(part.discrete for part in parts)
-    return bool((z.sort(0).values.diff(dim=0) == 0).float().mean() > REPEATED)
-
-
 def _report(
     scorer: _Scorer, observed: Observations, columns: dict[str, Tensor], statistics: LatentStatistics
 ) -> Evidence:
     rate, samples = columns.get("rate", columns["rate_sampled"]), scorer.samples
-    fine = columns["elbo"].isfinite() & columns["log_px"].isfinite()
+    fine = counted(columns)
     if not fine.any():
         raise ValueError(
             "Expected finite log-weights; got NaN or infinity for all observations. Training has diverged: go back to "
@@ -280,19 +244,5 @@ def _report(
     )
 
 
-def observed_as(data: Any) -> Observations:
-    """Data as observations."""
-    from tightbound.data import observations
-
-    return observations(data)
-
-
 def _block(observed: Observations, samples: int, rows: int) -> int:
     return max(1, min(BLOCK, WEIGHTS // samples, READ // observed.shape.numel(), rows // SET))
-
-
-def rows_at_once(model: Model, observed: Observations) -> int:
-    """How many latents the decoder takes at a time."""
-    parameters = getattr(getattr(model, "likelihood", None), "parameters_per_element", 1)
-    width = observed.shape.numel() * parameters
-    return max(1, (WRITTEN if home(model)[0].type == "cpu" else WRITTEN_GPU) // width)

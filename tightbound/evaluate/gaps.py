@@ -6,33 +6,31 @@ import textwrap
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from tightbound import bounds
 from tightbound.autoencoder import VAE
 from tightbound.batch import Batch
-from tightbound.checks import check_model, described
-from tightbound.evaluate import marginal
 from tightbound.evaluate.accelerate import accelerate
-from tightbound.evaluate.evidence import is_discrete, observed_as, rows_at_once
-from tightbound.evaluate.noise import generator, proposed, seeds_of
+from tightbound.evaluate.marginal import ERROR, Fits
+from tightbound.evaluate.noise import generator, scored, seeds_of
+from tightbound.evaluate.observed import blocks, continuous_latent_of, observed_as, rows_at_once, some_of
 from tightbound.evaluate.proposals import FIRST, SET, Family, Proposal, Sweep, refine, start_of
-from tightbound.evaluate.results import Estimate
+from tightbound.evaluate.results import Estimate, plain
 from tightbound.evaluate.target import Target
 from tightbound.model import Model
 from tightbound.posteriors import DiagonalNormal, FullNormal, LogNormal
 from tightbound.runtime import evaluation_mode, home, in_double, own_random_state
-
-if TYPE_CHECKING:
-    from tightbound.data.observations import Observations
 
 DRAWS = 256  # of each ELBO, none of which a fit has seen
 SWEEPS: dict[Family, tuple[Sweep, ...]] = {  # until more of them win no more than some thousandths of a nat
     "full": (*FIRST, Sweep(0.5, 0.2), Sweep(0.33, 0.1), Sweep(0.25, 0.1), Sweep(0.2, 0.05)),
     "diagonal": (*FIRST[:2], *[Sweep(0.5, 0.4)] * 6, *[Sweep(0.33, 0.2)] * 3, Sweep(0.25, 0.1), Sweep(0.2, 0.05)),
 }
+COST = 6000  # decodings that all of it costs an observation, about: a slope counts as three
 WORTH = 0.1  # nats that are worth an advice
 
 
@@ -138,12 +136,10 @@ class Gaps:
 
     def to_json(self) -> dict[str, Any]:
         """All but the per-observation values, as plain numbers and words; None where a number is unknown."""
-        over = self.overfitting
         return {
             "test": _plain(self.test),
             "train": None if self.train is None else _plain(self.train),
-            "overfitting": None if over is None else over.value,
-            "overfitting_se": None if over is None else over.se,
+            **plain({"overfitting": self.overfitting}),
             "family": self.family,
             "seed": self.seed,
             "verdict": self.verdict,
@@ -215,20 +211,16 @@ def gaps(
         >>> found.family, found.test.gap.value > found.test.best_diagonal.value > found.test.best_full.value - 0.01
         ('diagonal', True)
     """
-    if observations < 2:
-        raise ValueError(f"Expected at least 2 observations, which show an error; got observations={observations}.")
-    sets = [observed_as(each) for each in (data, train) if each is not None]
-    total = sum(min(observations, len(each)) for each in sets)
-    done, family, device = 0, family_of(model), home(model)[0]
-    found = []
-    with evaluation_mode(model), own_random_state(device, seed=seed):
-        for observed in sets:
-            described(model).require_shape(observed.shape, observed.name)
-            count = min(observations, len(observed))
-            chosen = observed.subset(torch.randperm(len(observed))[:count].sort().values)
+    done, family, found = 0, family_of(model), []
+    with evaluation_mode(model), own_random_state(home(model)[0], seed=seed):
+        sets = [some_of(observed_as(each), observations) for each in (data, train) if each is not None]
+        total = sum(map(len, sets))
+        for chosen in sets:
             columns: dict[str, list[Tensor]] = defaultdict(list)
-            for batch, block in _blocks(model, chosen, seed):
-                for name, values in block(batch).items():
+            rows, measure = rows_at_once(model, chosen), None
+            for _, batch in blocks(model, chosen, max(1, rows // SET)):
+                measure = measure or _Measure(model, batch, seed=seed, rows=rows, count=len(chosen))
+                for name, values in measure(batch).items():
                     columns[name].append(values)
                 done += batch.size
                 if progress is not None:
@@ -246,39 +238,22 @@ def family_of(model: Model) -> Family | None:
     return "full" if isinstance(model.posterior, FullNormal) else None
 
 
-def _blocks(model: Model, chosen: Observations, seed: int) -> Any:
-    device, dtype = home(model)
-    rows, block = rows_at_once(model, chosen), None
-    for batch in chosen.batches(max(2, rows // SET), dtype):
-        batch = batch.to(device)._replace(checked=True)
-        if block is None:
-            check_model(model, batch, name=chosen.name)
-            block = _Block(model, batch, seed=seed, rows=rows, count=len(chosen))
-        yield batch, block
-
-
-class _Block:
+class _Measure:
     """All ELBOs of a block of observations."""
 
     def __init__(self, model: Model, some: Batch, *, seed: int, rows: int, count: int) -> None:
-        self.model, self.seed, self.rows = model, seed, rows
-        z, _ = proposed(model, some.rows(slice(0, 1)), [seed], DRAWS)
-        if is_discrete(model, some, z):
-            raise ValueError(
-                "Expected continuous latents to fit normals to; got a model whose latents are discrete, at least in "
-                "part."
-            )
-        joint = accelerate(model, some, rows=6000 * count, precision="float32")
-        self.target = Target(joint, z.shape[2:], model.parts(some))
+        self.seed, self.rows = seed, rows
+        shape = continuous_latent_of(model, some, "to fit normals to")
+        joint = accelerate(model, some, rows=COST * count, precision="float32")
+        self.target = Target(joint, shape, model.parts(some))
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         seeds = seeds_of(batch, self.seed)
-        z, log_q = proposed(self.model, batch, seeds, DRAWS)
-        u = self.target.from_latent(z)
-        elbo = (self._density(batch, u) - in_double(self.target.log_slopes(u) + log_q)).mean(0).cpu()
-        fits = marginal.Fits(self.target, batch, seeds, width=max(1, self.rows // SET))
-        log_px = fits.estimate(*fits.fitted(z, marginal.ERROR), elbo, error=marginal.ERROR).log_px
-        best = {str(name): self._best(batch, start_of(u), name, seeds) for name in SWEEPS}
+        draws, z = scored(self.target.joint, batch, seeds, DRAWS, least=DRAWS, rows=self.rows)
+        elbo, start = bounds.elbo(draws), start_of(self.target.from_latent(z))
+        fits = Fits(self.target, batch, seeds, width=max(1, self.rows // SET))
+        log_px = fits.estimate(*fits.fitted(z, ERROR), elbo, error=ERROR).log_px
+        best = {str(name): self._best(batch, start, name, seeds) for name in SWEEPS}
         return {"elbo": elbo, "log_px": log_px, **best}
 
     def _best(self, batch: Batch, start: Proposal, family: Family, seeds: list[int]) -> Tensor:
@@ -288,11 +263,9 @@ class _Block:
         drawn = [torch.randn(DRAWS // 2, size, dtype=torch.float64, generator=generator(s, "elbo")) for s in seeds]
         half = torch.stack(drawn, 1).to(fitted.mean)
         noise = torch.cat([half, -half])
-        return (self._density(batch, fitted.at(noise)) - fitted.log_normal(noise)).mean(0).cpu()
-
-    def _density(self, batch: Batch, u: Tensor) -> Tensor:
-        parts = u.split(max(1, self.rows // batch.size))
-        return torch.cat([in_double(self.target(batch, part)) for part in parts])
+        parts = fitted.at(noise).split(max(1, self.rows // batch.size))
+        log_p = torch.cat([in_double(self.target(batch, part)) for part in parts])
+        return (log_p - fitted.log_normal(noise)).mean(0).cpu()
 
 
 def _parts(columns: dict[str, Tensor], family: Family | None) -> Parts:
@@ -317,12 +290,7 @@ def _matters(found: Estimate) -> bool:
 
 
 def _plain(parts: Parts) -> dict[str, Any]:
-    found: dict[str, Any] = {"observations": parts.observations}
-    for name in _NAMES:
-        estimate = getattr(parts, name)
-        found[name] = None if estimate is None else estimate.value
-        found[f"{name}_se"] = None if estimate is None else estimate.se
-    return found
+    return {"observations": parts.observations, **plain({name: getattr(parts, name) for name in _NAMES})}
 
 
 def _cells(columns: list[tuple[str, Parts]], key: str | None) -> str:

@@ -56,7 +56,7 @@ def bound_at(draws: Draws, count: int) -> Tensor:
     return bounds.miwae(groups)(filled)
 
 
-def effective_samples(draws: Draws) -> Tensor:
+def effective_samples(log_w: Tensor) -> Tensor:
     r"""Effective sample size :math:`(\sum_k w_k)^2 / \sum_k w_k^2`, between 1 and K.
 
     Draws from a posterior that fits count fully; where it is small, one draw has nearly all the weight.
@@ -66,22 +66,15 @@ def effective_samples(draws: Draws) -> Tensor:
         University of Chicago, technical report 348.
 
     Args:
-        draws: K draws for each of B observations.
+        log_w: log-weights, shape (K, B).
 
     Returns:
         Shape (B,).
 
     Example:
-        >>> from tightbound.draws import Draws
-        >>> zeros = torch.zeros(4, 1)
-        >>> effective_samples(Draws(z=torch.zeros(4, 1, 2), log_px_z=zeros, log_pz=zeros, log_qz_x=zeros))
+        >>> effective_samples(torch.zeros(4, 1))
         tensor([4.])
     """
-    return effective_samples_of(draws.log_w)
-
-
-def effective_samples_of(log_w: Tensor) -> Tensor:
-    """The same, from log-weights of shape (K, B)."""
     return torch.exp(2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0))
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,20 +14,17 @@ from torch.distributions import Distribution, Independent
 
 from tightbound.autoencoder import VAE
 from tightbound.batch import Batch
-from tightbound.checks import check_model, described
-from tightbound.evaluate.evidence import observed_as
 from tightbound.evaluate.noise import proposed, seeds_of
-from tightbound.evaluate.results import Estimate
+from tightbound.evaluate.observed import blocks, observed_as, require_several
+from tightbound.evaluate.results import Estimate, plain, row
 from tightbound.model import Model
 from tightbound.runtime import evaluation_mode, home, own_random_state
-
-if TYPE_CHECKING:
-    from tightbound.data.observations import Observations
 
 AT_ONCE = 2**21  # numbers of latents compared at a time
 ENCODED = 1024  # observations encoded at a time, at most
 NEAR_LOG_N = 0.1  # nats below log N, where a draw knows no other observation than its own
 SATURATED = 0.2  # share of such draws from which on what depends on them is refused
+WIDTH = 22  # of the column of names
 SHARES = (0.05, 0.2, 0.5, 0.8, 0.95)  # of the other observations' posteriors in a mixture with the prior
 
 
@@ -109,27 +106,18 @@ class Information:
 
     def to_json(self) -> dict[str, Any]:
         """Plain numbers and words; None where a number cannot be told."""
-        found: dict[str, Any] = {}
-        for name in _NAMES:
-            estimate = getattr(self, name)
-            found[name] = None if estimate is None else estimate.value
-            found[f"{name}_se"] = None if estimate is None or not math.isfinite(estimate.se) else estimate.se
-        plain = ("saturated", "observations", "draws", "seed", "verdict")
-        return {**found, **{name: getattr(self, name) for name in plain}}
+        others = ("saturated", "observations", "draws", "seed", "verdict")
+        estimates = plain({name: getattr(self, name) for name in _NAMES})
+        return {**estimates, **{name: getattr(self, name) for name in others}}
 
     def __str__(self) -> str:
         head = f"Information: {self.observations} observations, {self.draws} draws, seed {self.seed}"
-        rows = []
-        for name, (title, note) in _NAMES.items():
-            estimate = getattr(self, name)
-            if estimate is None:
-                rows.append(f"  {title:<24}{'not to be told':>21}  {note}")
-                continue
-            number, error = str(estimate).split(" ± ")
-            rows.append(f"  {title:<24}{number:>10} ± {error:<10}{note}")
-        rows.append(
-            f"  {'saturated':<24}{self.saturated:>10.1%}   of the draws, at log N = {math.log(self.observations):.2f}"
-        )
+        rows = [
+            row(title, getattr(self, name) or "   not to be told", note, width=WIDTH)
+            for name, (title, note) in _NAMES.items()
+        ]
+        most = math.log(self.observations)
+        rows.append(row("saturated", f"{self.saturated:>12.1%} of the draws, at log N = {most:.2f}", "", width=WIDTH))
         return "\n".join([head, *rows, "", textwrap.fill(self.verdict, width=100)])
 
     __repr__ = __str__
@@ -186,67 +174,64 @@ def information(
         >>> found.lower.value < found.upper.value, found.saturated
         (True, 0.0)
     """
-    if draws < 2:
-        raise ValueError(f"Expected at least 2 draws, which show an error; got draws={draws}.")
+    require_several(draws, "draws")
     observed = observed_as(data)
     if len(observed) < 2:
         raise ValueError(f"Expected at least 2 observations to tell apart; got {len(observed)} in {observed.name}.")
-    device, dtype = home(model)
-    with evaluation_mode(model), own_random_state(device, seed=seed):
-        described(model).require_shape(observed.shape, observed.name)
+    with evaluation_mode(model), own_random_state(home(model)[0], seed=seed):
         chosen = torch.randperm(len(observed))[:draws].sort().values
         parts: list[tuple[Tensor, Tensor, Tensor]] = []
-        for start, batch in _read(observed, dtype):
-            if not parts:
-                check_model(model, batch.to(device)._replace(checked=True), name=observed.name)
-            inside = chosen[(chosen >= start) & (chosen < start + batch.size)] - start
-            part = batch.rows(inside).to(device)._replace(checked=True)
+        for start, batch in blocks(model, observed, ENCODED):
+            part = batch.rows(chosen[(chosen >= start) & (chosen < start + batch.size)].to(batch.x.device) - start)
             if part.size:
                 z, log_q = proposed(model, part, seeds_of(part, seed), 1)
                 parts.append((z[0], log_q[0], model.log_joint(part, z)[1][0]))
         z, own, log_pz = (torch.cat(column) for column in zip(*parts, strict=True))
-        own, log_pz = own.cpu().double(), log_pz.cpu().double()
-        seen = _Mixture(z, chosen)
-        for start, batch in _read(observed, dtype):
-            seen.add(model, batch.to(device)._replace(checked=True), start)
+        prior = _prior_factors(model)
+        seen = _Mixture(z, chosen, by_dimension=prior is not None)
+        for start, batch in blocks(model, observed, ENCODED):
+            seen.add(model, batch, start)
             if progress is not None:
                 progress(start + batch.size, len(observed))
-        prior = _factors(model.prior()) if seen.dimensions is not None and isinstance(model, VAE) else None
-        by_dimension = None if prior is None else prior.log_prob(z).flatten(1).cpu().double()
-    return _report(own, log_pz, seen, by_dimension, count=len(observed), seed=seed)
+        of_prior = None if prior is None else prior.log_prob(z).flatten(1).cpu().double()
+    return _report(own.cpu().double(), log_pz.cpu().double(), seen, of_prior, count=len(observed), seed=seed)
 
 
 class _Mixture:
-    """The mean of q(z | x) over observations at some draws, gathered a block of observations at a time."""
+    """The mean of q(z | x) over observations at some draws, gathered a block of observations at a time.
 
-    def __init__(self, z: Tensor, own: Tensor) -> None:
-        self.z, self.own = z, own
-        nothing = torch.full((len(z),), -torch.inf, dtype=torch.float64)
-        self.others = nothing  # log of the sum over all observations but the draw's own
-        self.all = nothing.clone()
+    Args:
+        z: the draws, shape (M, *latent).
+        own: the index of the observation that each was drawn for, shape (M,).
+        by_dimension: whether to gather each dimension by itself as well, where the posterior has such factors.
+    """
+
+    def __init__(self, z: Tensor, own: Tensor, *, by_dimension: bool) -> None:
+        self.z, self.own, self.by_dimension = z, own, by_dimension
+        self.others = torch.full((len(z),), -torch.inf, dtype=torch.float64)  # log of the sum over all but the own one
+        self.all = self.others.clone()
         self.dimensions: Tensor | None = None  # the same over all, of each dimension, (M, L)
 
     def add(self, model: Model, batch: Batch, start: int) -> None:
         """Compare every draw with these observations, the first of which has the index ``start``."""
         batch = model.encoded(batch)
-        factors = _factors(batch.q) if _is_plain(model) else None
         step = max(1, AT_ONCE // (batch.size * self.z[0].numel()))
         for first in range(0, len(self.z), step):
             rows = slice(first, first + step)
             z = self.z[rows, None].expand(-1, batch.size, *self.z.shape[1:])
-            if factors is None:
-                log_q = model.log_posterior(batch, z).cpu().double()
-            else:
-                each = factors.log_prob(z).flatten(2).cpu().double()
-                log_q = each.sum(-1)
-                if self.dimensions is None:
-                    self.dimensions = torch.full((len(self.z), each.shape[-1]), -torch.inf, dtype=torch.float64)
-                self.dimensions[rows] = torch.logaddexp(self.dimensions[rows], each.logsumexp(1))
+            log_q = model.log_posterior(batch, z).cpu().double()
             self.all[rows] = torch.logaddexp(self.all[rows], log_q.logsumexp(1))
             place = self.own[rows] - start
             inside = (place >= 0) & (place < batch.size)
             log_q[inside.nonzero()[:, 0], place[inside]] = -torch.inf
             self.others[rows] = torch.logaddexp(self.others[rows], log_q.logsumexp(1))
+            if self.by_dimension and isinstance(batch.q, Independent):
+                self._add_dimensions(rows, batch.q.base_dist.log_prob(z).flatten(2).cpu().double().logsumexp(1))
+
+    def _add_dimensions(self, rows: slice, log_q: Tensor) -> None:
+        if self.dimensions is None:
+            self.dimensions = torch.full((len(self.z), log_q.shape[-1]), -torch.inf, dtype=torch.float64)
+        self.dimensions[rows] = torch.logaddexp(self.dimensions[rows], log_q)
 
 
 def _report(own: Tensor, log_pz: Tensor, seen: _Mixture, prior: Tensor | None, *, count: int, seed: int) -> Information:
@@ -284,17 +269,11 @@ def _upper(own: Tensor, log_pz: Tensor, others: Tensor) -> Estimate:
     return Estimate.of(values)
 
 
-def _is_plain(model: Model) -> bool:
-    return isinstance(model, VAE) and type(model).propose is VAE.propose and type(model).log_joint is VAE.log_joint
-
-
-def _factors(distribution: Distribution | None) -> Distribution | None:
-    """The distribution of each element of a latent vector, where its elements are independent."""
-    return distribution.base_dist if isinstance(distribution, Independent) else None
-
-
-def _read(observed: Observations, dtype: torch.dtype) -> Iterator[tuple[int, Batch]]:
-    start = 0
-    for batch in observed.batches(ENCODED, dtype):
-        yield start, batch
-        start += batch.size
+def _prior_factors(model: Model) -> Distribution | None:
+    """The prior of each element of a latent, where they are independent and the model has the contract of its parts."""
+    if not isinstance(model, VAE) or type(model).log_joint is not VAE.log_joint:
+        return None
+    if type(model).propose is not VAE.propose or type(model).log_posterior is not VAE.log_posterior:
+        return None
+    prior = model.prior()
+    return prior.base_dist if isinstance(prior, Independent) else None

@@ -9,14 +9,16 @@ import torch
 from torch import Tensor
 
 from tightbound.batch import Batch
+from tightbound.bounds import log_mean
 from tightbound.evaluate.accelerate import Accelerated
-from tightbound.evaluate.importance import effective_samples_of, pareto_k
+from tightbound.evaluate.importance import effective_samples, pareto_k
 from tightbound.evaluate.noise import generator, proposed
 from tightbound.evaluate.proposals import LONGER, SET, Proposal, refine, start_of, student_noise
 from tightbound.evaluate.target import Target
 from tightbound.runtime import in_double
 
 ERROR = 0.05  # nats that the draws of an observation may be off
+START = 64  # draws from q(z | x) that a fit starts from, at least
 PILOT = 6  # sets from which it is guessed how many are needed
 LEAST, MOST = 4, 128  # sets of an observation
 HARD = 64  # sets; an observation that needs more is refined further, which costs about as much
@@ -55,8 +57,7 @@ def of_weights(log_w: Tensor) -> Marginal:
     """
     error = (_variance(log_w) / len(log_w)).sqrt() if len(log_w) > 1 else torch.full_like(log_w[0], math.nan)
     count = torch.full_like(error, len(log_w))
-    log_px = log_w.logsumexp(0) - math.log(len(log_w))
-    return Marginal(log_px, error, effective_samples_of(log_w), pareto_k(log_w), count)
+    return Marginal(log_mean(log_w), error, effective_samples(log_w), pareto_k(log_w), count)
 
 
 def enumerated(joint: Accelerated, batch: Batch, codes: Tensor, *, rows: int) -> Marginal:
@@ -123,8 +124,9 @@ class Fits:
         again = part.pilot(longer, "pilot again")
         better = again.elbo > found.elbo[hard.cpu()]
         chosen, where = better.nonzero()[:, 0], hard.cpu()[better]
-        for whole, piece in zip((*proposal, *found), (*longer, *again), strict=True):
-            whole[where.to(whole.device)] = piece[chosen.to(whole.device)]
+        # Of those that became better, the fit and its first draws stand in the place of the old ones.
+        for old, new in zip((*proposal, *found), (*longer, *again), strict=True):
+            old[where.to(old.device)] = new[chosen.to(old.device)]
         return proposal, found
 
     def estimate(self, proposal: Proposal, tried: Pilot, elbo: Tensor, *, error: float) -> Marginal:
@@ -190,11 +192,11 @@ def _of_sets(log_w: Tensor, tried: Tensor | None = None) -> Marginal:
     """
     same = log_w[:0] if tried is None else tried
     draws = log_w.flatten()[:, None]
-    log_px = draws.logsumexp(0) - math.log(len(draws))
     every = torch.cat([log_w.flatten(), same.flatten()])[:, None]
     of_sets = torch.cat([log_w.logsumexp(1), same.logsumexp(1)])[:, None]
     error = (_variance(of_sets) / len(log_w)).sqrt()
-    return Marginal(log_px, error, effective_samples_of(draws), pareto_k(every), torch.full_like(log_px, len(draws)))
+    count = torch.full_like(error, len(draws))
+    return Marginal(log_mean(draws), error, effective_samples(draws), pareto_k(every), count)
 
 
 def _variance(log_w: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from tightbound.batch import Batch
+from tightbound.draws import Draws
+from tightbound.evaluate.accelerate import Accelerated
 from tightbound.model import Model
 from tightbound.runtime import own_random_state, seed_generators
 
@@ -33,7 +35,8 @@ def seeds_of(batch: Batch, seed: int) -> list[int]:
         >>> first == third != second, seeds_of(Batch(x[1:2]), 0) == [second], seeds_of(Batch(x), 1)[0] == first
         (True, True, False)
     """
-    return [_number(str(seed), row.tobytes()) for row in batch.x.cpu().contiguous().numpy()]
+    bits = batch.x.cpu().flatten(1).contiguous().view(torch.uint8).numpy()
+    return [_number(str(seed), row.tobytes()) for row in bits]
 
 
 def generator(seed: int, purpose: str) -> torch.Generator:
@@ -69,6 +72,34 @@ def proposed(model: Model, batch: Batch, seeds: list[int], samples: int, *, lot:
             drawn.append(model.propose(batch.rows(slice(row, row + 1)), samples))
     z, log_qz_x = zip(*drawn, strict=True)
     return torch.cat(z, 1), torch.cat(log_qz_x, 1)
+
+
+def scored(
+    joint: Accelerated, batch: Batch, seeds: list[int], samples: int, *, least: int, rows: int
+) -> tuple[Draws, Tensor]:
+    r"""Draws of z from q(z | x), each observation's with its own random numbers, and their three log-densities.
+
+    Args:
+        joint: the model's log p(x | z) and log p(z).
+        batch: B observations.
+        seeds: one for each.
+        samples: how many draws of each are scored, K.
+        least: how many are made, at least: the first of them are then the same for every smaller K.
+        rows: latents decoded at a time.
+
+    Returns:
+        Draws in float64 on the CPU, log-densities of shape (K, B), their ``z`` left empty; and the first lot of z.
+    """
+    parts: list[Tensor] = []
+    first = torch.empty(0)
+    for lot, start in enumerate(range(0, samples, LOT)):
+        size = min(LOT, max(samples, least) - start)
+        z, log_q = (each[: samples - start] for each in proposed(joint.model, batch, seeds, size, lot=lot))
+        pieces = zip(*(each.split(max(1, rows // batch.size)) for each in (z, log_q)), strict=True)
+        parts += [torch.stack([*joint(batch, piece), its_log_q]).cpu().double() for piece, its_log_q in pieces]
+        first = first if lot else z
+    log_px_z, log_pz, log_qz_x = torch.cat(parts, 1)
+    return Draws(log_px_z.new_empty(samples, batch.size, 0), log_px_z, log_pz, log_qz_x), first
 
 
 def _number(*parts: str | bytes) -> int:

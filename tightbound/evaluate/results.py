@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -96,6 +97,32 @@ def bits_per_dim(nats: float, dimensions: int) -> float:
     return -nats / (dimensions * math.log(2))
 
 
+def counted(per_observation: Mapping[str, Tensor]) -> Tensor:
+    """Which observations means are taken of, boolean (N,): those whose ELBO and log p(x) are finite.
+
+    Args:
+        per_observation: "elbo" and "log_px", each (N,).
+    """
+    return per_observation["elbo"].isfinite() & per_observation["log_px"].isfinite()
+
+
+def plain(estimates: Mapping[str, Estimate | None]) -> dict[str, float | None]:
+    """Estimates as numbers: each under its name, its error under ``…_se``; None where one is unknown.
+
+    Args:
+        estimates: by name.
+
+    Example:
+        >>> plain({"elbo": Estimate(-90.0, 0.5), "gap": None})
+        {'elbo': -90.0, 'elbo_se': 0.5, 'gap': None, 'gap_se': None}
+    """
+    found: dict[str, float | None] = {}
+    for name, each in estimates.items():
+        found[name] = None if each is None else number(each.value)
+        found[f"{name}_se"] = None if each is None else number(each.se)
+    return found
+
+
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Evidence:
     r"""How well a model explains data. Nats per observation; ``print`` shows all of it.
@@ -169,7 +196,7 @@ class Evidence:
     @property
     def counted(self) -> Tensor:
         """Which observations the means are of, boolean (N,): those whose ELBO and log p(x) are finite."""
-        return self.per_observation["elbo"].isfinite() & self.per_observation["log_px"].isfinite()
+        return counted(self.per_observation)
 
     @property
     def draws_error(self) -> float:
@@ -267,26 +294,23 @@ class Evidence:
 
     def to_json(self) -> dict[str, Any]:
         """All but the per-observation values, as plain numbers, lists and words; None where a number is unknown."""
-        named = {name: getattr(self, name) for name in ("elbo", "distortion", "rate", "rate_sampled", "nll", "gap")}
-        estimates = {name: _number(estimate.value) for name, estimate in named.items()}
-        errors = {f"{name}_se": _number(estimate.se) for name, estimate in named.items()}
-        bounds = [{"samples": k, "value": _number(bound.value), "se": _number(bound.se)} for k, bound in self.iwae]
-        plain = (
+        named = ("elbo", "distortion", "rate", "rate_sampled", "nll", "gap")
+        bounds = [{"samples": k, "value": number(bound.value), "se": number(bound.se)} for k, bound in self.iwae]
+        others = (
             "rate_kind", "active_units", "latent_dim", "observations", "samples", "proposal", "draws_max", "seed",
             "precision", "reliable",
         )  # fmt: skip
         known = ("bits_per_dim", "draws_error", "draws_mean", "ess_median", "low_ess_share", "k_median", "high_k_share")
         return {
-            **estimates,
-            **errors,
+            **plain({name: getattr(self, name) for name in named}),
             "iwae": bounds,
-            **{name: _number(getattr(self, name)) for name in known},
+            **{name: number(getattr(self, name)) for name in known},
             "excluded": int((~self.counted).sum()),
             "kl_per_dimension": None if self.kl_per_dimension is None else _numbers(self.kl_per_dimension),
             "mean_variance": _numbers(self.mean_variance),
             "information": None if self.information is None else _numbers(self.information),
             "active": self.active.tolist(),
-            **{name: getattr(self, name) for name in plain},
+            **{name: getattr(self, name) for name in others},
             "is_likelihood": self.is_likelihood,
             "verdict": self.verdict,
         }
@@ -294,7 +318,7 @@ class Evidence:
     def __str__(self) -> str:
         counts = f"{_many(self.observations, 'observation')}, {_many(self.samples, 'sample')} each"
         head = f"{counts}, seed {self.seed}, {self.precision}"
-        rows = [_row(name, value, note) for name, value, note in self._rows()]
+        rows = [row(name, value, note) for name, value, note in self._rows()]
         return "\n".join([f"Evidence: {head}", *rows, "", textwrap.fill(self.verdict, width=100)])
 
     __repr__ = __str__
@@ -326,20 +350,29 @@ class Evidence:
         ]
 
 
-def _row(name: str, value: Estimate | str, note: str) -> str:
+def row(name: str, value: Estimate | str, note: str, *, width: int = 18) -> str:
+    """A line of a report: a name, a value with its error or words, and a note.
+
+    Args:
+        name: at most ``width`` characters.
+        value: an estimate, or words.
+        note: what it is.
+        width: of the column of names.
+    """
     if isinstance(value, str):
-        return f"  {name:<18}{value}"
+        return f"  {name:<{width}}{value}"
     number, error = str(value).split(" ± ")
-    return f"  {name:<18}{number:>12} ± {error:<10}{note}".rstrip()
+    return f"  {name:<{width}}{number:>12} ± {error:<10}{note}".rstrip()
 
 
 def _many(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def _number(value: float) -> float | None:
+def number(value: float) -> float | None:
+    """A number as JSON has it: None where it is not finite."""
     return value if math.isfinite(value) else None
 
 
 def _numbers(values: Tensor) -> list[float | None]:
-    return [_number(value) for value in values.tolist()]
+    return [number(value) for value in values.tolist()]

@@ -1,0 +1,123 @@
+"""What an evaluation is about: observations, looked at once as the model sees them, and the latents of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from tightbound.autoencoder import VAE
+from tightbound.batch import Batch
+from tightbound.checks import check_model, described
+from tightbound.evaluate.noise import proposed
+from tightbound.model import Model
+from tightbound.runtime import home
+
+if TYPE_CHECKING:
+    from tightbound.data.observations import Observations
+
+WRITTEN = 2**20  # numbers the decoder writes at a time on a CPU: what its cache holds …
+WRITTEN_GPU = 2**24  # … and elsewhere: enough to keep a GPU busy, 64 MB in float32
+TRIED = 64  # draws that tell whether a latent is discrete
+REPEATED = 0.5  # share of equal neighbours among sorted draws from which on it is taken for that
+
+
+def observed_as(data: Any) -> Observations:
+    """Data as observations: whatever ``tb.data.observations`` takes."""
+    from tightbound.data import observations
+
+    return observations(data)
+
+
+def some_of(observed: Observations, count: int) -> Observations:
+    """So many of the observations, taken at random, in their order; all where there are fewer.
+
+    Raises:
+        ValueError: for fewer than two, which show no error.
+    """
+    require_several(count, "observations")
+    return observed.subset(torch.randperm(len(observed))[:count].sort().values)
+
+
+def require_several(count: int, name: str) -> None:
+    """Refuse a mean that has no error.
+
+    Raises:
+        ValueError: for fewer than two.
+    """
+    if count < 2:
+        raise ValueError(f"Expected at least 2 {name}, which show an error; got {name}={count}.")
+
+
+def rows_at_once(model: Model, observed: Observations) -> int:
+    """How many latents the decoder takes at a time."""
+    parameters = getattr(getattr(model, "likelihood", None), "parameters_per_element", 1)
+    width = observed.shape.numel() * parameters
+    return max(1, (WRITTEN if home(model)[0].type == "cpu" else WRITTEN_GPU) // width)
+
+
+def blocks(model: Model, observed: Observations, size: int) -> Iterator[tuple[int, Batch]]:
+    """Observations some at a time, where the model is, each block with the index of its first.
+
+    Model and data are checked on the first block, and the values of every block.
+
+    Raises:
+        ValueError: for observations of another shape than the model's, and values that are not finite or lie outside
+            the likelihood's support.
+    """
+    device, dtype = home(model)
+    known, start = described(model), 0
+    known.require_shape(observed.shape, observed.name)
+    for batch in observed.batches(size, dtype):
+        batch = batch.to(device)._replace(checked=True)
+        known.require_values(batch.x, torch.arange(start, start + batch.size), observed.name)
+        if not start:
+            check_model(model, batch, name=observed.name)
+        yield start, batch
+        start += batch.size
+
+
+def latent_of(model: Model, batch: Batch) -> tuple[torch.Size, bool]:
+    """Shape of the latent of an observation, and whether some part of it is discrete.
+
+    Of models that do not say what z is, it is discrete where draws repeat, as those of real numbers do not.
+    """
+    z, _ = proposed(model, batch.rows(slice(0, 1)), [0], TRIED)
+    shape = z.shape[2:]
+    if parts := model.parts(batch):
+        return shape, any(part.discrete for part in parts)
+    return shape, bool((z.sort(0).values.diff(dim=0) == 0).float().mean() > REPEATED)
+
+
+def continuous_latent_of(model: Model, batch: Batch, purpose: str) -> torch.Size:
+    """Shape of the latent of an observation.
+
+    Raises:
+        ValueError: for a latent that is discrete, at least in part; ``purpose`` says what it cannot be used for.
+    """
+    shape, discrete = latent_of(model, batch)
+    if discrete:
+        raise ValueError(
+            f"Expected continuous latents {purpose}; got a model whose latents are discrete, at least in part. Where "
+            "all codes can be listed, tb.evaluate.evidence is exact."
+        )
+    return shape
+
+
+def simulates(model: Model) -> bool:
+    """Whether the model can make observations with their latents, by the log_joint that it is judged by."""
+    return isinstance(model, VAE) and type(model).log_joint is VAE.log_joint
+
+
+def simulated(model: VAE, count: int, size: int) -> Iterator[tuple[Batch, Tensor]]:
+    r"""Observations that the model makes, some at a time, with the latents that they are made of.
+
+    Args:
+        model: as :func:`simulates` wants it.
+        count: how many.
+        size: how many at a time.
+    """
+    for z in model.sample_prior(count).split(size):
+        yield Batch(model.decode(z).sample().to(home(model)[1]), checked=True), z
