@@ -17,7 +17,6 @@ from tightbound import posteriors, priors
 from tightbound.batch import Batch
 from tightbound.evaluate import evidence, marginal
 from tightbound.evaluate.accelerate import Accelerated
-from tightbound.evaluate.importance import pareto_k
 from tightbound.evaluate.proposals import DEGREES, SET, Proposal, Sweep, directions, refine, student_noise
 from tightbound.evaluate.target import Target
 from tightbound.model import Model
@@ -374,29 +373,3 @@ def test_a_model_that_cannot_be_traced_has_its_slope_all_the_same(problem: Linea
         target_of(model, LATENT).slope(batch, u), target_of(plain, LATENT).slope(batch, u), strict=True
     ):
         torch.testing.assert_close(found, expected)
-
-
-# Pareto's k
-
-
-def test_k_of_a_tail_that_is_known() -> None:
-    """Weights u^(-k) of uniform u have exactly that tail."""
-    torch.manual_seed(0)
-    u = torch.rand(4000, 50, dtype=torch.float64)
-    for k in (0.3, 0.7, 1.2):
-        assert pareto_k(-k * u.log()).mean() == pytest.approx(k, abs=0.05)
-
-
-def test_k_where_there_is_no_telling() -> None:
-    even, rows = torch.zeros(100, dtype=torch.float64), 24
-    assert pareto_k(torch.randn(rows, 2).double()).isnan().all()
-    assert pareto_k(torch.randn(rows + 1, 2).double()).isfinite().all()
-    noise = 1e-4 * torch.rand(100, dtype=torch.float64)
-    zeros = torch.where(torch.arange(100) < 5, 0.0, -torch.inf)
-    steps = torch.cat([torch.zeros(90), torch.arange(10.0)]).double()
-    found = pareto_k(torch.stack([even, noise, zeros.double(), steps, torch.full((100,), -torch.inf).double()], 1))
-    assert found[:3].tolist() == [0.0, 0.0, math.inf]
-    assert found[3].isnan()
-    assert found[4] == math.inf
-    far = pareto_k(torch.cat([torch.full((80, 1), -1e6).double(), torch.randn(20, 1).double()]))
-    assert far.isfinite().all()

@@ -20,15 +20,13 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from tightbound import evaluate as evaluation
 from tightbound import plots
 from tightbound.autoencoder import VAE
 from tightbound.data import Observations
 from tightbound.distributed import joined
 from tightbound.distributions import class_probabilities
-from tightbound.evaluate import Evidence, Schedule, evidence
-from tightbound.evaluate import certify as certified
-from tightbound.evaluate import gaps as measured_gaps
-from tightbound.evaluate import information as told
+from tightbound.evaluate import Certificate, Evidence, Gaps, Information, Schedule, evidence
 from tightbound.files import write_atomically
 from tightbound.labs import Lab
 from tightbound.progress import evaluating
@@ -126,24 +124,17 @@ def certify(path: Path, walk: dict[str, int], *, observations: int, seed: int, a
     made, schedule = open_run(path), Schedule(**walk)
     test, model = made.data().test, _model(made)
     with evaluating(2 * min(observations, len(test)), show=True) as tell:
-        found = certified(model, test, observations=observations, schedule=schedule, seed=seed, progress=tell)
-    made.save(run.CERTIFICATE, found)
-    _tell(f"Kept in {made.path / run.CERTIFICATE}.")
-    print(json.dumps(found.to_json(), allow_nan=False) if as_json else found)
-    return 0
+        found = evaluation.certify(model, test, observations=observations, schedule=schedule, seed=seed, progress=tell)
+    return _checked(made, run.CERTIFICATE, found, as_json=as_json)
 
 
 def gaps(path: Path, *, observations: int, seed: int, as_json: bool) -> int:
     """Print the gaps of test and training observations and keep them in the run."""
     made = open_run(path)
-    data, model = made.data(), _model(made)
-    train = made.split("train")
-    with evaluating(sum(min(observations, len(part)) for part in (data.test, train)), show=True) as tell:
-        found = measured_gaps(model, data.test, train=train, observations=observations, seed=seed, progress=tell)
-    made.save(run.GAPS, found)
-    _tell(f"Kept in {made.path / run.GAPS}.")
-    print(json.dumps(found.to_json(), allow_nan=False) if as_json else found)
-    return 0
+    test, train, model = made.data().test, made.split("train"), _model(made)
+    with evaluating(sum(min(observations, len(part)) for part in (test, train)), show=True) as tell:
+        found = evaluation.gaps(model, test, train=train, observations=observations, seed=seed, progress=tell)
+    return _checked(made, run.GAPS, found, as_json=as_json)
 
 
 def information(path: Path, *, draws: int, split: Split, seed: int, as_json: bool) -> int:
@@ -151,10 +142,14 @@ def information(path: Path, *, draws: int, split: Split, seed: int, as_json: boo
     made = open_run(path)
     observations = made.split(split)
     with evaluating(len(observations), show=True) as tell:
-        found = told(_model(made), observations, draws=draws, seed=seed, progress=tell)
-    if split == "test":
-        made.save(run.INFORMATION, found)
-        _tell(f"Kept in {made.path / run.INFORMATION}.")
+        found = evaluation.information(_model(made), observations, draws=draws, seed=seed, progress=tell)
+    return _checked(made, run.INFORMATION if split == "test" else None, found, as_json=as_json)
+
+
+def _checked(made: Run, name: str | None, found: Certificate | Gaps | Information, *, as_json: bool) -> int:
+    if name is not None:
+        made.save(name, found)
+        _tell(f"Kept in {made.path / name}.")
     print(json.dumps(found.to_json(), allow_nan=False) if as_json else found)
     return 0
 

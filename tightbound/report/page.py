@@ -176,9 +176,7 @@ def _table(found: dict[str, Any]) -> str:
         _row("active units", f"{found['active_units']} of {found['latent_dim']}", "", moves),
     ]
     note = f"{found['observations']} test observations; of each, bounds from {found['samples']} samples of q(z|x)."
-    head = '<tr><th></th><th class="number">nats</th><th>± error</th><th class="about"></th></tr>'
-    table = f'<div class="scroll"><table>{head}{"".join(cells)}</table></div>'
-    return f'<section class="wide"><h2>Evidence</h2><p class="note">{_escaped(note)}</p>{table}</section>'
+    return f'<section class="wide"><h2>Evidence</h2><p class="note">{_escaped(note)}</p>{_framed(cells)}</section>'
 
 
 def _certificate(found: dict[str, Any]) -> str:
@@ -224,9 +222,7 @@ def _checked(title: str, verdict: str, found: dict[str, Any], rows: list[tuple[s
         for name, key, about in rows
         if found[key] is not None
     ]
-    head = '<tr><th></th><th class="number">nats</th><th>± error</th><th class="about"></th></tr>'
-    table = f'<div class="scroll"><table>{head}{"".join(cells)}</table></div>'
-    return f'<section class="wide"><h2>{title}</h2><p>{_escaped(verdict)}</p>{table}</section>'
+    return f'<section class="wide"><h2>{title}</h2><p>{_escaped(verdict)}</p>{_framed(cells)}</section>'
 
 
 def _trust(found: dict[str, Any]) -> list[str]:
@@ -246,6 +242,12 @@ def _trust(found: dict[str, Any]) -> list[str]:
 def _proposal(found: dict[str, Any]) -> str:
     """What log p(x) came from; in evaluations that an older version kept, from the posterior."""
     return str(found.get("proposal", "posterior"))
+
+
+def _framed(cells: list[str]) -> str:
+    """A table of rows that :func:`_row` makes."""
+    head = '<tr><th></th><th class="number">nats</th><th>± error</th><th class="about"></th></tr>'
+    return f'<div class="scroll"><table>{head}{"".join(cells)}</table></div>'
 
 
 def _row(name: str, value: str, error: str, about: str) -> str:
