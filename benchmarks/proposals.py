@@ -96,8 +96,8 @@ def main() -> None:
         for name, (slopes, fit) in fits.items():
             torch.manual_seed(0)
             plain, in_sets = needed(target, batch, fit(target, batch, start))
-            cells = (f"{plain.mean():.0f} | {plain.median():.0f} | {in_sets.mean():.0f} | {in_sets.median():.0f}",)
-            print(f"| {name} | {slopes} | {cells[0]} |", flush=True)
+            cells = f"{plain.mean():.0f} | {plain.median():.0f} | {in_sets.mean():.0f} | {in_sets.median():.0f}"
+            print(f"| {name} | {slopes} | {cells} |", flush=True)
 
 
 if __name__ == "__main__":
