@@ -173,6 +173,8 @@ def test_one_sample_is_enough_and_none_is_not(problem, x):
     model = problem.model(problem.wrong_posterior())
     report = evidence(model, x[:4], samples=1, proposal="posterior")
     assert report.elbo.value == -report.nll.value
+    assert "nan" not in str(report)
+    assert not report.reliable
     assert evidence(model, x[:4], samples=1).elbo == report.elbo  # the same draws, however log p(x) is estimated
     with pytest.raises(ValueError, match="Expected at least 1 sample; got samples=0"):
         evidence(model, x[:4], samples=0)

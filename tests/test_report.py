@@ -128,7 +128,13 @@ def test_whatever_comes_from_files_is_escaped(capsys, tmp_path):
     run = copied(tmp_path)
     recipe = (run / "recipe.toml").read_text().replace('name = "digits"', f"name = '{EVIL}'", 1)
     (run / "recipe.toml").write_text(re.sub("^about = .*$", f"about = '{EVIL}'", recipe, flags=re.M))
+    for verb in ("certify", "gaps"):
+        assert said(capsys, verb, run, "--observations", "3")[0] == 0
+    assert said(capsys, "information", run)[0] == 0
     for name, keys in (
+        ("certificate.json", ("verdict",)),
+        ("gaps.json", ("verdict",)),
+        ("information.json", ("verdict",)),
         ("evaluation.json", ("verdict", "rate_kind", "active_units")),
         ("environment.json", ("command",)),
     ):
@@ -141,7 +147,7 @@ def test_whatever_comes_from_files_is_escaped(capsys, tmp_path):
     assert "<script" not in text
     page = Page(text)
     assert page.open == []
-    assert page.text.count(EVIL) >= 8
+    assert page.text.count(EVIL) >= 11
 
 
 @pytest.fixture(scope="module")
@@ -189,8 +195,19 @@ def test_an_evaluation_that_an_older_version_kept_is_of_the_posterior(judged):
     assert "Pareto's k" not in page.text
 
 
-def test_a_tail_that_nobody_knows_is_unknown(judged):
-    assert "Pareto's kunknown" in judged(k_median=None).text
+@pytest.mark.parametrize("name", ["evaluation.json", "certificate.json", "gaps.json", "information.json"])
+def test_numbers_of_another_version_are_refused_in_one_line(capsys, tmp_path, name):
+    run = copied(tmp_path)
+    (run / name).write_text("{}", encoding="utf-8")
+    code, _, error = said(capsys, "report", run)
+    assert code == 2
+    assert f"Expected numbers as this version keeps them; got a damaged or foreign file at {run / name}" in error
+
+
+def test_a_tail_and_a_noise_that_nobody_knows_are_not_told(judged):
+    page = judged(k_median=None, draws_error=None, draws_mean=1.0, draws_max=1)
+    assert "Pareto's kunknown" in page.text
+    assert "at most 1effective samples" in page.text
 
 
 def test_what_is_no_likelihood_is_said_to_be_none(judged):

@@ -226,7 +226,8 @@ def test_a_line_under_way_is_left_out(folder: Path) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "recipe.toml", "config.json", "environment.json", "evaluation.json", "metrics.jsonl", "timing.jsonl",
+        "recipe.toml", "config.json", "environment.json", "evaluation.json", "certificate.json", "gaps.json",
+        "information.json", "metrics.jsonl", "timing.jsonl",
         "model.safetensors", "checkpoint", "checkpoint/state.pt", "per-observation.safetensors", "figures",
         "report.html",
     ],

@@ -342,9 +342,10 @@ class Evidence:
         if self.proposal == "enumerated":
             return []
         drawn = f"{self.draws_mean:.4g} an observation on average, {self.draws_max} at most"
+        noise = "" if math.isnan(self.draws_error) else f"; their noise moves the NLL by {self.draws_error:.2g}"
         tail = "unknown" if math.isnan(self.k_median) else f"median {self.k_median:.2f}"
         return [
-            ("draws", f"{drawn}; their noise moves the NLL by {self.draws_error:.2g}", ""),
+            ("draws", drawn + noise, ""),
             ("effective of them", f"median {self.ess_median:.4g}", ""),
             ("Pareto's k", f"{tail}; above {HIGH_K} for {self.high_k_share:.1%} of the observations", ""),
         ]

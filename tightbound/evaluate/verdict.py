@@ -63,10 +63,9 @@ def on_excluded(counted: Tensor) -> str:
     out = (~counted).nonzero()[:, 0].tolist()
     if not out:
         return ""
-    shown = ", ".join(map(str, out[:10])) + (", …" if len(out) > 10 else "")
     return (
         f"{len(out)} of {len(counted)} observations are left out of all means, as log p(x) of them is -∞ to the "
-        f"model's precision: {shown} (from 0). They lie far from all that the model knows."
+        f"model's precision: {_some(out)} (from 0). They lie far from all that the model knows."
     )
 
 
@@ -134,5 +133,9 @@ def _collapsed(total: int, many: str, rate: float) -> str:
 
 def _listed(indices: list[int], *, discrete: bool) -> str:
     noun = "variable" if discrete else "dimension"
-    shown = ", ".join(map(str, indices[:10])) + (", …" if len(indices) > 10 else "")
-    return f"{noun} {shown} (from 0) is" if len(indices) == 1 else f"{noun}s {shown} (from 0) are"
+    return f"{noun}{'s'[: len(indices) > 1]} {_some(indices)} (from 0) {'is' if len(indices) == 1 else 'are'}"
+
+
+def _some(indices: list[int]) -> str:
+    """The first ten of them."""
+    return ", ".join(map(str, indices[:10])) + (", …" if len(indices) > 10 else "")

@@ -14,11 +14,11 @@ from tightbound import plots
 from tightbound.autoencoder import VAE
 from tightbound.data import Data
 from tightbound.evaluate import Estimate
-from tightbound.files import write_atomically, write_text
+from tightbound.files import foreign, write_atomically, write_text
 from tightbound.plots.output import DPI
 from tightbound.report.figures import Picture, pictures
 from tightbound.runs import recipe as recipes
-from tightbound.runs.run import CERTIFICATE, FIGURES, GAPS, INFORMATION, REPORT, Run
+from tightbound.runs.run import CERTIFICATE, EVALUATION, FIGURES, GAPS, INFORMATION, REPORT, Run
 
 WIDE = 800  # CSS pixels: a wider figure has a row of its own
 _ESTIMATED = {
@@ -48,6 +48,7 @@ def write_report(run: Run, model: VAE, data: Data) -> Path:
         ...     write_report(run, run.model(), run.data()).name
         'report.html'
     """
+    _judged(run)  # numbers that this version cannot read are refused before there is any work in them
     sections = []
     for picture in pictures(run, model, data):
         png = plots.to_png(picture.figure)
@@ -68,14 +69,9 @@ def render(run: Run, data: Data, sections: list[str]) -> str:
     Returns:
         HTML.
     """
-    evaluation = run.evaluation()
-    judged = [] if evaluation is None else [_verdict(evaluation), _table(evaluation)]
-    sections_of = ((_gaps, GAPS), (_information, INFORMATION), (_certificate, CERTIFICATE))
-    checks = [(section, run.kept(name)) for section, name in sections_of]
     parts = [
         _header(run, data),
-        *judged,
-        *(section(found) for section, found in checks if found is not None),
+        *_judged(run),
         *sections,
         _details("Recipe", recipes.to_toml(run.recipe)),
         _details("Environment", "\n".join(f"{key}: {value}" for key, value in run.environment().items())),
@@ -89,6 +85,23 @@ def render(run: Run, data: Data, sections: list[str]) -> str:
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>\n{_style()}</style></head>\n'
         f"<body><main>\n{chr(10).join(parts)}\n</main></body></html>\n"
     )
+
+
+def _judged(run: Run) -> list[str]:
+    """What was measured of the run, a section for each file that is there."""
+    makers = (
+        (EVALUATION, _evidence), (GAPS, _gaps), (INFORMATION, _information), (CERTIFICATE, _certificate),
+    )  # fmt: skip
+    made = []
+    for name, section in makers:
+        if (found := run.kept(name)) is not None:
+            with foreign(run.path / name, "numbers as this version keeps them"):
+                made.append(section(found))
+    return made
+
+
+def _evidence(found: dict[str, Any]) -> str:
+    return _verdict(found) + "\n" + _table(found)
 
 
 def _style() -> str:
@@ -231,8 +244,10 @@ def _trust(found: dict[str, Any]) -> list[str]:
         return []
     rows = [_row("effective samples", f"{found['ess_median']:.4g}", "", "of these draws; median over the observations")]
     if "draws_mean" in found:
-        noise = f"for each NLL, at most {found['draws_max']}; their noise moves its mean by {found['draws_error']:.2g}"
-        rows.insert(0, _row("draws", f"{found['draws_mean']:.4g}", "", noise))
+        error = found["draws_error"]
+        noise = "" if error is None else f"; their noise moves the mean by {error:.2g}"
+        about = f"for the NLL of an observation, at most {found['draws_max']}{noise}"
+        rows.insert(0, _row("draws", f"{found['draws_mean']:.4g}", "", about))
         share = f"of the weights' tail, median; above 0.7 for {found['high_k_share']:.1%} of the observations"
         k = found["k_median"]
         rows.append(_row("Pareto's k", "unknown" if k is None else f"{k:.2f}".replace("-", "−"), "", share))

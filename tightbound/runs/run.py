@@ -160,7 +160,7 @@ class Run:
 
     def evaluation(self) -> dict[str, Any] | None:
         """What ``evaluation.json`` holds, or None where the run was not evaluated yet."""
-        return _json(self.path / EVALUATION) if (self.path / EVALUATION).is_file() else None
+        return self.kept(EVALUATION)
 
     def save_evaluation(self, found: Evidence) -> None:
         """Keep an evaluation: its numbers as JSON, its per-observation values beside them.
@@ -172,10 +172,10 @@ class Run:
         write_json(self.path / EVALUATION, found.to_json())
 
     def kept(self, name: str) -> dict[str, Any] | None:
-        """What a file of a further check holds, or None where that was not made yet.
+        """What a file of measured numbers holds, or None where it was not made yet.
 
         Args:
-            name: ``CERTIFICATE``, ``GAPS`` or ``INFORMATION``.
+            name: ``EVALUATION``, ``CERTIFICATE``, ``GAPS`` or ``INFORMATION``.
         """
         return _json(self.path / name) if (self.path / name).is_file() else None
 
@@ -183,7 +183,7 @@ class Run:
         """Keep a further check.
 
         Args:
-            name: as :meth:`kept` takes it.
+            name: ``CERTIFICATE``, ``GAPS`` or ``INFORMATION``.
             found: of the run's own observations.
         """
         write_json(self.path / name, found.to_json())
