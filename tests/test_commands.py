@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 
@@ -81,8 +82,23 @@ def test_evaluate_prints_one_json_object_and_keeps_it(capsys, tmp_path):
     assert found.keys() >= {*PROMISED.split(), "low_ess_share"}
     assert [bound["samples"] for bound in found["iwae"]] == [1, 10, 12]
     assert all(bound.keys() == {"samples", "value", "se"} for bound in found["iwae"])
+    told = found.pop("mutual_information")
     assert found == open_run(run).evaluation()
+    assert told == open_run(run).kept("information.json")
+    assert told["rate"] == pytest.approx(found["rate"], abs=4 * math.hypot(told["rate_se"], found["rate_se"]))
     assert "'tightbound report" in error
+
+
+def test_a_single_observation_is_evaluated_and_has_nothing_to_be_told_from(capsys, tmp_path):
+    one = np.zeros((1, 1, 8, 8), np.uint8)
+    np.savez(tmp_path / "one.npz", x_train=one, x_test=one)
+    words = ("evaluate", trained(), "--data", tmp_path / "one.npz", "--samples", "2")
+    assert json.loads(said(capsys, *words, "--json")[1])["mutual_information"] is None
+    assert "The code tells" not in said(capsys, *words)[1]
+    np.save(tmp_path / "two.npy", np.eye(2, 64, dtype=np.uint8).reshape(2, 1, 8, 8))
+    words = ("evaluate", trained(), "--data", tmp_path / "two.npy", "--samples", "2")
+    assert json.loads(said(capsys, *words, "--json")[1])["mutual_information"]["observations"] == 2
+    assert "The code tells" in said(capsys, *words)[1]
 
 
 def test_evaluate_gives_what_the_library_gives(capsys):

@@ -44,7 +44,7 @@ def test_what_the_code_tells_is_printed_kept_and_reported(capsys, tmp_path):
     found = json.loads(out)
     assert code == 0
     assert f"Kept in {run / 'information.json'}." in error
-    assert (found["observations"], found["draws"]) == (180, 180)
+    assert (found["observations"], found["draws"]) == (180, 1980)
     assert json.loads((run / "information.json").read_text("utf-8")) == found
     assert said(capsys, "report", run)[0] == 0
     assert "<h2>What the code tells" in (run / "report.html").read_text("utf-8")

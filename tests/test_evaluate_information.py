@@ -84,7 +84,9 @@ def test_it_is_the_exact_mixture_over_all_observations(problem: LinearGaussian, 
     assert found.lower.value == pytest.approx(told.mean().item(), abs=4 * (found.lower.se + spread.item()))
 
 
-def test_of_codes_it_is_the_sum_over_them() -> None:
+@pytest.mark.parametrize("each", [1, 20])
+def test_of_codes_it_is_the_sum_over_them(each: int) -> None:
+    """The error is over observations; the noise of draws, of which each has equally many, is all that is off."""
     torch.manual_seed(0)
     model = tb.VAE(
         tb.priors.Bernoulli(3), tb.posteriors.Bernoulli(nn.Linear(4, 3)), tb.likelihoods.Gaussian(nn.Linear(3, 4))
@@ -93,9 +95,13 @@ def test_of_codes_it_is_the_sum_over_them() -> None:
     codes = torch.cartesian_prod(*[torch.tensor([0.0, 1.0]).double()] * 3)
     log_q = model.log_posterior(Batch(x), codes[:, None].expand(-1, 400, -1)).detach()
     together = log_q.logsumexp(1) - math.log(400)
-    exact = (log_q.exp() * (log_q - together[:, None])).sum(0).mean().item()
-    found = information(model, x, draws=400)
-    assert found.lower.value == pytest.approx(exact, abs=4 * found.lower.se)
+    told = log_q - together[:, None]
+    exact = (log_q.exp() * told).sum(0)
+    within = ((log_q.exp() * told.square()).sum(0) - exact.square()).mean().item()
+    found = information(model, x, draws=400 * each + 399)
+    assert found.draws == 400 * each
+    assert found.lower.value == pytest.approx(exact.mean().item(), abs=4 * math.sqrt(within / found.draws))
+    assert found.lower.se == pytest.approx(math.sqrt((exact.var().item() + within / each) / 400), rel=0.1)
     assert found.total_correlation is not None
 
 
@@ -142,6 +148,13 @@ def test_the_verdict_has_both_sides_of_its_thresholds(found: Information) -> Non
     strayed = {"rate": Estimate(5.0, 0.1), "saturated": 0.0}
     assert "learned prior" in dataclasses.replace(found, **strayed, marginal_kl=Estimate(0.51, 0.1)).verdict
     assert "learned prior" not in dataclasses.replace(found, **strayed, marginal_kl=Estimate(0.49, 0.1)).verdict
+
+
+def test_two_bounds_that_print_alike_are_one_number(found: Information) -> None:
+    alike = dataclasses.replace(found, lower=Estimate(0.381, 0.1), upper=Estimate(0.384, 0.1))
+    assert "The code tells 0.38 nats about an observation" in alike.verdict
+    apart = dataclasses.replace(found, lower=Estimate(0.381, 0.1), upper=Estimate(0.386, 0.1))
+    assert "The code tells between 0.38 and 0.39 nats" in apart.verdict
 
 
 def test_in_print_and_in_json(found: Information) -> None:

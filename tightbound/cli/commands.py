@@ -12,6 +12,7 @@ import dataclasses
 import json
 import shlex
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -88,12 +89,12 @@ def _after(trained: Trained, *, progress: bool) -> int:
         _tell(f"Likelihood: {made.recipe.model.likelihood} ({made.config.why}).")
         _warn_of_warm_up(made.recipe, ended.steps)
     try:
-        found = _evidence(trained.model, trained.data.test, made.recipe.evaluate, progress=progress)
+        found = _evaluated(trained.model, trained.data.test, made.recipe.evaluate, progress=progress)
     except ValueError as error:  # not the request was wrong but what training made of it
         raise ArithmeticError(f"The run in {made.path} is trained, but not to be evaluated. {error}") from error
-    made.save_evaluation(found)
+    _keep(made, *found)
     page = write_report(made, trained.model, trained.data)
-    print(f"{found}\nReport: {page}")
+    print(f"{_in_words(*found)}\nReport: {page}")
     return 0
 
 
@@ -111,11 +112,11 @@ def evaluate(path: Path, changes: dict[str, Any], *, split: Split | None, source
     made = open_run(path)
     settings = dataclasses.replace(made.recipe.evaluate, **changes)
     observations, model = made.split(split, source), _model(made)
-    found = _evidence(model, observations, settings, progress=True)
+    found, told = _evaluated(model, observations, settings, progress=True)
     if source is None and split in (None, "test"):
-        made.save_evaluation(found)
+        _keep(made, found, told)
         _tell(f"Kept in {made.path / run.EVALUATION}; 'tightbound report {shlex.quote(str(path))}' renews the page.")
-    print(json.dumps(found.to_json(), allow_nan=False) if as_json else found)
+    print(json.dumps(sweeps.to_json(found, told), allow_nan=False) if as_json else _in_words(found, told))
     return 0
 
 
@@ -226,7 +227,7 @@ def report(path: Path) -> int:
     made = open_run(path)
     model, data = _model(made), made.data()
     if made.evaluation() is None:
-        made.save_evaluation(_evidence(model, data.test, made.recipe.evaluate, progress=True))
+        _keep(made, *_evaluated(model, data.test, made.recipe.evaluate, progress=True))
     print(f"Report: {write_report(made, model, data)}")
     return 0
 
@@ -250,8 +251,8 @@ def sweep(recipe: Recipe, over: str, out: Path | None, *, progress: bool = True)
             if trained.result.ended == "interrupted":
                 _tell(f"Stopped. The same command goes on, with --out {shlex.quote(str(folder))}")
                 return 1
-            measured = _evidence(trained.model, sweeps.compared_on(trained), changed.evaluate, progress=progress)
-            found = sweeps.keep(path, measured)
+            measured = _evaluated(trained.model, sweeps.compared_on(trained), changed.evaluate, progress=progress)
+            found = sweeps.keep(path, *measured)
         outcomes.append(sweeps.Outcome(value, *found))
     print(sweeps.finish(folder, recipe, field, outcomes))
     return 0
@@ -273,9 +274,26 @@ def lab(found: Lab, *, out: Path, seed: int, as_json: bool) -> int:
     return 0
 
 
-def _evidence(model: VAE, observations: Observations, settings: EvaluateRecipe, *, progress: bool) -> Evidence:
+def _evaluated(
+    model: VAE, observations: Observations, settings: EvaluateRecipe, *, progress: bool
+) -> tuple[Evidence, Information | None]:
+    """How well the data are explained, and what the code tells; of a single observation it has nothing to tell."""
     with evaluating(len(observations), show=progress) as tell:
-        return evidence(model, observations, **dataclasses.asdict(settings), progress=tell)
+        found = evidence(model, observations, **dataclasses.asdict(settings), progress=tell)
+    if len(observations) < 2:
+        return found, None
+    with evaluating(len(observations), show=progress) as tell:
+        return found, evaluation.information(model, observations, progress=tell)
+
+
+def _keep(made: Run, found: Evidence, told: Information | None) -> None:
+    made.save_evaluation(found)
+    if told is not None:
+        made.save(run.INFORMATION, told)
+
+
+def _in_words(found: Evidence, told: Information | None) -> str:
+    return str(found) if told is None else f"{found}\n\n{textwrap.fill(told.verdict, width=100)}"
 
 
 def _model(made: Run) -> VAE:

@@ -227,7 +227,7 @@ def information(run: Path, /, *, draws: int = 2000, split: Split = "test", seed:
 
     Args:
         run: A run's folder.
-        draws: How many observations are drawn for, at most.
+        draws: Draws of the code in all, at most; each observation has equally many.
         split: Which observations of the run's data.
         seed: Of the draws.
         json: Print one JSON object, in nats per observation.

@@ -48,7 +48,7 @@ class Information:
         dimension_wise: the sum of KL(q(z_d) ‖ p(z_d)); None where prior or posterior do not factorise.
         saturated: share of draws that know no other observation than their own, within 0.1 nats of log N.
         observations: N.
-        draws: how many draws the means are of, M.
+        draws: how many draws the means are of, M; each observation has equally many.
         seed: of the draws.
 
     References:
@@ -93,10 +93,9 @@ class Information:
                 "what the code tells. KL(q(z) ‖ p(z)) and the total correlation would be artefacts of N, and are not "
                 "given."
             )
-        said = (
-            f"The code tells between {self.lower.value:.2f} and {self.upper.value:.2f} nats about an observation, of "
-            f"the {self.rate.value:.2f} that it costs."
-        )
+        ends = [f"{end.value:.2f}" for end in (self.lower, self.upper)]
+        told = ends[0] if ends[0] == ends[1] else f"between {ends[0]} and {ends[1]}"
+        said = f"The code tells {told} nats about an observation, of the {self.rate.value:.2f} that it costs."
         if self.marginal_kl is not None and self.marginal_kl.value > max(0.1, 0.1 * self.rate.value):
             said += (
                 f" {self.marginal_kl.value:.2f} nats are paid for codes that stray from the prior as a whole: a "
@@ -149,7 +148,8 @@ def information(
     Args:
         model: any; of codes as well as of real latents.
         data: observations, or anything that ``tb.data.observations`` takes.
-        draws: how many observations are drawn for, M, at most.
+        draws: how many at most, M: of as many observations as there are, and of each equally many. An error is over
+            observations.
         seed: of the draws.
         progress: called with the observations compared and their total.
 
@@ -179,22 +179,23 @@ def information(
     if len(observed) < 2:
         raise ValueError(f"Expected at least 2 observations to tell apart; got {len(observed)} in {observed.name}.")
     with evaluation_mode(model), own_random_state(home(model)[0], seed=seed):
-        chosen = torch.randperm(len(observed))[:draws].sort().values
+        chosen, each = torch.randperm(len(observed))[:draws].sort().values, max(1, draws // len(observed))
         parts: list[tuple[Tensor, Tensor, Tensor]] = []
         for start, batch in blocks(model, observed, ENCODED):
             part = batch.rows(chosen[(chosen >= start) & (chosen < start + batch.size)].to(batch.x.device) - start)
             if part.size:
-                z, log_q = proposed(model, part, seeds_of(part, seed), 1)
-                parts.append((z[0], log_q[0], model.log_joint(part, z)[1][0]))
+                z, log_q = proposed(model, part, seeds_of(part, seed), each)
+                log_pz = model.log_joint(part, z)[1]
+                parts.append((_side_by_side(z), _side_by_side(log_q), _side_by_side(log_pz)))
         z, own, log_pz = (torch.cat(column) for column in zip(*parts, strict=True))
         prior = _prior_factors(model)
-        seen = _Mixture(z, chosen, by_dimension=prior is not None)
+        seen = _Mixture(z, chosen.repeat_interleave(each), by_dimension=prior is not None)
         for start, batch in blocks(model, observed, ENCODED):
             seen.add(model, batch, start)
             if progress is not None:
                 progress(start + batch.size, len(observed))
         of_prior = None if prior is None else prior.log_prob(z).flatten(1).cpu().double()
-    return _report(own.cpu().double(), log_pz.cpu().double(), seen, of_prior, count=len(observed), seed=seed)
+    return _report(_Drawn(own, log_pz, of_prior, each), seen, count=len(observed), seed=seed)
 
 
 class _Mixture:
@@ -234,36 +235,64 @@ class _Mixture:
         self.dimensions[rows] = torch.logaddexp(self.dimensions[rows], log_q)
 
 
-def _report(own: Tensor, log_pz: Tensor, seen: _Mixture, prior: Tensor | None, *, count: int, seed: int) -> Information:
+class _Drawn:
+    """Log-densities of the draws, on the CPU, and means over them.
+
+    Args:
+        log_q: log q(z | x) at the own observation, shape (M,).
+        log_pz: of the prior, shape (M,).
+        of_prior: the prior of each dimension, shape (M, L), where it factorises.
+        each: draws of one observation, which stand side by side.
+    """
+
+    def __init__(self, log_q: Tensor, log_pz: Tensor, of_prior: Tensor | None, each: int) -> None:
+        self.log_q, self.log_pz = log_q.cpu().double(), log_pz.cpu().double()
+        self.of_prior, self.each = of_prior, each
+
+    def mean(self, values: Tensor) -> Estimate:
+        """Draws of one observation are no independent evidence: its mean is one value."""
+        return Estimate.of(self.by_observation(values))
+
+    def by_observation(self, values: Tensor) -> Tensor:
+        """Means over the draws of each observation: (…, M) to (…, observations)."""
+        return values.unflatten(-1, (-1, self.each)).mean(-1)
+
+
+def _side_by_side(values: Tensor) -> Tensor:
+    """(K, B, …) to (B · K, …), the draws of one observation after each other."""
+    return values.transpose(0, 1).flatten(0, 1)
+
+
+def _report(drawn: _Drawn, seen: _Mixture, *, count: int, seed: int) -> Information:
     together, others = seen.all - math.log(count), seen.others - math.log(count - 1)
-    told = own - together
+    told = drawn.log_q - together
     saturated = float((told > math.log(count) - NEAR_LOG_N).double().mean())
     known = saturated <= SATURATED
     wise = correlation = None
-    if prior is not None and seen.dimensions is not None:
+    if drawn.of_prior is not None and seen.dimensions is not None:
         single = seen.dimensions - math.log(count)
-        wise = Estimate.of((single - prior).sum(1))
-        correlation = Estimate.of(together - single.sum(1)) if known else None
+        wise = drawn.mean((single - drawn.of_prior).sum(1))
+        correlation = drawn.mean(together - single.sum(1)) if known else None
     return Information(
-        rate=Estimate.of(own - log_pz),
-        lower=Estimate.of(told),
-        upper=_upper(own, log_pz, others),
-        marginal_kl=Estimate.of(together - log_pz) if known else None,
+        rate=drawn.mean(drawn.log_q - drawn.log_pz),
+        lower=drawn.mean(told),
+        upper=_upper(drawn, others),
+        marginal_kl=drawn.mean(together - drawn.log_pz) if known else None,
         total_correlation=correlation,
         dimension_wise=wise,
         saturated=saturated,
         observations=count,
-        draws=len(own),
+        draws=len(drawn.log_q),
         seed=seed,
     )
 
 
-def _upper(own: Tensor, log_pz: Tensor, others: Tensor) -> Estimate:
+def _upper(drawn: _Drawn, others: Tensor) -> Estimate:
     """The least of E log q(z | x) − log r(z), r without the draw's own observation: each bounds from above."""
-    mixed = [torch.logaddexp(math.log(s) + others, math.log(1 - s) + log_pz) for s in SHARES]
-    bounds = torch.stack([own - each for each in (log_pz, others, *mixed)])
-    # Each half of the draws is measured by what the other half chose: the least of several means is no bound any more.
-    values = torch.empty_like(own)
+    mixed = [torch.logaddexp(math.log(s) + others, math.log(1 - s) + drawn.log_pz) for s in SHARES]
+    bounds = drawn.by_observation(torch.stack([drawn.log_q - each for each in (drawn.log_pz, others, *mixed)]))
+    # Each half of the observations is measured by what the other half chose: the least of several means is no bound.
+    values = torch.empty_like(bounds[0])
     for half in (0, 1):
         values[half::2] = bounds[int(bounds[:, 1 - half :: 2].mean(1).argmin()), half::2]
     return Estimate.of(values)

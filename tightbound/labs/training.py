@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tightbound.batch import Batch, as_batch
 from tightbound.data import Observations
-from tightbound.evaluate import evidence
+from tightbound.evaluate import evidence, information
 from tightbound.labs.result import Result
 from tightbound.labs.training_figures import decomposition_figure, trade_off_figure
 from tightbound.labs.words import require_seed, require_whole, table
@@ -25,7 +25,7 @@ from tightbound.progress import progress as told_of
 from tightbound.runs import recipe as recipes
 from tightbound.runs.advice import BETA, Choice, Outcome, choices
 from tightbound.runs.build import Built, build
-from tightbound.runs.sweep import told
+from tightbound.runs.sweep import in_words, row, to_json
 from tightbound.runtime import on_one_thread
 from tightbound.training import TrainResult, batches, fit
 
@@ -99,8 +99,9 @@ def trade_off(
         for beta in betas:
             made, ended = _trained({"objective.beta": beta}, epochs, latent_dim, seed)
             found = evidence(made.model, _held_out(made), samples=samples, seed=seed, precision="float32")
+            told = information(made.model, _held_out(made), seed=seed)
             columns = found.per_observation
-            outcomes.append(Outcome(beta, found.to_json(), columns["log_px"], columns["distortion"]))
+            outcomes.append(Outcome(beta, to_json(found, told), columns["log_px"], columns["distortion"]))
             curves.append({"beta": beta, "points": _points(ended, beta)})
             advance(1)
     chosen = choices(BETA, outcomes)
@@ -109,7 +110,7 @@ def trade_off(
         "epochs": epochs,
         "steps": ended.steps,
         "seed": seed,
-        "rows": [{"beta": outcome.value, **outcome.found} for outcome in outcomes],
+        "rows": [row(BETA, outcome) for outcome in outcomes],
         "choices": [dataclasses.asdict(choice) for choice in chosen],
         "curves": curves,
     }
@@ -185,7 +186,7 @@ def _trade_off_words(numbers: Mapping[str, Any], outcomes: Sequence[Outcome], ch
             f"Trade-off: digits, {numbers['steps']} steps for each β, seed {numbers['seed']}. Measured on "
             f"{found['observations']} held-out digits, {found['samples']} draws each.",
             "",
-            told(BETA, outcomes, chosen),
+            in_words(BETA, outcomes, chosen),
             textwrap.fill(
                 f"{_at(outcomes[0])}. {_at(outcomes[-1])}. Each run was trained on distortion + β · rate; ELBO "
                 f"and NLL ask the same question of all of them.{died} The held-out digits also chose which weights "

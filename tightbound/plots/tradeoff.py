@@ -75,8 +75,9 @@ def beta_tradeoff(rows: Sequence[Row]) -> Figure:
 
     Args:
         rows: one mapping a run, in nats per observation: "beta", "elbo", "distortion", "rate", each of the last three
-            with its standard error ("elbo_se", …) if there is one; "nll" (−log p(x), importance-weighted) and
-            "active_units" are drawn if every row has them. Several runs at one β are averaged.
+            with its standard error ("elbo_se", …) if there is one; "nll" (−log p(x), importance-weighted),
+            "active_units", and the bounds "information_lower" and "information_upper" on the mutual information are
+            drawn if every row has them. Several runs at one β are averaged.
 
     Raises:
         ValueError: for no rows, or rows without these numbers.
@@ -125,6 +126,7 @@ def tradeoff_on(axes: Sequence[Axes], rows: Sequence[Row]) -> Row:
     _panel(axes[2], sweep.betas, rate, best, "KL term, the rate", VERMILION)
     _panel(axes[3], sweep.betas, (-distortion[0] - sweep.betas * rate[0], None), best, OBJECTIVE, PURPLE)
     _add_evidence(axes[0], sweep)
+    _add_information(axes[2], sweep)
     _add_active_units(axes[2], sweep)
     return {"beta": float(sweep.betas[best]), "elbo": float(elbo[0][best])}
 
@@ -183,6 +185,14 @@ def _add_evidence(panel: Axes, sweep: _Sweep) -> None:
             lw=1,
             label="log p(x), estimated",
         )
+        panel.legend(loc="best")
+
+
+def _add_information(panel: Axes, sweep: _Sweep) -> None:
+    """Between which bounds the mutual information lies: a bar under each rate."""
+    if sweep.has("information_lower") and sweep.has("information_upper"):
+        (lower, _), (upper, _) = sweep["information_lower"], sweep["information_upper"]
+        panel.vlines(sweep.betas, lower, upper, color=PALE, lw=7, zorder=1, label="I(x; z) lies in here")
         panel.legend(loc="best")
 
 

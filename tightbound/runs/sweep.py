@@ -20,7 +20,7 @@ from torch import Tensor
 
 from tightbound import plots
 from tightbound.data import Observations
-from tightbound.evaluate import Estimate, Evidence
+from tightbound.evaluate import Estimate, Evidence, Information
 from tightbound.files import write_json, write_tensors, write_text
 from tightbound.runs.advice import BETA, Choice, Outcome, choices, comparable
 from tightbound.runs.recipe import Recipe, to_toml
@@ -32,6 +32,8 @@ FOUND = "validation.json"
 PER_OBSERVATION = "validation.safetensors"
 COLUMNS = 80  # of a plain terminal
 ESTIMATES = ("elbo", "distortion", "rate", "nll")
+MUTUAL = "mutual_information"
+BETWEEN = ("lower", "upper")  # the ends of its interval
 
 
 def parse_over(text: str) -> tuple[str, list[Any]]:
@@ -117,20 +119,31 @@ def compared_on(trained: Trained) -> Observations:
     return trained.run.held_out(trained.data) or trained.data.test
 
 
-def keep(path: Path, found: Evidence) -> tuple[dict[str, Any], Tensor, Tensor]:
+def keep(path: Path, found: Evidence, told: Information | None) -> tuple[dict[str, Any], Tensor, Tensor]:
     """Write a run's measurement into its folder.
 
     Args:
         path: the run's folder.
         found: its evidence.
+        told: what its code tells, where that is known.
 
     Returns:
         What an :class:`Outcome` needs of it: the numbers, and log p(x) and distortion of each observation.
     """
     columns = {name: found.per_observation[name] for name in ("log_px", "distortion")}
     write_tensors(path / PER_OBSERVATION, columns)
-    write_json(path / FOUND, found.to_json())
-    return found.to_json(), columns["log_px"], columns["distortion"]
+    write_json(path / FOUND, to_json(found, told))
+    return to_json(found, told), columns["log_px"], columns["distortion"]
+
+
+def to_json(found: Evidence, told: Information | None) -> dict[str, Any]:
+    """An evaluation as plain numbers: the evidence, and under "mutual_information" what the code tells.
+
+    Args:
+        found: the evidence.
+        told: what the code tells, or None where it is not known.
+    """
+    return {**found.to_json(), MUTUAL: None if told is None else told.to_json()}
 
 
 def measured(path: Path) -> tuple[dict[str, Any], Tensor, Tensor] | None:
@@ -165,18 +178,18 @@ def finish(folder: Path, recipe: Recipe, field: str, outcomes: Sequence[Outcome]
         All of it in words, for a terminal.
     """
     chosen, said = choices(field, outcomes), _remarks(recipe, field, outcomes)
-    rows = [_row(field, outcome) for outcome in outcomes]
+    rows = [row(field, outcome) for outcome in outcomes]
     made = {"field": field, "rows": rows, "choices": [dataclasses.asdict(c) for c in chosen], "remarks": said}
     write_json(folder / TABLE, made)
     wrapped = [textwrap.fill(remark, COLUMNS, subsequent_indent="  ") for remark in said]
-    lines = [told(field, outcomes, chosen), *wrapped, ""]
+    lines = [in_words(field, outcomes, chosen), *wrapped, ""]
     if field == BETA:
         lines.append(f"Figure: {plots.save(plots.beta_tradeoff(rows), folder / 'tradeoff.png')}")
         lines.append(f"Figure: {plots.save(plots.rate_distortion(rows), folder / 'rate-distortion.png')}")
     return "\n".join([*lines, f"Table: {folder / TABLE}"])
 
 
-def told(field: str, outcomes: Sequence[Outcome], chosen: Sequence[Choice]) -> str:
+def in_words(field: str, outcomes: Sequence[Outcome], chosen: Sequence[Choice]) -> str:
     """The runs and what to choose among them, as tables for a terminal.
 
     Args:
@@ -190,20 +203,21 @@ def told(field: str, outcomes: Sequence[Outcome], chosen: Sequence[Choice]) -> s
     return "\n".join([_numbers(field, outcomes), *([_advice(field, chosen)] if chosen else [])])
 
 
-def _row(field: str, outcome: Outcome) -> dict[str, Any]:
-    """One run's numbers, as a row of the sweep's table."""
+def row(field: str, outcome: Outcome) -> dict[str, Any]:
+    """One run's numbers, as a row of the sweep's table and of its figures.
+
+    Args:
+        field: dotted name of what differs.
+        outcome: the run, measured.
+    """
     keys = [key for name in ESTIMATES for key in (name, f"{name}_se")]
     keys += [
-        "bits_per_dim",
-        "active_units",
-        "latent_dim",
-        "observations",
-        "samples",
-        "proposal",
-        "high_k_share",
-        "reliable",
-    ]
-    return {field.split(".")[-1]: outcome.value, **{key: outcome.found[key] for key in keys}}
+        "rate_sampled", "rate_sampled_se", "bits_per_dim", "active_units", "latent_dim", "observations", "samples",
+        "proposal", "high_k_share", "reliable",
+    ]  # fmt: skip
+    told = outcome.found.get(MUTUAL) or {}  # a sweep that an older version began has none
+    interval = {f"information_{end}{part}": told.get(f"{end}{part}") for end in BETWEEN for part in ("", "_se")}
+    return {field.split(".")[-1]: outcome.value, **{key: outcome.found[key] for key in keys}, **interval}
 
 
 def _remarks(recipe: Recipe, field: str, outcomes: Sequence[Outcome]) -> list[str]:
@@ -234,12 +248,13 @@ def _remarks(recipe: Recipe, field: str, outcomes: Sequence[Outcome]) -> list[st
 
 def _numbers(field: str, outcomes: Sequence[Outcome]) -> str:
     table = Table(title="nats per observation, ± one standard error", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in (_symbol(field), "ELBO", "distortion", "rate", "NLL", "active"):
+    for heading in (_symbol(field), "ELBO", "distortion", "rate", "I(x; z)", "NLL", "active"):
         table.add_column(heading, justify="right")
     for outcome in outcomes:
-        found = outcome.found
-        numbers = [str(Estimate(found[key], _or_nan(found[f"{key}_se"]))) for key in ESTIMATES]
-        table.add_row(str(outcome.value), *numbers, f"{found['active_units']} of {found['latent_dim']}")
+        found, told = outcome.found, outcome.found.get(MUTUAL)
+        cells = [str(Estimate(found[key], _or_nan(found[f"{key}_se"]))) for key in ESTIMATES]
+        cells.insert(3, "?" if told is None else "–".join(f"{told[end]:.1f}" for end in BETWEEN))
+        table.add_row(str(outcome.value), *cells, f"{found['active_units']}/{found['latent_dim']}")
     return _rendered(table)
 
 
