@@ -200,7 +200,7 @@ def in_words(field: str, outcomes: Sequence[Outcome], chosen: Sequence[Choice]) 
     Returns:
         The tables' lines.
     """
-    return "\n".join([_numbers(field, outcomes), *([_advice(field, chosen)] if chosen else [])])
+    return "\n\n".join([_numbers(field, outcomes), *([_advice(field, chosen)] if chosen else [])])
 
 
 def row(field: str, outcome: Outcome) -> dict[str, Any]:
@@ -247,12 +247,18 @@ def _remarks(recipe: Recipe, field: str, outcomes: Sequence[Outcome]) -> list[st
 
 
 def _numbers(field: str, outcomes: Sequence[Outcome]) -> str:
-    table = Table(title="nats per observation, ± one standard error", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(
+        title="nats per observation, ± one standard error",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        show_edge=False,
+    )
     for heading in (_symbol(field), "ELBO", "distortion", "rate", "I(x; z)", "NLL", "active"):
         table.add_column(heading, justify="right")
     for outcome in outcomes:
         found, told = outcome.found, outcome.found.get(MUTUAL)
-        cells = [str(Estimate(found[key], _or_nan(found[f"{key}_se"]))) for key in ESTIMATES]
+        cells = [_brief(Estimate(found[key], _or_nan(found[f"{key}_se"]))) for key in ESTIMATES]
         cells.insert(3, "?" if told is None else "–".join(f"{told[end]:.1f}" for end in BETWEEN))
         table.add_row(str(outcome.value), *cells, f"{found['active_units']}/{found['latent_dim']}")
     return _rendered(table)
@@ -275,6 +281,11 @@ def _symbol(field: str) -> str:
 
 def _or_nan(value: float | None) -> float:
     return float("nan") if value is None else value
+
+
+def _brief(found: Estimate) -> str:
+    """With two decimals at most, so that a row fits a terminal."""
+    return f"{found.value:.2f} ± {found.se:.2f}" if found.se < 0.1 else str(found)
 
 
 def _rendered(table: Table) -> str:
