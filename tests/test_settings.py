@@ -36,6 +36,9 @@ def test_every_setting_is_described() -> None:
         ("log_every", 0, "Expected log_every >= 1; got 0"),
         ("warmup_steps", -1, "Expected warmup_steps >= 0; got -1"),
         ("patience", -1, "Expected patience >= 0; got -1"),
+        ("weight_decay", -0.1, "Expected weight_decay from 0 to below 1 / learning_rate = 1000; got -0.1"),
+        ("weight_decay", 1000, "Expected weight_decay from 0 to below 1 / learning_rate = 1000; got 1000"),
+        ("weight_decay", math.nan, "Expected weight_decay from 0 to below 1 / learning_rate = 1000; got nan"),
         ("clip", -1.0, "Expected clip >= 0; got -1.0"),
         ("clip", math.nan, "Expected clip >= 0; got nan"),
         ("validation", -0.1, "Expected validation >= 0; got -0.1"),
@@ -64,6 +67,7 @@ def test_values_out_of_range_are_refused(name: str, value: object, message: str)
         ("log_every", "50", "Expected a whole number for log_every; got '50'"),
         ("epochs", "3", "Expected a number for epochs; got '3'"),
         ("clip", None, "Expected a number for clip; got None"),
+        ("weight_decay", "0.1", "Expected a number for weight_decay; got '0.1'"),
     ],
 )
 def test_values_of_another_type_are_refused(name: str, value: object, message: str) -> None:

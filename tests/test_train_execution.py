@@ -76,7 +76,7 @@ def test_the_step_is_torchs_own_adam() -> None:
 @pytest.mark.skipif(bool(obstacle()), reason="nothing can be compiled here")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_compiled_step_is_the_plain_one(precision: str) -> None:
-    settings = {"schedule": "constant", "clip": 0.5, "ema": 0.9}
+    settings = {"schedule": "constant", "clip": 0.5, "ema": 0.9, "weight_decay": 0.5}
     plain, quick = train_step(**settings), train_step(**settings)
     quick.model.load_state_dict(plain.model.state_dict())
     plain.use(Execution(precision))
@@ -207,6 +207,34 @@ def test_the_epsilon_is_where_torchs_own_adam_has_it(size: float) -> None:
         theirs.grad = gradient.clone()
         optimizer.step()
     torch.testing.assert_close(w, theirs.detach(), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_weight_decay_is_that_of_torchs_own_adamw(decay: float) -> None:
+    w, theirs = torch.ones(3), nn.Parameter(torch.ones(3))
+    adam, optimizer = Adam([w], decay=[decay]), torch.optim.AdamW([theirs], lr=0.1, weight_decay=decay)
+    for number in range(5):
+        gradient = torch.tensor([1.0, -2.0, 0.5]) * number
+        adam.move([gradient], [w], adam.constants(number, rate=0.1))
+        theirs.grad = gradient.clone()
+        optimizer.step()
+    torch.testing.assert_close(w, theirs.detach(), rtol=1e-6, atol=1e-7)
+
+
+def test_weights_of_products_decay_and_nothing_else_does() -> None:
+    vae = tb.VAE(
+        prior=tb.priors.MixtureOfNormals(2, components=3),
+        posterior=tb.posteriors.DiagonalNormal(
+            nn.Sequential(nn.Unflatten(1, (1, 3)), nn.Conv1d(1, 2, 3), nn.Flatten(), nn.LayerNorm(2), nn.Linear(2, 4))
+        ),
+        likelihood=tb.likelihoods.Gaussian(nn.Linear(2, 3), scale="per-element"),
+    )
+    settings = Training(weight_decay=0.1)
+    step = TrainStep(vae, ELBO(), settings, steps=1, device=torch.device("cpu"))
+    decayed = {name for name, decay in zip(step.parameters, step.adam.decay, strict=True) if decay == 0.1}
+    assert decayed == {f"{n}.weight" for n in ("posterior.network.1", "posterior.network.4", "likelihood.network")}
+    assert set(step.adam.decay) == {0.0, 0.1}
+    assert not any(TrainStep(vae, ELBO(), Training(), steps=1, device=torch.device("cpu")).adam.decay)
 
 
 # Which weights are read in 16 bits

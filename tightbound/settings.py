@@ -27,6 +27,8 @@ class Training:
         schedule: "cosine" falls to zero at the end, "constant" stays.
         warmup_steps: Steps over which the learning rate rises from zero.
         betas: Adam's two decay rates.
+        weight_decay: What a step at learning rate 1 would take off the weights of linear and convolutional layers, as
+            a share; against over-fitting. None where it is 0.
         clip: Largest norm of the gradient; none where it is 0.
         ema: Decay a step of averaged weights, used for validation and kept at the end; none where it is 0.
         validation: What is held out of the training set: a share below 1, or a number of observations.
@@ -50,6 +52,7 @@ class Training:
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_steps: int = 0
     betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
     clip: float = 0.0
     ema: float = 0.0
     validation: float = 0.1
@@ -72,7 +75,7 @@ class Training:
                 raise TypeError(f"Expected a whole number for {name}; got {getattr(self, name)!r}.")
             if getattr(self, name) < least:
                 raise ValueError(f"Expected {name} >= {least}; got {getattr(self, name)}.")
-        for name in ("epochs", "learning_rate", "clip", "ema", "validation", "checkpoint_seconds"):
+        for name in ("epochs", "learning_rate", "weight_decay", "clip", "ema", "validation", "checkpoint_seconds"):
             if not isinstance(getattr(self, name), Real):
                 raise TypeError(f"Expected a number for {name}; got {getattr(self, name)!r}.")
         for name in ("epochs", "learning_rate"):
@@ -81,6 +84,11 @@ class Training:
         for name in ("clip", "validation", "checkpoint_seconds"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"Expected {name} >= 0; got {getattr(self, name)}.")
+        if not 0 <= self.weight_decay * self.learning_rate < 1:
+            raise ValueError(
+                f"Expected weight_decay from 0 to below 1 / learning_rate = {1 / self.learning_rate:g}; got "
+                f"{self.weight_decay}. 0.05 is usual."
+            )
         if self.validation >= 1 and self.validation != self.validation // 1:
             raise ValueError(
                 f"Expected a share below 1 or a whole number of observations as validation; got {self.validation}."

@@ -59,7 +59,9 @@ class TrainStep:
             raise ValueError("Expected a model with parameters to train; got one where none requires a gradient.")
         self.weights = [p.detach() for p in self.parameters.values()]
         self.dtype = self.weights[0].dtype
-        self.adam = Adam(self.weights, betas=settings.betas, clip=settings.clip, ema=settings.ema)
+        matrices = {id(m.weight) for part in (model, objective) if isinstance(part, nn.Module) for m in _products(part)}
+        decay = [settings.weight_decay * (id(p) in matrices) for p in self.parameters.values()]
+        self.adam = Adam(self.weights, betas=settings.betas, clip=settings.clip, ema=settings.ema, decay=decay)
         floor = 0.0 if settings.schedule == "cosine" else 1.0
         self.rate = WarmupCosine(settings.learning_rate, steps, min(settings.warmup_steps, steps), floor)
         self.player, self.their_parameters = player, theirs
@@ -75,7 +77,7 @@ class TrainStep:
         """Choose how the step is computed; 16-bit copies of the weights are made anew."""
         self.execution = execution
         self._choose_loss(execution)
-        layers = {id(p) for m in self.loss.modules() if isinstance(m, PRODUCTS) for p in m.parameters(recurse=False)}
+        layers = {id(p) for m in _products(self.loss) for p in m.parameters(recurse=False)}
         for i, (w, p) in enumerate(zip(self.weights, self.parameters.values(), strict=True)):
             low = execution.dtype != torch.float32 and w.dtype == torch.float32 and id(p) in layers
             self.copies[i] = w.to(execution.dtype) if low else w
@@ -302,6 +304,11 @@ def _trainable(model: Model, objective: Objective, *, without: Sequence[nn.Param
             seen.add(id(p))
             found[name] = p
     return found
+
+
+def _products(module: nn.Module) -> list[nn.Module]:
+    """The layers that multiply by a matrix of weights."""
+    return [m for m in module.modules() if isinstance(m, PRODUCTS)]
 
 
 def _first_bad(tensors: Mapping[str, Tensor]) -> str | None:
