@@ -127,8 +127,8 @@ class Gaps:
             )
         if self.overfitting is not None and _matters(self.overfitting):
             said.append(
-                f"The encoder over-fits by {self.overfitting}: on training data it loses that much less. Augmentation, "
-                "a smaller encoder or the IWAE objective may help."
+                f"The encoder over-fits by {self.overfitting}: on training data it loses that much less. Weight "
+                "decay, train.weight_decay in a recipe, took a third of that away on MNIST."
             )
         elif self.overfitting is not None and self.test.amortisation and _matters(self.test.amortisation):
             said.append("The encoder loses as much on training data: a larger encoder or longer training may help.")
