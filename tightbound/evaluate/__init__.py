@@ -6,6 +6,8 @@ from tightbound.evaluate.certify import Certificate, certify
 from tightbound.evaluate.evidence import evidence
 from tightbound.evaluate.gaps import Gaps, gaps
 from tightbound.evaluate.information import Information, information
+from tightbound.evaluate.neighbours import Neighbours, neighbours
+from tightbound.evaluate.predictive import Predictive, predictive
 from tightbound.evaluate.results import Estimate, Evidence
 
 __all__ = [
@@ -15,10 +17,14 @@ __all__ = [
     "Evidence",
     "Gaps",
     "Information",
+    "Neighbours",
+    "Predictive",
     "Schedule",
     "calibration",
     "certify",
     "evidence",
     "gaps",
     "information",
+    "neighbours",
+    "predictive",
 ]
