@@ -3,6 +3,7 @@
 from tightbound.evaluate.annealing import Schedule
 from tightbound.evaluate.calibration import Calibration, calibration
 from tightbound.evaluate.certify import Certificate, certify
+from tightbound.evaluate.check import Checks, check
 from tightbound.evaluate.evidence import evidence
 from tightbound.evaluate.gaps import Gaps, gaps
 from tightbound.evaluate.information import Information, information
@@ -13,6 +14,7 @@ from tightbound.evaluate.results import Estimate, Evidence
 __all__ = [
     "Calibration",
     "Certificate",
+    "Checks",
     "Estimate",
     "Evidence",
     "Gaps",
@@ -22,6 +24,7 @@ __all__ = [
     "Schedule",
     "calibration",
     "certify",
+    "check",
     "evidence",
     "gaps",
     "information",
