@@ -47,7 +47,7 @@ def test_the_verbs_come_in_the_order_they_are_needed(capsys):
     assert [verb for verb in re.findall(r"^│ (\w+) ", out, flags=re.M) if verb in VERBS] == VERBS
     assert VERBS[:4] == ["demo", "recipes", "train", "evaluate"]
     assert {*VERBS[4:]} == {
-        "certify", "gaps", "information", "sample", "reconstruct", "traverse", "interpolate", "embed", "sweep",
+        "certify", "gaps", "information", "check", "sample", "reconstruct", "traverse", "interpolate", "embed", "sweep",
         "report", "lab",
     }  # fmt: skip
 

@@ -7,13 +7,14 @@ import json
 
 import pytest
 import torch
-from oracle import LinearGaussian, linear_gaussian
+from oracle import LinearGaussian, assert_mean, linear_gaussian
 from test_contract import TwoLayers
 from torch import nn
 from torch.distributions import Normal
 
 import tightbound as tb
 from tightbound.evaluate import Calibration, calibration
+from tightbound.evaluate.calibration import weighted_ranks
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +107,103 @@ def test_what_cannot_be_simulated_or_ranked_is_refused() -> None:
         calibration(codes)
     with pytest.raises(ValueError, match="Expected at least 2 observations, which show an error; got observations=1"):
         calibration(codes, observations=1)
+
+
+# Refined proposals
+
+
+@pytest.mark.parametrize("latent", [2, 6])
+def test_refined_proposals_cover_what_they_say_where_the_posterior_does_not(latent: int) -> None:
+    problem = linear_gaussian(observed=4, latent=latent)
+    model = problem.model(problem.wrong_posterior())
+    ours = calibration(model, observations=2000)
+    refined = calibration(model, observations=2000, proposal="refined")
+    assert not ours.fine
+    assert (ours.uneven > 1.63).any()
+    assert refined.fine
+    assert (refined.uneven < 1.63).all()
+    for level, covered in refined.coverage.items():
+        assert covered.value == pytest.approx(level, abs=4 * covered.se)
+    ends = (refined.ranks == 0) | (refined.ranks == 99)
+    assert_mean(ends.double().mean(1), 0.02)
+    assert refined.verdict == "The refined sampler's intervals cover what they say, on data that the model simulates."
+    assert str(refined).startswith("Calibration: 2000 simulated observations, refined proposals, seed 0\n")
+    assert refined.to_json()["proposal"] == "refined"
+    assert ours.to_json()["proposal"] == "posterior"
+
+
+def test_a_sampler_that_misses_a_mode_is_found_out() -> None:
+    """x tells |z| alone, and a proposal that is fitted to one sign knows nothing of the other."""
+
+    class Distance(nn.Module):
+        def forward(self, z: torch.Tensor) -> torch.Tensor:
+            return z.abs()
+
+    class OneSign(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.cat([x, torch.full_like(x, -5.0)], 1)
+
+    model = tb.VAE(
+        tb.priors.StandardNormal(1),
+        tb.posteriors.DiagonalNormal(OneSign()),
+        tb.likelihoods.Gaussian(Distance(), scale=0.05),
+    )
+    found = calibration(model, observations=400, proposal="refined")
+    assert not found.fine
+    assert found.coverage[0.95].value < 0.7
+    assert "The refined sampler is too narrow" in found.verdict
+    assert "log p(x) comes out too low: look at Pareto's k." in found.verdict
+
+
+def test_positive_latents_are_ranked_too() -> None:
+    model = tb.VAE(
+        tb.priors.LogNormal(2),
+        tb.posteriors.LogNormal(nn.Linear(3, 4)),
+        tb.likelihoods.Gaussian(nn.Linear(2, 3), scale=0.5),
+    )
+    torch.manual_seed(0)
+    assert calibration(model, observations=1000, proposal="refined").fine
+
+
+def test_ranks_of_equal_weights_are_those_of_the_draws() -> None:
+    """The known latent is one more draw: with 99 others each rank is as likely as any, whatever breaks the ties."""
+    draws = torch.arange(99.0)[:, None, None]
+    none = torch.zeros(99, 1).double()
+    for rank in (0, 1, 50, 99):
+        for turn in (0.001, 0.999):
+            turns = torch.full((1, 1), turn).double()
+            assert weighted_ranks(none, draws < rank, turns).item() == rank
+
+
+def test_weighted_ranks_follow_the_weights() -> None:
+    below = torch.tensor([True, False])[:, None, None]
+    turns = torch.full((1, 1), 0.5).double()
+    heavy = torch.tensor([[0.9], [0.1]]).double().log()
+    ess = 1 / (0.9**2 + 0.1**2)
+    assert weighted_ranks(heavy, below, turns).item() == int(100 * (ess * 0.9 + 0.5) / (ess + 1))
+    assert weighted_ranks(heavy, ~below, turns).item() == int(100 * (ess * 0.1 + 0.5) / (ess + 1))
+    nothing = torch.full((2, 1), -torch.inf).double()
+    assert weighted_ranks(nothing, below, turns).item() == int(100 * 0.5 / 3)
+
+
+def test_a_row_has_the_same_refined_ranks_in_any_block(
+    problem: LinearGaussian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = problem.model(problem.wrong_posterior())
+    whole = calibration(model, observations=30, proposal="refined")
+    monkeypatch.setattr("tightbound.evaluate.observed.WRITTEN", 5 * 16 * 7)  # seven observations at a time
+    parts = calibration(model, observations=30, proposal="refined")
+    assert torch.equal(whole.ranks, parts.ranks)
+
+
+def test_few_observations_are_not_called_wrong_by_chance() -> None:
+    """One latent of a hundred outside: its own spread alone would call 99 % far from 95 %."""
+    ranks = torch.cat([torch.tensor([1]), 10 + torch.arange(99) % 80])[:, None]
+    found = Calibration(ranks=ranks, draws=99, seed=0)
+    assert found.coverage[0.95].value == 0.99
+    assert found._wrong != (0.95, found.coverage[0.95])
+
+
+def test_another_proposal_is_refused(problem: LinearGaussian) -> None:
+    with pytest.raises(ValueError, match="Expected a proposal of posterior or refined; got 'enumerated'"):
+        calibration(problem.model(problem.wrong_posterior()), proposal="enumerated")

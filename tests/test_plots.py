@@ -72,6 +72,10 @@ FIGURES = {
     "kl_per_dimension": lambda: plots.kl_per_dimension(torch.rand(6)),
     "bound_by_samples": lambda: plots.bound_by_samples([(1, -9.0, 0.1), (10, -8.0, 0.1)]),
     "pareto_k": lambda: plots.pareto_k(torch.rand(40)),
+    "rank_histograms": lambda: plots.rank_histograms(torch.randint(100, (90, 5)), torch.randint(100, (90, 5))),
+    "predictive_checks": lambda: plots.predictive_checks(torch.rand(40), torch.rand(90), torch.rand(40)),
+    "neighbour_distances": lambda: plots.neighbour_distances(torch.rand(40), torch.rand(90)),
+    "nearest_neighbours": lambda: plots.nearest_neighbours(*torch.rand(3, 6, 1, 8, 8)),
 }
 
 

@@ -131,15 +131,18 @@ def test_whatever_comes_from_files_is_escaped(capsys, tmp_path):
     for verb in ("certify", "gaps"):
         assert said(capsys, verb, run, "--observations", "3")[0] == 0
     assert said(capsys, "information", run)[0] == 0
+    assert said(capsys, "check", run, "--observations", "3")[0] == 0
     for name, keys in (
         ("certificate.json", ("verdict",)),
         ("gaps.json", ("verdict",)),
         ("information.json", ("verdict",)),
+        ("checks.json", ("verdict",)),
         ("evaluation.json", ("verdict", "rate_kind", "active_units")),
         ("environment.json", ("command",)),
     ):
         values = json.loads((run / name).read_text())
-        (run / name).write_text(json.dumps({**values, **dict.fromkeys(keys, EVIL), EVIL: EVIL}))
+        changed = {"skipped": {EVIL: EVIL}} if name == "checks.json" else {}
+        (run / name).write_text(json.dumps({**values, **dict.fromkeys(keys, EVIL), **changed, EVIL: EVIL}))
     config = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps({**config, "why": EVIL}))
     assert said(capsys, "report", run)[0] == 0
@@ -147,7 +150,7 @@ def test_whatever_comes_from_files_is_escaped(capsys, tmp_path):
     assert "<script" not in text
     page = Page(text)
     assert page.open == []
-    assert page.text.count(EVIL) >= 11
+    assert page.text.count(EVIL) >= 14
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +198,9 @@ def test_an_evaluation_that_an_older_version_kept_is_of_the_posterior(judged):
     assert "Pareto's k" not in page.text
 
 
-@pytest.mark.parametrize("name", ["evaluation.json", "certificate.json", "gaps.json", "information.json"])
+@pytest.mark.parametrize(
+    "name", ["evaluation.json", "certificate.json", "gaps.json", "information.json", "checks.json"]
+)
 def test_numbers_of_another_version_are_refused_in_one_line(capsys, tmp_path, name):
     run = copied(tmp_path)
     (run / name).write_text("{}", encoding="utf-8")

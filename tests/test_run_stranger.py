@@ -227,7 +227,7 @@ def test_a_line_under_way_is_left_out(folder: Path) -> None:
     "name",
     [
         "recipe.toml", "config.json", "environment.json", "evaluation.json", "certificate.json", "gaps.json",
-        "information.json", "metrics.jsonl", "timing.jsonl",
+        "information.json", "checks.json", "checks.safetensors", "metrics.jsonl", "timing.jsonl",
         "model.safetensors", "checkpoint", "checkpoint/state.pt", "per-observation.safetensors", "figures",
         "report.html",
     ],

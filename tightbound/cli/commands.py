@@ -27,7 +27,7 @@ from tightbound.autoencoder import VAE
 from tightbound.data import Observations
 from tightbound.distributed import joined
 from tightbound.distributions import class_probabilities
-from tightbound.evaluate import Certificate, Evidence, Gaps, Information, Schedule, evidence
+from tightbound.evaluate import Certificate, Checks, Evidence, Gaps, Information, Schedule, evidence
 from tightbound.files import write_atomically
 from tightbound.labs import Lab
 from tightbound.progress import evaluating
@@ -41,6 +41,7 @@ from tightbound.runtime import home, own_random_state, resolve_device
 from tightbound.surface import listed
 
 MOST = 1024  # pictures in one figure
+MOST_CHECKED = 100_000  # observations of a check, which keeps all of them in memory
 
 
 def train(recipe: Recipe, out: Path | None, *, before: Recipe | None = None, progress: bool = True) -> int:
@@ -147,7 +148,22 @@ def information(path: Path, *, draws: int, split: Split, seed: int, as_json: boo
     return _checked(made, run.INFORMATION if split == "test" else None, found, as_json=as_json)
 
 
-def _checked(made: Run, name: str | None, found: Certificate | Gaps | Information, *, as_json: bool) -> int:
+def check(path: Path, *, observations: int, seed: int, as_json: bool) -> int:
+    """Print what comes true of what the model says, and keep it in the run."""
+    if not 2 <= observations <= MOST_CHECKED:
+        raise ValueError(
+            f"Expected --observations between 2, which show an error, and {MOST_CHECKED}; got {observations}."
+        )
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"Expected --seed from 0 to {2**63 - 1}; got {seed}.")
+    made = open_run(path)
+    test, train, model = made.data().test, made.split("train"), _model(made)
+    with evaluating(4 * observations + 2 * min(observations, len(test)), show=True) as tell:
+        found = evaluation.check(model, train, test, observations=observations, seed=seed, progress=tell)
+    return _checked(made, run.CHECKS, found, as_json=as_json)
+
+
+def _checked(made: Run, name: str | None, found: Certificate | Gaps | Information | Checks, *, as_json: bool) -> int:
     if name is not None:
         made.save(name, found)
         _tell(f"Kept in {made.path / name}.")

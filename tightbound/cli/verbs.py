@@ -238,6 +238,28 @@ def information(run: Path, /, *, draws: int = 2000, split: Split = "test", seed:
 
 
 @app.command
+def check(run: Path, /, *, observations: int = 500, seed: int = 0, json: Switch = False) -> int:
+    """Check what the model says of data to come: its intervals, its predictions, its samples.
+
+    For example: `tightbound check runs/digits --observations 200`.
+
+    Intervals: does z lie in them as often as they say, on data that the model simulates? Asked of q(z|x) and of the
+    refined proposals. Predictions: are test observations among replicas of their own, and among what the model makes?
+    Samples: are they nearer to training observations than test observations are? The result is kept in
+    RUN/checks.json, and `tightbound report RUN` shows it. Of discrete latents the intervals are left out.
+
+    Args:
+        run: A run's folder.
+        observations: How many are simulated; and how many test observations are taken at random, at most.
+        seed: Of everything random.
+        json: Print one JSON object.
+    """
+    from tightbound.cli import commands
+
+    return commands.check(run, observations=observations, seed=seed, as_json=json)
+
+
+@app.command
 def sample(
     run: Path,
     /,

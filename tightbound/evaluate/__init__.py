@@ -3,22 +3,31 @@
 from tightbound.evaluate.annealing import Schedule
 from tightbound.evaluate.calibration import Calibration, calibration
 from tightbound.evaluate.certify import Certificate, certify
+from tightbound.evaluate.check import Checks, check
 from tightbound.evaluate.evidence import evidence
 from tightbound.evaluate.gaps import Gaps, gaps
 from tightbound.evaluate.information import Information, information
+from tightbound.evaluate.neighbours import Neighbours, neighbours
+from tightbound.evaluate.predictive import Predictive, predictive
 from tightbound.evaluate.results import Estimate, Evidence
 
 __all__ = [
     "Calibration",
     "Certificate",
+    "Checks",
     "Estimate",
     "Evidence",
     "Gaps",
     "Information",
+    "Neighbours",
+    "Predictive",
     "Schedule",
     "calibration",
     "certify",
+    "check",
     "evidence",
     "gaps",
     "information",
+    "neighbours",
+    "predictive",
 ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -50,6 +52,27 @@ def generator(seed: int, purpose: str) -> torch.Generator:
         A generator on the CPU.
     """
     return torch.Generator().manual_seed(_number(str(seed), purpose))
+
+
+@contextmanager
+def own_numbers(seed: int, purpose: str, device: torch.device) -> Iterator[None]:
+    """Inside, torch's global generators draw an observation's own numbers; outside, nothing has changed.
+
+    Args:
+        seed: of the observation.
+        purpose: what the numbers are for; another purpose has other numbers.
+        device: where they are drawn, besides the CPU.
+
+    Example:
+        >>> found = []
+        >>> for _ in range(2):
+        ...     with own_numbers(3, "replicas", torch.device("cpu")):
+        ...         found.append(torch.rand(()))
+        >>> bool(found[0] == found[1])
+        True
+    """
+    with own_random_state(device, seed=_number(str(seed), purpose)):
+        yield
 
 
 def proposed(model: Model, batch: Batch, seeds: list[int], samples: int, *, lot: int = 0) -> tuple[Tensor, Tensor]:

@@ -111,6 +111,34 @@ def simulates(model: Model) -> bool:
     return isinstance(model, VAE) and type(model).log_joint is VAE.log_joint
 
 
+def require_simulating(model: Model) -> VAE:
+    """The model, which can make observations with their latents.
+
+    Raises:
+        TypeError: for one that cannot.
+    """
+    if isinstance(model, VAE) and simulates(model):
+        return model
+    raise TypeError(
+        f"Expected a VAE, which can simulate observations with their latents; got {type(model).__name__}, whose "
+        "log_joint is its own."
+    )
+
+
+def require_normalised(model: Model, purpose: str) -> None:
+    """Refuse draws of x that are unlike the data.
+
+    Raises:
+        ValueError: for a likelihood that does not sum or integrate to one; ``purpose`` says what its draws are no use
+            for.
+    """
+    if not model.is_normalised:
+        raise ValueError(
+            f"Expected a likelihood that sums or integrates to one, {purpose}; got UnnormalisedBernoulli, whose draws "
+            "are 0 or 1 and whose data are grey. Take ContinuousBernoulli or DiscretizedLogistic for grey data."
+        )
+
+
 def simulated(model: VAE, count: int, size: int) -> Iterator[tuple[Batch, Tensor]]:
     r"""Observations that the model makes, some at a time, with the latents that they are made of.
 

@@ -4,6 +4,7 @@ Figures never enter pyplot, so no window opens and none has to be closed. :func:
 are equal byte for byte for equal figures; :func:`alt_text` says what a figure shows.
 """
 
+from tightbound.plots.checks import nearest_neighbours, neighbour_distances, predictive_checks, rank_histograms
 from tightbound.plots.codes import kl_per_dimension, latent_map
 from tightbound.plots.curves import training_curves
 from tightbound.plots.evidence import bound_by_samples, pareto_k
@@ -25,7 +26,11 @@ __all__ = [
     "latent_map",
     "latent_traversal",
     "manifold",
+    "nearest_neighbours",
+    "neighbour_distances",
     "pareto_k",
+    "predictive_checks",
+    "rank_histograms",
     "rate_distortion",
     "reconstructions",
     "samples",

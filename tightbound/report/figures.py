@@ -14,7 +14,8 @@ from tightbound import plots
 from tightbound.autoencoder import VAE
 from tightbound.data import Data, Observations
 from tightbound.distributions import class_probabilities
-from tightbound.runs.run import Run
+from tightbound.files import foreign
+from tightbound.runs.run import CHECKED, CHECKS, Run
 from tightbound.runtime import home, own_random_state
 
 CODES = 5000  # observations in the latent map: enough to see its shape
@@ -45,6 +46,7 @@ def pictures(run: Run, model: VAE, data: Data) -> Iterator[Picture]:
     yield from _training(run)
     if evaluation:
         yield from _evidence(run, evaluation)
+    yield from _checked(run)
     yield from _maps(model, data)
     yield from _decoded(model, data)
     yield from _walks(model, data, evaluation)
@@ -83,6 +85,52 @@ def _evidence(run: Run, evaluation: dict[str, Any]) -> Iterator[Picture]:
         caption = "The rate, dimension by dimension. One without nats follows the prior and carries nothing."
         figure = plots.kl_per_dimension(torch.tensor(kl), torch.tensor(evaluation["active"]))
         yield Picture("kl", "Where the nats go", caption, figure)
+
+
+def _checked(run: Run) -> list[Picture]:
+    """Of each check that was made; of the others the page gives the reason."""
+    found = run.per_observation(CHECKED) if run.kept(CHECKS) is not None else {}
+    with foreign(run.path / CHECKED, "values as this version keeps them"):
+        return [*_intervals(found), *_predictions(found), *_neighbours(found)]
+
+
+def _intervals(found: dict[str, Tensor]) -> Iterator[Picture]:
+    if "ranks" in found:
+        caption = (
+            "Where the z that a simulated observation was made of lies among draws. High at both ends: intervals are "
+            "too narrow; high in the middle: too wide; slanted: biased."
+        )
+        figure = plots.rank_histograms(found["ranks"], found.get("ranks_refined"))
+        yield Picture("intervals", "Do intervals cover what they say?", caption, figure)
+
+
+def _predictions(found: dict[str, Tensor]) -> Iterator[Picture]:
+    if "p_values" in found:
+        caption = (
+            "Left: how many replicas, made of an observation's own codes, are less likely than it. Few of them: p(x|z) "
+            "is too sure of itself; nearly all: less sure than it may be. Where both sets are off alike, q(z|x) is to "
+            "blame. Right: the ELBO of an observation among those of observations that the model made."
+        )
+        figure = plots.predictive_checks(found["p_values"], found["simulated_p_values"], found["elbo_ranks"])
+        yield Picture("predictions", "Is a test observation among what is predicted?", caption, figure)
+
+
+def _neighbours(found: dict[str, Tensor]) -> Iterator[Picture]:
+    if "distances" not in found:
+        return
+    ours, theirs = (each[each.isfinite()] for each in (found["distances"], found["held_out_distances"]))
+    if len(ours) and len(theirs):
+        caption = (
+            "Samples to the left of test observations: the model copies. To the right: it makes what is not there."
+        )
+        yield Picture("distances", "Does the model copy?", caption, plots.neighbour_distances(ours, theirs))
+    if found["examples"].ndim > 2:
+        caption = (
+            "The first samples, not chosen by anyone: the mean of p(x|z), the draw of it that was compared, and the "
+            "training observation nearest to the draw, as the model saw it."
+        )
+        figure = plots.nearest_neighbours(found["means"], found["examples"], found["closest"])
+        yield Picture("neighbours", "Samples and their nearest training observations", caption, figure)
 
 
 def _maps(model: VAE, data: Data) -> Iterator[Picture]:

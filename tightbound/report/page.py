@@ -14,11 +14,12 @@ from tightbound import plots
 from tightbound.autoencoder import VAE
 from tightbound.data import Data
 from tightbound.evaluate import Estimate
+from tightbound.evaluate.check import TITLES
 from tightbound.files import foreign, write_atomically, write_text
 from tightbound.plots.output import DPI
 from tightbound.report.figures import Picture, pictures
 from tightbound.runs import recipe as recipes
-from tightbound.runs.run import CERTIFICATE, EVALUATION, FIGURES, GAPS, INFORMATION, REPORT, Run
+from tightbound.runs.run import CERTIFICATE, CHECKS, EVALUATION, FIGURES, GAPS, INFORMATION, REPORT, Run
 
 WIDE = 800  # CSS pixels: a wider figure has a row of its own
 _ESTIMATED = {
@@ -91,6 +92,7 @@ def _judged(run: Run) -> list[str]:
     """What was measured of the run, a section for each file that is there."""
     makers = (
         (EVALUATION, _evidence), (GAPS, _gaps), (INFORMATION, _information), (CERTIFICATE, _certificate),
+        (CHECKS, _checks),
     )  # fmt: skip
     made = []
     for name, section in makers:
@@ -229,6 +231,42 @@ def _information(found: dict[str, Any]) -> str:
     return _checked("What the code tells", found["verdict"], found, rows)
 
 
+def _checks(found: dict[str, Any]) -> str:
+    """What comes true of what the model says: intervals, predictions, samples."""
+    cells = []
+    for name, of in (("posterior", "q(z|x)"), ("refined", "refined proposals")):
+        for each in [] if found[name] is None else found[name]["coverage"]:
+            about = f"of the latents that simulated data were made of lie in central {each['interval']:.0%} intervals"
+            cells.append(_row(of, *_estimate(each["value"], each["se"]), about))
+    rows = (
+        (
+            "predictive",
+            "replicas",
+            "realised",
+            "mean p-value: share of replicas that are less likely than the test data",
+        ),
+        ("predictive", "the model's own", "simulated", "the same of data that the model made"),
+        (
+            "predictive",
+            "what is made",
+            "above",
+            "share of what the model makes that has a lower ELBO than the test data",
+        ),
+        ("neighbours", "neighbours", "nearer", "share of pairs in which a sample is nearer to training than test data"),
+        ("neighbours", "very near", "very_near", "share of samples nearer than all but 1 % of the test data"),
+    )
+    for check, name, key, about in rows:
+        if (report := found[check]) is not None:
+            cells.append(_row(name, *_estimate(report[key], report[f"{key}_se"]), about))
+    said = "".join(f"<p>{_escaped(part)}</p>" for part in found["verdict"].split("\n\n"))
+    left_out = "".join(
+        f'<p class="note">Left out, {_escaped(TITLES.get(name, name))}: {_escaped(reason)}</p>'
+        for name, reason in found["skipped"].items()
+    )
+    table = _framed(cells, unit="share")
+    return f'<section class="wide"><h2>Does it come true?</h2>{said}{left_out}{table}</section>'
+
+
 def _checked(title: str, verdict: str, found: dict[str, Any], rows: list[tuple[str, str, str]]) -> str:
     cells = [
         _row(name, *_estimate(found[key], found[f"{key}_se"]), about)
@@ -259,9 +297,9 @@ def _proposal(found: dict[str, Any]) -> str:
     return str(found.get("proposal", "posterior"))
 
 
-def _framed(cells: list[str]) -> str:
+def _framed(cells: list[str], unit: str = "nats") -> str:
     """A table of rows that :func:`_row` makes."""
-    head = '<tr><th></th><th class="number">nats</th><th>± error</th><th class="about"></th></tr>'
+    head = f'<tr><th></th><th class="number">{unit}</th><th>± error</th><th class="about"></th></tr>'
     return f'<div class="scroll"><table>{head}{"".join(cells)}</table></div>'
 
 
