@@ -62,9 +62,9 @@ class LinearGaussian:
     def exact_posterior(self) -> FullNormal:
         """A module whose distribution is p(z | x)."""
         factor = torch.linalg.cholesky(self.posterior_covariance)
-        row, column = torch.tril_indices(self.latent, self.latent)
-        triangle = torch.where(row == column, factor[row, column].log(), factor[row, column])
-        return FullNormal(self._affine(self.gain, triangle))
+        row, column = torch.tril_indices(self.latent, self.latent, offset=-1)
+        below = (factor / factor.diagonal())[row, column]
+        return FullNormal(self._affine(self.gain, torch.cat([2 * factor.diagonal().log(), below])))
 
     def exact_diagonal_posterior(self) -> DiagonalNormal:
         """The same, factorised: exact where the columns of W are orthogonal."""

@@ -18,7 +18,7 @@ from tightbound.evaluate import evidence
 from tightbound.runs import build as builds
 from tightbound.runs import recipe as recipes
 from tightbound.runs import run as runs
-from tightbound.runs.run import everything, open_run
+from tightbound.runs.run import open_run
 
 PROMISED = "elbo elbo_se distortion rate iwae nll bits_per_dim active_units latent_dim observations ess_median"
 
@@ -127,7 +127,7 @@ def test_the_splits_are_disjoint_and_everything():
     run = open_run(trained())
     rows = [run.split(split).rows for split in ("train", "validation", "test")]
     assert torch.cat(rows).sort().values.tolist() == list(range(1797))
-    assert [len(whole) for whole in everything(run.data())] == [1797]
+    assert [len(whole) for whole in run.data().everything()] == [1797]
 
 
 def test_only_its_test_set_is_kept_in_the_run(capsys):
@@ -237,7 +237,7 @@ def test_embeddings_are_posterior_means_row_by_row(capsys, tmp_path):
     for split, count in (("test", 180), ("all", 1797)):
         assert said(capsys, "embed", trained(), "--split", split, "--out", tmp_path / f"{split}.npy")[0] == 0
         assert np.load(tmp_path / f"{split}.npy").shape == (count, 3)
-    whole = everything(run.data())[0]
+    whole = run.data().everything()[0]
     expected = run.model().embed(whole.eval_batch(0, 50))
     np.testing.assert_allclose(np.load(tmp_path / "all.npy")[:50], expected.numpy(), atol=1e-6)
 

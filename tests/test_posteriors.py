@@ -35,19 +35,23 @@ def test_diagonal_normal_reads_mean_then_log_variance() -> None:
     assert (q.batch_shape, q.event_shape) == ((1,), (2,))
 
 
-def test_full_normal_reads_mean_then_the_rows_of_the_triangle() -> None:
-    triangle = [math.log(2.0), 0.5, math.log(3.0), -1.0, 0.7, math.log(0.1)]
-    q = FullNormal(nn.Identity())(torch.tensor([[1.0, 2.0, 3.0, *triangle]]))
-    factor = torch.tensor([[2.0, 0.0, 0.0], [0.5, 3.0, 0.0], [-1.0, 0.7, 0.1]])
+def test_full_normal_reads_mean_log_variance_and_the_rows_of_the_triangle() -> None:
+    log_variance = [math.log(4.0), math.log(9.0), math.log(0.01)]
+    q = FullNormal(nn.Identity())(torch.tensor([[1.0, 2.0, 3.0, *log_variance, 0.5, -1.0, 0.7]]))
+    unit = torch.tensor([[1.0, 0.0, 0.0], [0.5, 1.0, 0.0], [-1.0, 0.7, 1.0]])
     torch.testing.assert_close(q.mean, torch.tensor([[1.0, 2.0, 3.0]]))
-    torch.testing.assert_close(q.covariance_matrix, (factor @ factor.T).unsqueeze(0))
+    expected = unit @ torch.diag(torch.tensor([4.0, 9.0, 0.01])) @ unit.T
+    torch.testing.assert_close(q.covariance_matrix, expected.unsqueeze(0))
     assert (q.batch_shape, q.event_shape) == ((1,), (3,))
 
 
-def test_full_normal_without_off_diagonal_is_a_diagonal_one() -> None:
-    full = FullNormal(nn.Identity())(torch.tensor([[1.0, -2.0, 0.3, 0.0, -0.4]]))
-    diagonal = DiagonalNormal(nn.Identity())(torch.tensor([[1.0, -2.0, 0.6, -0.8]]))
-    z = torch.randn(10, 1, 2)
+def test_full_normal_without_off_diagonal_is_the_diagonal_one_of_the_same_outputs() -> None:
+    out = torch.randn(6, 4)
+    full, diagonal = (
+        FullNormal(nn.Identity())(torch.cat([out, torch.zeros(6, 1)], 1)),
+        DiagonalNormal(nn.Identity())(out),
+    )
+    z = torch.randn(10, 6, 2)
     torch.testing.assert_close(full.log_prob(z), diagonal.log_prob(z))
 
 
@@ -77,7 +81,7 @@ def test_draws_carry_gradients_to_every_output(kind: type[Posterior]) -> None:
 
 def test_full_normal_takes_no_exponential_off_the_diagonal() -> None:
     out = torch.zeros(1, 5)
-    out[0, 3] = 200.0
+    out[0, 4] = 200.0
     out.requires_grad_()
     FullNormal(nn.Identity())(out).rsample().sum().backward()
     assert out.grad is not None

@@ -13,9 +13,10 @@ from safetensors.torch import save_file
 from tightbound.cli.verbs import main
 from tightbound.evaluate import evidence
 from tightbound.report.page import write_report
+from tightbound.runs import recipe as recipes
 from tightbound.runs.recipe import Recipe, from_toml
 from tightbound.runs.registry import Capacity, Elbo, FreeBits, Iwae
-from tightbound.runs.run import open_run, resume
+from tightbound.runs.run import open_run, resume, train
 
 RECIPE = """
 name = "old"
@@ -169,6 +170,31 @@ def test_what_was_killed_before_it_began_is_begun_by_this_version(tmp_path: Path
     folder = written(tmp_path / "run", name="iwae", samples=2)
     (folder / "checkpoint" / "state.pt").unlink()
     resume(folder, progress=False)
-    assert json.loads((folder / "config.json").read_text(encoding="utf-8"))["format"] == 2
+    assert json.loads((folder / "config.json").read_text(encoding="utf-8"))["format"] == 3
     assert open_run(folder).recipe.objective == Iwae(samples=2)
     assert isinstance(open_run(folder).recipe, Recipe)
+
+
+@pytest.mark.parametrize(
+    ("version", "posterior"), [(1, "full-normal"), (2, "full-normal"), (3, "full-normal"), (2, "diagonal-normal")]
+)
+def test_a_full_normal_of_an_older_version_is_not_taken_for_todays(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], version: int, posterior: str
+) -> None:
+    folder = tmp_path / "run"
+    small = {"model.hidden": [8], "model.latent_dim": 2, "train.epochs": 0.1, "model.posterior": posterior}
+    train(recipes.load("digits").updated(small), folder, progress=False)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, "format": version}), encoding="utf-8")
+    if version < 3 and posterior == "full-normal":
+        with pytest.raises(
+            ValueError, match="Expected a full-normal posterior that this version trained; got one of an"
+        ):
+            open_run(folder).model()
+        assert main(["train", "--resume", str(folder)]) == 2
+        assert main(["evaluate", str(folder)]) == 2
+        assert "tightbound train again.toml" in capsys.readouterr().err
+        assert main(["recipes", str(folder)]) == 0  # what it says works
+    else:
+        assert open_run(folder).model().embed(torch.zeros(1, 1, 8, 8)).shape == (1, 2)
+        resume(folder, progress=False)

@@ -110,7 +110,7 @@ def saved(folder: Path) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda made: made.update(format=7), r"Expected a model of format 3; got 7 in .* Write it anew"),
+        (lambda made: made.update(format=7), r"Expected a model of format 4; got 7 in .* Write it anew"),
         (
             lambda made: made["model"]["prior"].update(piece="os.system"),
             "Expected a model's description; got a damaged",

@@ -296,3 +296,22 @@ def start_at(network: MLP | ConvDecoder, output: Tensor) -> None:
         network.last.bias.copy_(output.reshape(-1))
     elif network.last.bias is not None:
         network.last.bias.copy_(output.reshape(network.last.out_channels, -1).mean(1))
+
+
+@torch.no_grad()
+def end_in_zeros(network: MLP | ConvEncoder, count: int) -> None:
+    """Set the last weights so that so many of the network's outputs, the last ones, are 0 for every input.
+
+    Args:
+        network: changed in place.
+        count: how many outputs.
+
+    Example:
+        >>> network = MLP((2,), (3,))
+        >>> end_in_zeros(network, 2)
+        >>> network(torch.ones(1, 2))[0, 1:].tolist()
+        [0.0, 0.0]
+    """
+    kept = network.last.out_features - count
+    network.last.weight[kept:].zero_()
+    network.last.bias[kept:].zero_()

@@ -24,7 +24,7 @@ from tightbound.runtime import home
 
 MODEL = "model.json"
 WEIGHTS = "model.safetensors"
-FORMAT = 3
+FORMAT = 4
 LARGEST = 2**31  # numbers in one model that a file may ask for
 OTHERS: tuple[type[nn.Module], ...] = (VAE, nn.Linear, nn.Sigmoid, *networks.ACTIVATIONS.values())
 

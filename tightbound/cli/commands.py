@@ -36,7 +36,7 @@ from tightbound.report.page import write_report
 from tightbound.runs import run
 from tightbound.runs import sweep as sweeps
 from tightbound.runs.recipe import EvaluateRecipe, Recipe
-from tightbound.runs.run import FIGURES, Run, Split, Trained, everything, open_run
+from tightbound.runs.run import FIGURES, Run, Split, Trained, open_run
 from tightbound.runtime import home, own_random_state, resolve_device
 from tightbound.surface import listed
 
@@ -226,7 +226,7 @@ def embed(path: Path, *, out: Path, split: Split | Literal["all"] | None, source
     """Posterior means as a .npy file."""
     made, out = _open(path, out, "", (".npy",))
     if split == "all" or (split is None and source is not None):
-        parts = everything(made.data(source))
+        parts = made.data(source).everything()
     else:
         parts = [made.split(split, source)]
     model = _model(made)

@@ -66,6 +66,21 @@ class Data:
             raise ValueError(f'Expected the split "train" or "test"; got {name!r}. Choose one of the two.')
         return self.train if name == "train" else self.test
 
+    @property
+    def has_own_test_set(self) -> bool:
+        """Whether the test set was found apart, and is no share of what was found."""
+        return self.train.stored is not self.test.stored
+
+    def everything(self) -> list[Observations]:
+        """All observations as they are stored: in one part, or in two where the test set is kept apart.
+
+        Example:
+            >>> data = split_off(Observations(torch.arange(20)[:, None]), 0.25)
+            >>> [len(part) for part in data.everything()]
+            [20]
+        """
+        return [self.train, self.test] if self.has_own_test_set else [self.train.replace(rows=None)]
+
     def binarised(self) -> Data:
         """Binarise both parts; :class:`Observations` says how.
 

@@ -73,11 +73,11 @@ class _Guess:
     def model(self, of: LinearGaussian) -> VAE:
         """The same as the library has it: networks, a VAE, and draws."""
         factor, gain = self.factor(of), of.gain
-        row, column = torch.tril_indices(of.latent, of.latent)
-        triangle = torch.where(row == column, factor[row, column].log(), factor[row, column])
+        row, column = torch.tril_indices(of.latent, of.latent, offset=-1)
+        spread = torch.cat([2 * factor.diagonal().log(), (factor / factor.diagonal())[row, column]])
         encoder = affine(
-            torch.cat([gain, torch.zeros(len(triangle), gain.shape[1], dtype=torch.float64)]),
-            torch.cat([self._apart(of) - gain @ of.bias, triangle]),
+            torch.cat([gain, torch.zeros(len(spread), gain.shape[1], dtype=torch.float64)]),
+            torch.cat([self._apart(of) - gain @ of.bias, spread]),
         )
         return of.model(FullNormal(encoder))
 

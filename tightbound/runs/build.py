@@ -268,12 +268,12 @@ def build_model(
     likelihood.network = decoder
     if recipe.init == "xavier" and observations is not None:
         networks.xavier_(encoder)
+        networks.end_in_zeros(encoder, posterior_class.zeros_for(latent))
         networks.xavier_(decoder)
         networks.start_at(decoder, likelihood.initial_output(mean.to(torch.get_default_dtype())))
-    if likelihood_row.standardises:
-        encoder = networks.Standardized(encoder, mean, deviation)
+    network = networks.Standardized(encoder, mean, deviation) if likelihood_row.standardises else encoder
     with torch.device(device):
-        posterior = posterior_class(encoder, **{name: getattr(recipe, name) for name in posterior_row.takes})
+        posterior = posterior_class(network, **{name: getattr(recipe, name) for name in posterior_row.takes})
         prior = _prior(recipe, posterior, shape, observations)
     return VAE(prior, posterior, likelihood)
 
@@ -306,7 +306,7 @@ def _leading(likelihood: Likelihood) -> tuple[int, ...]:
     return () if count == 1 else (count,)
 
 
-def _encoder(recipe: ModelRecipe, shape: tuple[int, ...], outputs: int) -> nn.Module:
+def _encoder(recipe: ModelRecipe, shape: tuple[int, ...], outputs: int) -> networks.MLP | networks.ConvEncoder:
     if recipe.network == "mlp":
         return networks.MLP(shape, (outputs,), hidden=recipe.hidden, act=recipe.activation)
     blocks = 2 if recipe.network == "resnet" else 0

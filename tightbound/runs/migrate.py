@@ -13,7 +13,8 @@ from tightbound.runs.schema import fields_of
 
 RECIPE = "recipe.toml"
 CONFIG = "config.json"
-FORMAT = 2  # of config.json, and so of the recipe beside it
+FORMAT = 3  # of config.json, and so of the recipe and the weights beside it
+ONE_TRIANGLE = 2  # up to this format a full normal read its network's numbers otherwise
 FIRST = 1  # the format of version 0.1.0, whose recipes had the fields of every objective …
 UNUSED: dict[str, Any] = {  # … at these values, where the objective did not use them
     "beta": 1.0,
@@ -70,11 +71,39 @@ def is_of_first_format(folder: Path) -> bool:
         >>> is_of_first_format(Path("missing"))
         False
     """
+    return _format(folder) == FIRST
+
+
+def require_same_weights(folder: Path, recipe: Recipe) -> None:
+    """Refuse weights that mean something else by now.
+
+    Args:
+        folder: a run's.
+        recipe: the recipe in it.
+
+    Raises:
+        ValueError: for a full-normal posterior that an older version trained.
+
+    Example:
+        >>> require_same_weights(Path("missing"), Recipe())
+    """
+    version = _format(folder)
+    if recipe.model.posterior == "full-normal" and version is not None and version <= ONE_TRIANGLE:
+        raise ValueError(
+            f"Expected a full-normal posterior that this version trained; got one of an older version in {folder}, "
+            f"whose numbers mean something else. To train it anew: tightbound recipes {folder} > again.toml, then "
+            "tightbound train again.toml."
+        )
+
+
+def _format(folder: Path) -> int | None:
+    """Which one a run's folder has; None where whoever needs the file will say what is wrong with it."""
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        return False  # whoever needs the file will say what is wrong with it
-    return isinstance(config, dict) and config.get("format") == FIRST
+        return None
+    version = config.get("format") if isinstance(config, dict) else None
+    return version if isinstance(version, int) else None
 
 
 def from_first(table: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from tightbound.files import foreign, temporary_for, write_json, write_tensors, 
 from tightbound.runs import recipe as recipes
 from tightbound.runs.build import MOST_LEVELS, Built, Config, build, build_model, levels_of, loaded, prepared
 from tightbound.runs.environment import environment
-from tightbound.runs.migrate import CONFIG, FIRST, FORMAT, RECIPE, is_of_first_format, recipe_of
+from tightbound.runs.migrate import CONFIG, FORMAT, RECIPE, is_of_first_format, recipe_of, require_same_weights
 from tightbound.runs.recipe import GIVEN, Recipe
 from tightbound.runs.registry import LIKELIHOODS
 from tightbound.training import TrainResult, batches, fit
@@ -77,8 +77,9 @@ class Run:
         """The trained model, rebuilt from its recipe through the registry, on the CPU and in evaluation mode.
 
         Raises:
-            ValueError: for weights that are missing, damaged or of another model.
+            ValueError: for weights that are missing, damaged, of another model or of another meaning.
         """
+        require_same_weights(self.path, self.recipe)
         with torch.random.fork_rng(devices=[]):
             with foreign(self.path / RECIPE, "a recipe that a model can be built from"):
                 outline = build_model(self.recipe.model, self.config, device="meta")
@@ -131,7 +132,7 @@ class Run:
         """
         data = self.data(source)
         if source is not None and name is None:
-            return data.test if _has_own_test_set(data) else everything(data)[0]
+            return data.test if data.has_own_test_set else data.everything()[0]
         if name in ("train", "validation") and (source is None or self.recipe.data.source == GIVEN):
             train, held_out = batches.split(data.train, self.recipe.train.validation, self.recipe.seed)
             if name == "train":
@@ -222,24 +223,6 @@ class Trained:
     model: VAE
     data: Data
     result: TrainResult
-
-
-def everything(data: Data) -> list[Observations]:
-    """All observations as they are stored: in one part, or in two where the test set is kept apart.
-
-    Args:
-        data: any.
-
-    Example:
-        >>> from tightbound.data import load
-        >>> [len(part) for part in everything(load("digits"))]
-        [1797]
-    """
-    return [data.train, data.test] if _has_own_test_set(data) else [data.train.replace(rows=None)]
-
-
-def _has_own_test_set(data: Data) -> bool:
-    return data.train.stored is not data.test.stored
 
 
 def open_run(path: str | Path) -> Run:
@@ -334,6 +317,8 @@ def resume(path: str | Path, *, data: Any = None, progress: bool = True) -> Trai
             f"evaluated, reported and embedded as it is. To train it anew: tightbound recipes {folder} > again.toml, "
             "then tightbound train again.toml."
         )
+    if begun:
+        require_same_weights(folder, recipe)
     return _train(folder, build(recipe, data), resume=begun, progress=progress)
 
 
@@ -380,7 +365,7 @@ def _config(path: Path) -> Config:
     values = _json(path)
     shape, levels = values.get("shape"), values.get("levels", 0)
     whole = isinstance(shape, list) and all(type(n) is int and n > 0 for n in shape) and type(levels) is int
-    if values.get("format") not in (FIRST, FORMAT) or not whole or not shape or not 0 <= levels <= MOST_LEVELS:
+    if values.get("format") not in range(1, FORMAT + 1) or not whole or not shape or not 0 <= levels <= MOST_LEVELS:
         raise ValueError(
             f"Expected a configuration of format {FORMAT} or older, a shape of positive whole numbers and at most "
             f"{MOST_LEVELS} levels; got something else in {path}. A newer version of tightbound may have written it."
