@@ -79,7 +79,7 @@ def enumerated(joint: Accelerated, batch: Batch, codes: Tensor, *, rows: int) ->
 class Pilot(NamedTuple):
     """What some first draws tell of a proposal, by observation."""
 
-    log_w: Tensor  # shape (B, sets, 16), float64, on the CPU
+    log_w: Tensor  # shape (B, sets, draws), float64, on the CPU; 16 draws a set, of a mixture 32
 
     @property
     def elbo(self) -> Tensor:
@@ -88,9 +88,9 @@ class Pilot(NamedTuple):
 
     def sets(self, error: float) -> Tensor:
         """How many are needed, shape (B,)."""
-        of_sets, draws = self.log_w.logsumexp(2).T, self.log_w.flatten(1).T
+        of_sets, draws, size = self.log_w.logsumexp(2).T, self.log_w.flatten(1).T, self.log_w.shape[2]
         # Six sets may agree by chance; what single draws tell is steadier, and too much by a known factor.
-        needed = torch.maximum(_variance(of_sets), _variance(draws) / (SET * SPARED)) / error**2
+        needed = torch.maximum(_variance(of_sets), _variance(draws) / (size * SPARED)) / error**2
         return needed.nan_to_num(torch.inf).clamp(LEAST, MOST).ceil().long()
 
 
@@ -144,10 +144,16 @@ class Fits:
         kept = ~(tried.elbo < elbo - WORSE)
         by_set = self.log_weights(proposal, torch.where(kept, tried.sets(error), 0).tolist(), "estimate")
         found = [
-            _of_sets(own, first) if good else _of_sets(self._mixed(proposal, row))
+            _of_sets(own, first) if good else self._of_mixture(proposal, row, error)
             for row, (own, first, good) in enumerate(zip(by_set, tried.log_w, kept.tolist(), strict=True))
         ]
         return Marginal.joined(found)
+
+    def _of_mixture(self, proposal: Proposal, row: int, error: float) -> Marginal:
+        """log p(x) of one observation whose fit went wrong, from as many draws as its error asks for."""
+        first = self._mixed(proposal, row, PILOT, "pilot of the mixture")
+        sets = int(Pilot(first[None]).sets(error))
+        return _of_sets(self._mixed(proposal, row, sets, "mixture"), first)
 
     def pilot(self, proposal: Proposal, purpose: str) -> Pilot:
         """First draws from proposals."""
@@ -166,14 +172,14 @@ class Fits:
             found.append((in_double(log_p) - own.log_student(e)).cpu())
         return list(torch.cat(found, 1).T.split(sets))
 
-    def _mixed(self, proposal: Proposal, row: int) -> Tensor:
+    def _mixed(self, proposal: Proposal, row: int, sets: int, purpose: str) -> Tensor:
         """Log-weights (sets, 32) of one observation under an even mixture of q(z | x) and its fitted proposal."""
         target, seed = self.target, self.seeds[row]
         at = torch.tensor([row], device=self.batch.x.device)
         one, own, model = self.batch.rows(at), proposal.rows(at), target.joint.model
-        z, _ = proposed(model, one, [seed], MOST * SET, lot=-1)
+        z, _ = proposed(model, one, [seed], sets * SET, lot=purpose)
         ours = target.from_latent(z)
-        e = student_noise([MOST], target.dim, [generator(seed, "mixture")]).flatten(0, 1)[:, None].to(ours)
+        e = student_noise([sets], target.dim, [generator(seed, purpose)]).flatten(0, 1)[:, None].to(ours)
         u, noise = torch.cat([ours, own.at(e)]), torch.cat([own.noise_of(ours), e])
         found = []
         for part, its_noise in zip(u.split(SET * self.width), noise.split(SET * self.width), strict=True):
@@ -181,7 +187,7 @@ class Fits:
             log_q = torch.where(log_q.isnan(), -torch.inf, log_q)
             log_mixture = torch.logaddexp(log_q, own.log_student(its_noise)) - math.log(2)
             found.append((in_double(target(one, part)) - log_mixture).cpu())
-        return torch.cat(found).view(2 * SET, MOST).T
+        return torch.cat(found).view(2, SET, sets).permute(2, 0, 1).flatten(1)
 
 
 def _of_sets(log_w: Tensor, tried: Tensor | None = None) -> Marginal:

@@ -75,7 +75,9 @@ def own_numbers(seed: int, purpose: str, device: torch.device) -> Iterator[None]
         yield
 
 
-def proposed(model: Model, batch: Batch, seeds: list[int], samples: int, *, lot: int = 0) -> tuple[Tensor, Tensor]:
+def proposed(
+    model: Model, batch: Batch, seeds: list[int], samples: int, *, lot: int | str = 0
+) -> tuple[Tensor, Tensor]:
     r"""Draws of z from q(z | x), one observation after the other, each with its own random numbers.
 
     Args:
@@ -83,7 +85,7 @@ def proposed(model: Model, batch: Batch, seeds: list[int], samples: int, *, lot:
         batch: B observations.
         seeds: one for each.
         samples: how many draws of each, K.
-        lot: which lot; another has other random numbers.
+        lot: which lot, by number or purpose; another has other random numbers.
 
     Returns:
         z of shape (K, B, \*latent) and log q(z | x) of shape (K, B), in nats.
