@@ -154,7 +154,7 @@ def test_no_change_leaves_the_recipe():
             "sweep digits",
             "Expected --over with 'tightbound sweep'; got none. For example: tightbound sweep",
         ),
-        ("lab bonds", "trade-off, decomposition); got 'bonds'. Did you mean 'bounds'?"),
+        ("lab bonds", "trade-off, rate-distortion, decomposition); got 'bonds'. Did you mean 'bounds'?"),
         ("recipes nonsense", "Expected a recipe (auto, digits, digits-"),
     ],
 )

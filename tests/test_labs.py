@@ -25,6 +25,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "gradients": {"latents": 2, "repeats": 40},
     "discrete": {"repeats": 200},
     "trade-off": {"betas": (0.5, 4), "epochs": 0.5, "latent_dim": 2, "samples": 2},
+    "rate-distortion": {"betas": (1, 4), "epochs": 0.5, "latent_dim": 2},
     "decomposition": {"epochs": 0.5, "latent_dim": 2},
 }
 every_lab = pytest.mark.parametrize("name", LABS)
@@ -105,6 +106,9 @@ def test_a_seed_that_is_none_is_refused(name, seed, error, message):
         ("trade-off", {"betas": (1, 1.0)}, ValueError, r"two different values of betas at least; got \(1, 1.0\)."),
         ("trade-off", {"betas": (1, -2)}, ValueError, "Expected finite betas of 0 or more; got -2. Leave it out."),
         ("trade-off", {"betas": (1, math.nan)}, ValueError, "Expected finite betas of 0 or more; got nan."),
+        ("rate-distortion", {"betas": (1,)}, ValueError, r"two different values of betas at least; got \(1,\)."),
+        ("rate-distortion", {"betas": (1, 0)}, ValueError, "Expected finite betas above 0; got 0. Leave it out."),
+        ("rate-distortion", {"epochs": -1}, ValueError, "Expected a finite number of epochs above 0; got -1."),
         ("trade-off", {"samples": 0}, ValueError, "samples of at least 1; got 0. Each observation needs one draw"),
         ("trade-off", {"epochs": 0}, ValueError, "Expected a finite number of epochs above 0; got 0. A short lab"),
         ("trade-off", {"latent_dim": 1}, ValueError, "latent_dim of at least 2; got 1. There is nothing to trade"),

@@ -261,16 +261,20 @@ def test_weights_of_products_are_copied_in_sixteen_bits_and_others_are_not() -> 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # the compiler's own
 @pytest.mark.skipif(bool(obstacle()), reason="nothing can be compiled here")
-@pytest.mark.parametrize("micro_batch", [0, 2])
-def test_a_tiny_compiled_step_is_the_plain_one(micro_batch: int) -> None:
+@pytest.mark.parametrize(
+    ("micro_batch", "posterior"), [(0, "DiagonalNormal"), (2, "DiagonalNormal"), (0, "FullNormal")]
+)
+def test_a_tiny_compiled_step_is_the_plain_one(micro_batch: int, posterior: str) -> None:
+    kind = getattr(tb.posteriors, posterior)
+
     def tiny() -> TrainStep:
         torch.manual_seed(0)
         vae = tb.VAE(
-            prior=tb.priors.StandardNormal(1),
-            posterior=tb.posteriors.DiagonalNormal(MLP((3,), (2,), hidden=(4,))),
-            likelihood=tb.likelihoods.Gaussian(MLP((1,), (3,), hidden=(4,)), scale=0.5),
+            prior=tb.priors.StandardNormal(2),
+            posterior=kind(MLP((3,), (kind.outputs_for(2),), hidden=(4,))),
+            likelihood=tb.likelihoods.Gaussian(MLP((2,), (3,), hidden=(4,)), scale=0.5),
         )
-        settings = Training(schedule="constant", clip=0.5, ema=0.9, micro_batch=micro_batch)
+        settings = Training(schedule="constant", clip=0.5, ema=0.9, weight_decay=0.5, micro_batch=micro_batch)
         return TrainStep(vae, ELBO(), settings, steps=10, device=torch.device("cpu"))
 
     plain, quick, few = tiny(), tiny(), Batch(data(4), checked=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import sysconfig
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
@@ -147,6 +148,19 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     finally:
         # The compiler's first use switches torch.distributions' checks off for the whole process.
         Distribution.set_default_validate_args(validates)
+
+
+@contextmanager
+def compiling() -> Iterator[None]:
+    """Inside, what the compiler says of its own outdated parts is not shown: no user can act on it.
+
+    Example:
+        >>> with compiling():
+        ...     warnings.warn_explicit("old", FutureWarning, "lowering.py", 1, module="torch._inductor.lowering")
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.")
+        yield
 
 
 def called_again(function: Callable[..., Any], *args: Any) -> Any:

@@ -13,6 +13,7 @@ from tightbound.execution import (
     PRECISIONS,
     called_again,
     compiled,
+    compiling,
     evaluation_pays,
     multiplies_bfloat16,
     obstacle,
@@ -51,8 +52,9 @@ class Graph:
     def _tried(self, batch: Batch, z: Tensor) -> Function | None:
         fast = compiled(self._function)
         try:
-            fast(batch, z)
-            called_again(fast, batch, z)
+            with compiling():
+                fast(batch, z)
+                called_again(fast, batch, z)
         except Exception:  # a model may do anything; whatever the compiler says, the plain way remains
             return None
         return fast

@@ -123,7 +123,7 @@ class Gaps:
         if self.family != "full" and _matters(self.test.full_wins):
             said.append(
                 f"A normal with full covariance, fitted to each observation, wins {self.test.full_wins}: that is the "
-                "most that a full-normal posterior can win, if its encoder learns it."
+                "most that a full-normal posterior can win. One that was trained on MNIST won four fifths of it."
             )
         if self.overfitting is not None and _matters(self.overfitting):
             said.append(

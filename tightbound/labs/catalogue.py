@@ -75,6 +75,12 @@ LABS = {
             trains=True,
         ),
         Lab(
+            "rate-distortion",
+            "tightbound.labs.rate_distortion.rate_distortion",
+            "The curve of rate and distortion on real data, exact for linear models, and what a hidden layer wins.",
+            trains=True,
+        ),
+        Lab(
             "decomposition",
             "tightbound.labs.training.decomposition",
             "Distortion plus rate over a real training, and the rate as a sum over latents: which of them wakes when.",

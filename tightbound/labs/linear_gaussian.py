@@ -79,6 +79,63 @@ class LinearGaussian:
         return VAE(StandardNormal(self.latent), posterior, likelihood).double()
 
 
+@dataclass(frozen=True, eq=False)
+class BestLinear:
+    r"""The least distortion + β · rate that linear-Gaussian VAEs can have on some data, whatever the data are.
+
+    Decoder N(W z + b, σ² I) with σ fixed, posterior N(A (x − c), S), prior N(0, I): both terms depend on the data by
+    their mean and covariance only. With λ₁ ≥ λ₂ ≥ … the covariance's eigenvalues, the minimum is *reverse
+    water-filling* up to the level θ = β σ²:
+
+    .. math:: \text{rate} = \sum_{i \le L} \tfrac12 \log^+ \frac{\lambda_i}{\theta}, \quad
+              \text{mse} = \sum_{i \le L} \min(\lambda_i, \theta) + \sum_{i > L} \lambda_i, \quad
+              \text{distortion} = \tfrac{D}{2} \log 2 \pi \sigma^2 + \frac{\text{mse}}{2 \sigma^2}
+
+    A direction with λ above θ has a latent of its own, and the others have none. At β = 1 it is probabilistic PCA, and
+    −distortion − rate is the log-likelihood.
+
+    References:
+        Cover, Thomas: Elements of Information Theory, section 10.3.3 (2006), https://doi.org/10.1002/047174882X;
+        Lucas et al.: Don't Blame the ELBO! (2019), https://arxiv.org/abs/1911.02469; Alemi et al.: Fixing a Broken ELBO
+        (2018), https://arxiv.org/abs/1711.00464.
+
+    Attributes:
+        variances: λ, shape (D,), falling.
+        sigma: σ.
+        latent: L.
+
+    Example:
+        >>> best = BestLinear(torch.tensor([4.0, 1.0, 0.25]), sigma=1.0, latent=2)
+        >>> best.alive(1.0), round(best.rate(1.0), 4)  # half the logarithm of 4
+        (1, 0.6931)
+    """
+
+    variances: Tensor
+    sigma: float
+    latent: int
+
+    @classmethod
+    def of(cls, x: Tensor, *, sigma: float, latent: int) -> BestLinear:
+        """That of these observations, shape (N, D)."""
+        centred = x.double() - x.double().mean(0)
+        variances = torch.linalg.eigvalsh(centred.T @ centred / len(x)).flip(0).clamp(min=0)
+        return cls(variances, sigma, min(latent, len(variances)))
+
+    def alive(self, beta: float) -> int:
+        """How many latents say something."""
+        return int((self.variances[: self.latent] > beta * self.sigma**2).sum())
+
+    def rate(self, beta: float) -> float:
+        """In nats."""
+        return float(0.5 * (self.variances[: self.alive(beta)] / (beta * self.sigma**2)).log().sum())
+
+    def distortion(self, beta: float) -> float:
+        """In nats."""
+        alive = self.alive(beta)
+        mse = alive * beta * self.sigma**2 + float(self.variances[alive:].sum())
+        return 0.5 * len(self.variances) * math.log(2 * math.pi * self.sigma**2) + mse / (2 * self.sigma**2)
+
+
 def affine(weight: Tensor, bias: Tensor) -> nn.Linear:
     """The network of one layer with these numbers."""
     layer = nn.Linear(weight.shape[1], weight.shape[0], dtype=torch.float64)

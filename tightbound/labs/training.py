@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 import textwrap
@@ -18,10 +17,9 @@ from tightbound.data import Observations
 from tightbound.evaluate import evidence, information
 from tightbound.labs.result import Result
 from tightbound.labs.training_figures import decomposition_figure, trade_off_figure
-from tightbound.labs.words import require_seed, require_whole, table
+from tightbound.labs.words import advancing, require_betas, require_sizes, require_whole, table
 from tightbound.model import Model
 from tightbound.objectives import ELBO, Loss, Objective
-from tightbound.progress import progress as told_of
 from tightbound.runs import recipe as recipes
 from tightbound.runs.advice import BETA, Choice, Outcome, choices
 from tightbound.runs.build import Built, build
@@ -91,11 +89,11 @@ def trade_off(
         >>> [choice["purpose"] for choice in found.numbers["choices"]]
         ['generation', 'representation', 'disentanglement']
     """
-    _require_betas(betas)
-    _require_sizes(epochs, latent_dim, seed)
+    require_betas(betas)
+    require_sizes(epochs, latent_dim, seed)
     require_whole("samples", samples, least=1, why="Each observation needs one draw at least.")
     outcomes, curves = [], []
-    with on_one_thread(), _progress(len(betas), show=progress) as advance:
+    with on_one_thread(), advancing(len(betas), show=progress) as advance:
         for beta in betas:
             made, ended = _trained({"objective.beta": beta}, epochs, latent_dim, seed)
             found = evidence(made.model, _held_out(made), samples=samples, seed=seed, precision="float32")
@@ -151,8 +149,8 @@ def decomposition(*, epochs: float = 40, latent_dim: int = 10, seed: int = 0, pr
         >>> found.numbers["largest_difference"] < 1e-12
         True
     """
-    _require_sizes(epochs, latent_dim, seed)
-    with on_one_thread(), _progress(1, show=progress) as advance:
+    require_sizes(epochs, latent_dim, seed)
+    with on_one_thread(), advancing(1, show=progress) as advance:
         _, ended = _trained(SLOW, epochs, latent_dim, seed, objective=_ByDimension(), double=True)
         advance(1)
     lines = [line for line in ended.metrics if line["split"] == "train"]
@@ -311,22 +309,3 @@ def _awake_by(steps: Sequence[int], rates: np.ndarray) -> int | None:
     asleep = np.flatnonzero(rates < AWAKE)
     first = int(asleep[-1]) + 1 if len(asleep) else 0
     return steps[first] if first < len(steps) else None
-
-
-def _progress(total: int, *, show: bool) -> Any:
-    return told_of("training", total, unit="runs") if show else contextlib.nullcontext(lambda done: None)
-
-
-def _require_betas(betas: Sequence[float]) -> None:
-    if len(betas) < 2 or len(set(betas)) < len(betas):
-        raise ValueError(f"Expected two different values of betas at least; got {tuple(betas)}. For example: (0.5, 1).")
-    wrong = [beta for beta in betas if not 0 <= beta < math.inf]
-    if wrong:
-        raise ValueError(f"Expected finite betas of 0 or more; got {wrong[0]}. Leave it out.")
-
-
-def _require_sizes(epochs: float, latent_dim: int, seed: int) -> None:
-    if not 0 < epochs < math.inf:
-        raise ValueError(f"Expected a finite number of epochs above 0; got {epochs}. A short lab has 5.")
-    require_whole("latent_dim", latent_dim, least=2, why="There is nothing to trade or to tell apart in fewer.")
-    require_seed(seed)

@@ -1,8 +1,12 @@
-"""What labs share: whether a request makes sense, and tables in words."""
+"""What labs share: whether a request makes sense, how a long one goes, and tables in words."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import math
+from collections.abc import Callable, Sequence
+
+from tightbound.progress import progress
 
 
 def require_whole(name: str, value: object, *, least: int, why: str) -> None:
@@ -43,6 +47,62 @@ def require_seed(seed: object) -> None:
     require_whole("seed", seed, least=0, why="Take any whole number from 0 on.")
     if not isinstance(seed, int) or seed > 2**63 - 1:
         raise ValueError(f"Expected a seed from 0 to 2⁶³ − 1; got {seed}. Take a smaller one.")
+
+
+def require_betas(betas: Sequence[float], *, zero: bool = True) -> None:
+    """Refuse weights of the rate that make no sweep.
+
+    Args:
+        betas: what was given.
+        zero: whether one may be 0.
+
+    Raises:
+        ValueError: for fewer than two different ones, and for one that is negative or not finite.
+
+    Example:
+        >>> require_betas((0.5, 1))
+    """
+    if len(betas) < 2 or len(set(betas)) < len(betas):
+        raise ValueError(f"Expected two different values of betas at least; got {tuple(betas)}. For example: (0.5, 1).")
+    wrong = [beta for beta in betas if not (0 < beta < math.inf or (zero and beta == 0))]
+    if wrong:
+        least = "of 0 or more" if zero else "above 0"
+        raise ValueError(f"Expected finite betas {least}; got {wrong[0]}. Leave it out.")
+
+
+def require_sizes(epochs: float, latent_dim: int, seed: int) -> None:
+    """Refuse sizes of a training that make no sense.
+
+    Args:
+        epochs: passes over the training set.
+        latent_dim: latent dimensions, two at least.
+        seed: of everything random.
+
+    Raises:
+        TypeError: for counts that are no whole numbers.
+        ValueError: for sizes out of range.
+
+    Example:
+        >>> require_sizes(5, 2, 0)
+    """
+    if not 0 < epochs < math.inf:
+        raise ValueError(f"Expected a finite number of epochs above 0; got {epochs}. A short lab has 5.")
+    require_whole("latent_dim", latent_dim, least=2, why="There is nothing to trade or to tell apart in fewer.")
+    require_seed(seed)
+
+
+def advancing(total: int, *, show: bool) -> contextlib.AbstractContextManager[Callable[[int], None]]:
+    """A context whose value is told how many trainings are done.
+
+    Args:
+        total: how many there are.
+        show: whether a person sees it.
+
+    Example:
+        >>> with advancing(2, show=False) as advance:
+        ...     advance(1)
+    """
+    return progress("training", total, unit="runs") if show else contextlib.nullcontext(lambda done: None)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

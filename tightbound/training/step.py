@@ -11,7 +11,7 @@ from torch.func import functional_call, grad_and_value, vjp
 
 from tightbound.batch import Batch
 from tightbound.distributed import world
-from tightbound.execution import Execution, called_again, compiled, multiplies_bfloat16, products_in
+from tightbound.execution import Execution, called_again, compiled, compiling, multiplies_bfloat16, products_in
 from tightbound.model import Model
 from tightbound.objectives import Objective, SecondPlayer
 from tightbound.runtime import random_state, restore_random_state
@@ -137,9 +137,10 @@ class TrainStep:
             restore_random_state(noise, self.device)
             self.restore(before)
             self.use(Execution(self.execution.precision, compiled=True))
-            self.step_alone(batch)
-            found = [*self.gradients, *self.their_gradients]
-            called_again(self.step_alone, batch)
+            with compiling():
+                self.step_alone(batch)
+                found = [*self.gradients, *self.their_gradients]
+                called_again(self.step_alone, batch)
             if _differ(found, expected):
                 raise ArithmeticError("the compiler made another gradient of it")
         except Exception as error:  # a model may do anything; whatever the compiler says, the plain step remains
