@@ -37,7 +37,11 @@ def test_it_is_where_a_search_ends(x: Tensor, beta: float, latent: int) -> None:
     """A numerical minimum over every linear decoder and every linear-normal posterior without correlations."""
     best = BestLinear.of(x, sigma=SIGMA, latent=latent)
     torch.manual_seed(1)
-    free = [(0.1 * torch.randn(5, latent)).double(), (0.1 * torch.randn(latent, 5)).double(), torch.zeros(latent).double()]
+    free = [
+        (0.1 * torch.randn(5, latent)).double(),
+        (0.1 * torch.randn(latent, 5)).double(),
+        torch.zeros(latent).double(),
+    ]
     for each in free:
         each.requires_grad_()
     search = torch.optim.LBFGS(free, max_iter=2000, tolerance_grad=1e-10, line_search_fn="strong_wolfe")
