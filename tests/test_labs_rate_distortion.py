@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -102,7 +103,7 @@ def test_a_hidden_layer_wins(found: Result) -> None:
 
 def test_the_curve_falls(found: Result) -> None:
     curve = found.numbers["curve"]
-    for one, other in zip(curve, curve[1:], strict=False):
+    for one, other in pairwise(curve):
         assert one["rate"] >= other["rate"]
         assert one["distortion"] <= other["distortion"]
         assert one["alive"] >= other["alive"]

@@ -76,7 +76,7 @@ LABS = {
         ),
         Lab(
             "rate-distortion",
-            "tightbound.labs.rate_distortion.rate_distortion",
+            "tightbound.labs.curve.rate_distortion",
             "The curve of rate and distortion on real data, exact for linear models, and what a hidden layer wins.",
             trains=True,
         ),

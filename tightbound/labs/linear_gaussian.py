@@ -116,21 +116,39 @@ class BestLinear:
 
     @classmethod
     def of(cls, x: Tensor, *, sigma: float, latent: int) -> BestLinear:
-        """That of these observations, shape (N, D)."""
+        """That of some observations.
+
+        Args:
+            x: shape (N, D).
+            sigma: σ.
+            latent: L; more than D are D.
+        """
         centred = x.double() - x.double().mean(0)
         variances = torch.linalg.eigvalsh(centred.T @ centred / len(x)).flip(0).clamp(min=0)
         return cls(variances, sigma, min(latent, len(variances)))
 
     def alive(self, beta: float) -> int:
-        """How many latents say something."""
+        """How many latents say something.
+
+        Args:
+            beta: β.
+        """
         return int((self.variances[: self.latent] > beta * self.sigma**2).sum())
 
     def rate(self, beta: float) -> float:
-        """In nats."""
+        """In nats.
+
+        Args:
+            beta: β.
+        """
         return float(0.5 * (self.variances[: self.alive(beta)] / (beta * self.sigma**2)).log().sum())
 
     def distortion(self, beta: float) -> float:
-        """In nats."""
+        """In nats.
+
+        Args:
+            beta: β.
+        """
         alive = self.alive(beta)
         mse = alive * beta * self.sigma**2 + float(self.variances[alive:].sum())
         return 0.5 * len(self.variances) * math.log(2 * math.pi * self.sigma**2) + mse / (2 * self.sigma**2)
