@@ -68,7 +68,7 @@ def test_an_evaluation_that_fails_after_training_is_the_runs_failure(capsys, tmp
         raise ValueError("Expected finite log-weights; got NaN or infinity at observation 3.")
 
     run = copied(tmp_path)
-    monkeypatch.setattr(commands, "evidence", fail)
+    monkeypatch.setattr(commands, "measure", fail)
     code, out, error = said(capsys, "train", "--resume", run)
     assert (code, out) == (1, "")
     assert "is trained, but not to be evaluated. Expected finite log-weights" in error

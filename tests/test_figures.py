@@ -12,9 +12,9 @@ from tiny import copied, trained
 
 from tightbound import plots
 from tightbound.data import Data, Observations
-from tightbound.evaluate import evidence
 from tightbound.report import figures
 from tightbound.runs import recipe as recipes
+from tightbound.runs.measured import measure
 from tightbound.runs.run import open_run, train
 
 ALL = {
@@ -119,7 +119,7 @@ def drawn(folder, data=None, *, evaluated=False, **changes) -> dict[str, figures
     recipe = recipes.load("digits").updated({**small, **{k.replace("__", "."): v for k, v in changes.items()}})
     trained = train(recipe, folder / "run", data=data, progress=False)
     if evaluated:
-        trained.run.save_evaluation(evidence(trained.model, trained.data.test, samples=2))
+        trained.run.save_evaluation(measure(trained.model, trained.data.test, samples=2))
     return {picture.name: picture for picture in figures.pictures(trained.run, trained.model, trained.data)}
 
 

@@ -19,13 +19,13 @@ from torch import Tensor
 
 import tightbound as tb
 from tightbound.data import Observations, summarise
-from tightbound.evaluate import evidence
 from tightbound.likelihoods import Likelihood
 from tightbound.objectives import Loss
 from tightbound.report.page import write_report
 from tightbound.runs import recipe as recipes
 from tightbound.runs import registry
 from tightbound.runs.build import build
+from tightbound.runs.measured import measure
 from tightbound.runs.plan import Plan, imported
 from tightbound.runs.recipe import Recipe
 from tightbound.runs.registry import GRADIENTS, LIKELIHOODS, OBJECTIVES, POSTERIORS, PRIORS, register
@@ -106,7 +106,7 @@ def test_a_new_likelihood_and_a_new_objective_take_one_row_each(tmp_path: Path) 
     run = open_run(tmp_path / "run")
     assert run.recipe.objective == SqueezedRecipe(weight=0.25)
     assert run.model().sample(3).min() >= 0
-    run.save_evaluation(evidence(run.model(), trained.data.test, samples=5))
+    run.save_evaluation(measure(run.model(), trained.data.test, samples=5))
     page = write_report(run, run.model(), trained.data).read_text(encoding="utf-8")
     assert page.count("Loss = distortion + 0.25 × the square of the rate.") == 2  # in the head and under the curves
     assert "exponential likelihood (named in the recipe)" in page

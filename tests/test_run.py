@@ -14,9 +14,9 @@ from runs import TINY
 from safetensors.torch import load_file
 
 from tightbound.data import Observations, load
-from tightbound.evaluate import evidence
 from tightbound.runs import recipe as recipes
 from tightbound.runs.build import build
+from tightbound.runs.measured import measure
 from tightbound.runs.recipe import Recipe
 from tightbound.runs.run import Run, default_folder, environment, open_run, resume, train
 
@@ -87,11 +87,12 @@ def test_an_evaluation_is_kept(folder: Path) -> None:
     run = open_run(folder)
     assert run.evaluation() is None
     assert run.per_observation() == {}
-    found = evidence(run.model(), run.data().test.subset(torch.arange(20)), samples=2)
+    found = measure(run.model(), run.data().test.subset(torch.arange(20)), samples=2)
     run.save_evaluation(found)
     again = open_run(folder)
-    assert again.evaluation() == json.loads(json.dumps(found.to_json()))
-    assert all(again.per_observation()[name].equal(value) for name, value in found.per_observation.items())
+    assert again.evaluation() == json.loads(json.dumps(found.evidence.to_json()))
+    assert again.kept("information.json") == json.loads(json.dumps(found.information.to_json()))
+    assert all(again.per_observation()[name].equal(value) for name, value in found.evidence.per_observation.items())
 
 
 def test_default_folders_stay_among_the_runs() -> None:

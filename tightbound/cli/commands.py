@@ -12,7 +12,6 @@ import dataclasses
 import json
 import shlex
 import sys
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -24,10 +23,9 @@ from matplotlib.figure import Figure
 from tightbound import evaluate as evaluation
 from tightbound import plots
 from tightbound.autoencoder import VAE
-from tightbound.data import Observations
 from tightbound.distributed import joined
 from tightbound.distributions import class_probabilities
-from tightbound.evaluate import Certificate, Checks, Evidence, Gaps, Information, Schedule, evidence
+from tightbound.evaluate import Certificate, Checks, Gaps, Information, Schedule, evidence
 from tightbound.files import write_atomically
 from tightbound.labs import Lab
 from tightbound.progress import evaluating
@@ -35,7 +33,8 @@ from tightbound.report import figures
 from tightbound.report.page import write_report
 from tightbound.runs import run
 from tightbound.runs import sweep as sweeps
-from tightbound.runs.recipe import EvaluateRecipe, Recipe
+from tightbound.runs.measured import measure
+from tightbound.runs.recipe import Recipe
 from tightbound.runs.run import FIGURES, Run, Split, Trained, open_run
 from tightbound.runtime import home, own_random_state, resolve_device
 from tightbound.surface import listed
@@ -90,12 +89,12 @@ def _after(trained: Trained, *, progress: bool) -> int:
         _tell(f"Likelihood: {made.recipe.model.likelihood} ({made.config.why}).")
         _warn_of_warm_up(made.recipe, ended.steps)
     try:
-        found = _evaluated(trained.model, trained.data.test, made.recipe.evaluate, progress=progress)
+        found = measure(trained.model, trained.data.test, progress=progress, **_settings(made.recipe))
     except ValueError as error:  # not the request was wrong but what training made of it
         raise ArithmeticError(f"The run in {made.path} is trained, but not to be evaluated. {error}") from error
-    _keep(made, *found)
+    made.save_evaluation(found)
     page = write_report(made, trained.model, trained.data)
-    print(f"{_in_words(*found)}\nReport: {page}")
+    print(f"{found}\nReport: {page}")
     return 0
 
 
@@ -111,13 +110,13 @@ def _warn_of_warm_up(recipe: Recipe, steps: int) -> None:
 def evaluate(path: Path, changes: dict[str, Any], *, split: Split | None, source: str | None, as_json: bool) -> int:
     """Print the evidence; keep it in the run where it is of its own test set. ``changes``: of the recipe's settings."""
     made = open_run(path)
-    settings = dataclasses.replace(made.recipe.evaluate, **changes)
+    settings = dataclasses.asdict(dataclasses.replace(made.recipe.evaluate, **changes))
     observations, model = made.split(split, source), _model(made)
-    found, told = _evaluated(model, observations, settings, progress=True)
+    found = measure(model, observations, progress=True, **settings)
     if source is None and split in (None, "test"):
-        _keep(made, found, told)
+        made.save_evaluation(found)
         _tell(f"Kept in {made.path / run.EVALUATION}; 'tightbound report {shlex.quote(str(path))}' renews the page.")
-    print(json.dumps(sweeps.to_json(found, told), allow_nan=False) if as_json else _in_words(found, told))
+    print(json.dumps(found.to_json(), allow_nan=False) if as_json else found)
     return 0
 
 
@@ -243,7 +242,7 @@ def report(path: Path) -> int:
     made = open_run(path)
     model, data = _model(made), made.data()
     if made.evaluation() is None:
-        _keep(made, *_evaluated(model, data.test, made.recipe.evaluate, progress=True))
+        made.save_evaluation(measure(model, data.test, progress=True, **_settings(made.recipe)))
     print(f"Report: {write_report(made, model, data)}")
     return 0
 
@@ -267,8 +266,8 @@ def sweep(recipe: Recipe, over: str, out: Path | None, *, progress: bool = True)
             if trained.result.ended == "interrupted":
                 _tell(f"Stopped. The same command goes on, with --out {shlex.quote(str(folder))}")
                 return 1
-            measured = _evaluated(trained.model, sweeps.compared_on(trained), changed.evaluate, progress=progress)
-            found = sweeps.keep(path, *measured)
+            measured = measure(trained.model, sweeps.compared_on(trained), progress=progress, **_settings(changed))
+            found = sweeps.keep(path, measured)
         outcomes.append(sweeps.Outcome(value, *found))
     print(sweeps.finish(folder, recipe, field, outcomes))
     return 0
@@ -290,26 +289,8 @@ def lab(found: Lab, *, out: Path, seed: int, as_json: bool) -> int:
     return 0
 
 
-def _evaluated(
-    model: VAE, observations: Observations, settings: EvaluateRecipe, *, progress: bool
-) -> tuple[Evidence, Information | None]:
-    """How well the data are explained, and what the code tells; of a single observation it has nothing to tell."""
-    with evaluating(len(observations), show=progress) as tell:
-        found = evidence(model, observations, **dataclasses.asdict(settings), progress=tell)
-    if len(observations) < 2:
-        return found, None
-    with evaluating(len(observations), show=progress) as tell:
-        return found, evaluation.information(model, observations, progress=tell)
-
-
-def _keep(made: Run, found: Evidence, told: Information | None) -> None:
-    made.save_evaluation(found)
-    if told is not None:
-        made.save(run.INFORMATION, told)
-
-
-def _in_words(found: Evidence, told: Information | None) -> str:
-    return str(found) if told is None else f"{found}\n\n{textwrap.fill(told.verdict, width=100)}"
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    return dataclasses.asdict(recipe.evaluate)
 
 
 def _model(made: Run) -> VAE:

@@ -4,12 +4,13 @@ from tightbound.evaluate.annealing import Schedule
 from tightbound.evaluate.calibration import Calibration, calibration
 from tightbound.evaluate.certify import Certificate, certify
 from tightbound.evaluate.check import Checks, check
+from tightbound.evaluate.estimates import Estimate
 from tightbound.evaluate.evidence import evidence
 from tightbound.evaluate.gaps import Gaps, gaps
 from tightbound.evaluate.information import Information, information
 from tightbound.evaluate.neighbours import Neighbours, neighbours
 from tightbound.evaluate.predictive import Predictive, predictive
-from tightbound.evaluate.results import Estimate, Evidence
+from tightbound.evaluate.results import Evidence
 
 __all__ = [
     "Calibration",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -13,7 +12,9 @@ from torch import Tensor
 
 from tightbound.batch import Batch
 from tightbound.evaluate.accelerate import accelerate
+from tightbound.evaluate.estimates import Estimate, Judged
 from tightbound.evaluate.evidence import REFINING
+from tightbound.evaluate.importance import effective_samples
 from tightbound.evaluate.marginal import ERROR, START, Fits
 from tightbound.evaluate.noise import generator, proposed, seeds_of
 from tightbound.evaluate.observed import (
@@ -24,11 +25,11 @@ from tightbound.evaluate.observed import (
     rows_at_once,
     simulated,
 )
-from tightbound.evaluate.proposals import SET, student_noise
-from tightbound.evaluate.results import Estimate
+from tightbound.evaluate.proposals import SET
+from tightbound.evaluate.ranks import off_uniform
 from tightbound.evaluate.target import Target
 from tightbound.model import Model
-from tightbound.runtime import evaluation_mode, home, in_double, own_random_state
+from tightbound.runtime import evaluation_mode, home, own_random_state
 
 Ranked = Literal["posterior", "refined"]
 DRAWS = 99  # ranks from 0 to 99: a hundredth each
@@ -41,7 +42,7 @@ OFF = 0.02  # … if it is off by so much as well
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Calibration:
+class Calibration(Judged):
     r"""How often central intervals of z cover the z that an observation was made of.
 
     If draws were of the true posterior, the rank of z among them would be uniform in every dimension.
@@ -94,11 +95,7 @@ class Calibration:
 
         Above 1.63 in one dimension of a hundred whose posterior is right.
         """
-        ordered = self.ranks.double().sort(0).values
-        count = len(ordered)
-        level = (ordered + 0.5) / (self.draws + 1)
-        steps = torch.arange(1, count + 1, dtype=torch.float64)[:, None] / count
-        return math.sqrt(count) * torch.maximum((steps - level).abs(), (steps - 1 / count - level).abs()).amax(0)
+        return math.sqrt(len(self.ranks)) * off_uniform((self.ranks.double() + 0.5) / (self.draws + 1))
 
     @property
     def fine(self) -> bool:
@@ -155,11 +152,6 @@ class Calibration:
             "seed": self.seed,
             "verdict": self.verdict,
         }
-
-    def __str__(self) -> str:
-        return f"{self.table}\n\n{textwrap.fill(self.verdict, width=100)}"
-
-    __repr__ = __str__
 
     def _inside(self, level: float) -> Tensor:
         """Whether each rank lies in the central interval, shape (N, L)."""
@@ -265,15 +257,17 @@ class _Refined:
     def _of(self, batch: Batch, z: Tensor, seeds: list[int]) -> Tensor:
         fits = Fits(self.target, batch, seeds, width=max(1, self.rows // SET))
         proposal, _ = fits.fitted(proposed(self.model, batch, seeds, START)[0], ERROR)
-        noise = student_noise([SETS] * batch.size, self.target.dim, [generator(each, "calibration") for each in seeds])
-        noise = noise.unflatten(1, (batch.size, SETS)).transpose(1, 2).flatten(0, 1).to(proposal.mean)
         log_w, below = [], []
-        for part in noise.split(max(1, self.rows // batch.size)):
-            u = proposal.at(part)
-            log_w.append((in_double(self.target(batch, u)) - proposal.log_student(part)).cpu())
-            below.append((self.target.to_latent(u) < z).flatten(2).cpu())
+        for rows, u, its_log_w in fits.weighed(proposal, [SETS] * batch.size, "calibration"):
+            log_w.append(its_log_w)
+            below.append((self.target.to_latent(u) < z[rows]).flatten(2).cpu())
         turns = torch.stack([torch.rand(below[0].shape[2], generator=generator(each, "rank")) for each in seeds])
-        return weighted_ranks(torch.cat(log_w), torch.cat(below), turns.double())
+        return weighted_ranks(_by_observation(log_w), _by_observation(below), turns.double())
+
+
+def _by_observation(parts: list[Tensor]) -> Tensor:
+    """All draws of each observation: (16, B · sets, …) in parts to (K, B, …)."""
+    return torch.cat(parts, 1).unflatten(1, (-1, SETS)).transpose(1, 2).flatten(0, 1)
 
 
 def weighted_ranks(log_w: Tensor, below: Tensor, turns: Tensor) -> Tensor:
@@ -292,7 +286,6 @@ def weighted_ranks(log_w: Tensor, below: Tensor, turns: Tensor) -> Tensor:
         >>> weighted_ranks(torch.zeros(199, 1).double(), draws < 150, torch.full((1, 1), 0.5).double())
         tensor([[75]])
     """
-    w = log_w.softmax(0).nan_to_num(0.0)
-    ess = (1 / w.square().sum(0)).clamp(max=len(w))[:, None]
+    w, ess = log_w.softmax(0), effective_samples(log_w)[:, None]
     level = (ess * torch.einsum("kb,kbl->bl", w, below.double()) + turns) / (ess + 1)
-    return (level * (DRAWS + 1)).long().clamp(0, DRAWS)
+    return (level.nan_to_num(0.0) * (DRAWS + 1)).long().clamp(0, DRAWS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from tightbound.autoencoder import VAE
 from tightbound.batch import Batch
 from tightbound.evaluate.accelerate import accelerate
 from tightbound.evaluate.annealing import Annealer, Schedule, lower, upper
+from tightbound.evaluate.estimates import Estimate, Judged, plain, row
 from tightbound.evaluate.marginal import ERROR, START, Fits
 from tightbound.evaluate.noise import scored, seeds_of
 from tightbound.evaluate.observed import (
@@ -30,7 +30,6 @@ from tightbound.evaluate.observed import (
     some_of,
 )
 from tightbound.evaluate.proposals import SET
-from tightbound.evaluate.results import Estimate, plain, row
 from tightbound.evaluate.target import Target
 from tightbound.model import Model
 from tightbound.runtime import evaluation_mode, home, own_random_state
@@ -41,7 +40,7 @@ TIGHT = 0.1  # nats between the bounds on the model's own data that are worth a 
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Certificate:
+class Certificate(Judged):
     r"""Two unlike estimates of log p(x), and bounds from both sides where exact posterior draws are known.
 
     Args:
@@ -152,7 +151,9 @@ class Certificate:
             "verdict": self.verdict,
         }
 
-    def __str__(self) -> str:
+    @property
+    def table(self) -> str:
+        """The numbers, without the verdict."""
         walk = self.schedule
         head = (
             f"Certificate: {self.observations} observations; {walk.temperatures} temperatures, {walk.chains} chains, "
@@ -173,9 +174,7 @@ class Certificate:
         rows = [row(*line) for line in lines]
         cost = f"{walk.slopes} slopes an observation and direction, {self.seconds:.0f} s in all"
         rows.append(row("cost", f"{cost}; {self.accepted:.0%} of the moves accepted", ""))
-        return "\n".join([head, *rows, "", textwrap.fill(self.verdict, width=100)])
-
-    __repr__ = __str__
+        return "\n".join([head, *rows])
 
 
 def certify(

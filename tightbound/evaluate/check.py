@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tightbound.evaluate.calibration import Calibration, calibration
+from tightbound.evaluate.estimates import Judged
 from tightbound.evaluate.evidence import WIDEST
 from tightbound.evaluate.neighbours import Neighbours, neighbours
 from tightbound.evaluate.observed import blocks, latent_of, observed_as, require_several, require_simulating
@@ -27,7 +28,7 @@ TITLES = {
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Checks:
+class Checks(Judged):
     """Four checks of a model, each by its own report, and what they say together.
 
     Args:
@@ -104,15 +105,13 @@ class Checks:
             "verdict": self.verdict,
         }
 
-    def __str__(self) -> str:
+    @property
+    def table(self) -> str:
+        """The numbers, without the verdict."""
         left_out = [
             textwrap.fill(f"Left out, {TITLES[name]}: {reason}", width=100) for name, reason in self.skipped.items()
         ]
-        tables = [each.table for each in self.made.values()]
-        said = [textwrap.fill(part, width=100) for part in self.verdict.split("\n\n")]
-        return "\n\n".join([*tables, *left_out, *said])
-
-    __repr__ = __str__
+        return "\n\n".join([*(each.table for each in self.made.values()), *left_out])
 
 
 def check(

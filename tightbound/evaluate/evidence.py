@@ -15,13 +15,14 @@ from tightbound.batch import Batch
 from tightbound.draws import Draws
 from tightbound.evaluate import marginal
 from tightbound.evaluate.accelerate import Accelerated, Precision, accelerate
+from tightbound.evaluate.estimates import Estimate
 from tightbound.evaluate.importance import bound_at, sample_counts
 from tightbound.evaluate.latents import LatentStatistics
 from tightbound.evaluate.marginal import START, Marginal
 from tightbound.evaluate.noise import scored, seeds_of
 from tightbound.evaluate.observed import blocks, latent_of, observed_as, rows_at_once
 from tightbound.evaluate.proposals import SET
-from tightbound.evaluate.results import Estimate, Evidence, ProposalName, bits_per_dim, counted
+from tightbound.evaluate.results import Evidence, ProposalName, bits_per_dim, counted
 from tightbound.evaluate.target import Target
 from tightbound.model import Model
 from tightbound.runtime import evaluation_mode, home, own_random_state

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,11 +14,11 @@ from tightbound import bounds
 from tightbound.autoencoder import VAE
 from tightbound.batch import Batch
 from tightbound.evaluate.accelerate import accelerate
+from tightbound.evaluate.estimates import Estimate, Judged, plain
 from tightbound.evaluate.marginal import ERROR, Fits
 from tightbound.evaluate.noise import generator, scored, seeds_of
 from tightbound.evaluate.observed import blocks, continuous_latent_of, observed_as, rows_at_once, some_of
 from tightbound.evaluate.proposals import FIRST, SET, Family, Proposal, Sweep, refine, start_of
-from tightbound.evaluate.results import Estimate, plain
 from tightbound.evaluate.target import Target
 from tightbound.model import Model
 from tightbound.posteriors import DiagonalNormal, FullNormal, LogNormal
@@ -65,7 +64,7 @@ class Parts:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Gaps:
+class Gaps(Judged):
     r"""Where the nats between ELBO and log p(x) go.
 
     .. math:: \log p(x) - \text{ELBO}(q) = \underbrace{\text{ELBO}(q^*) - \text{ELBO}(q)}_\text{amortisation}
@@ -145,14 +144,14 @@ class Gaps:
             "verdict": self.verdict,
         }
 
-    def __str__(self) -> str:
+    @property
+    def table(self) -> str:
+        """The numbers, without the verdict."""
         columns = [("test", self.test), *([] if self.train is None else [("training", self.train)])]
         counts = ", ".join(f"{part.observations} {name}" for name, part in columns)
         lines = [f"Gaps: {counts} observations, seed {self.seed}", f"  {'nats':<28}" + _cells(columns, None)]
         lines += [f"  {name:<28}" + _cells(columns, key) for key, name in _NAMES.items()]
-        return "\n".join([*(line.rstrip() for line in lines), "", textwrap.fill(self.verdict, width=100)])
-
-    __repr__ = __str__
+        return "\n".join(line.rstrip() for line in lines)
 
 
 _NAMES = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +13,9 @@ from torch.distributions import Distribution, Independent
 
 from tightbound.autoencoder import VAE
 from tightbound.batch import Batch
+from tightbound.evaluate.estimates import Estimate, Judged, plain, row
 from tightbound.evaluate.noise import proposed, seeds_of
 from tightbound.evaluate.observed import blocks, observed_as, require_several
-from tightbound.evaluate.results import Estimate, plain, row
 from tightbound.model import Model
 from tightbound.runtime import evaluation_mode, home, own_random_state
 
@@ -29,7 +28,7 @@ SHARES = (0.05, 0.2, 0.5, 0.8, 0.95)  # of the other observations' posteriors in
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Information:
+class Information(Judged):
     r"""What the code tells, in nats per observation.
 
     .. math:: \text{rate} = I_q(x; z) + \mathrm{KL}(q(z) \,\|\, p(z)), \qquad
@@ -109,7 +108,9 @@ class Information:
         estimates = plain({name: getattr(self, name) for name in _NAMES})
         return {**estimates, **{name: getattr(self, name) for name in others}}
 
-    def __str__(self) -> str:
+    @property
+    def table(self) -> str:
+        """The numbers, without the verdict."""
         head = f"Information: {self.observations} observations, {self.draws} draws, seed {self.seed}"
         rows = [
             row(title, getattr(self, name) or "   not to be told", note, width=WIDTH)
@@ -117,9 +118,7 @@ class Information:
         ]
         most = math.log(self.observations)
         rows.append(row("saturated", f"{self.saturated:>12.1%} of the draws, at log N = {most:.2f}", "", width=WIDTH))
-        return "\n".join([head, *rows, "", textwrap.fill(self.verdict, width=100)])
-
-    __repr__ = __str__
+        return "\n".join([head, *rows])
 
 
 _NAMES = {

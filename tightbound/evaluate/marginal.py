@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -163,14 +164,22 @@ class Fits:
         """Log-weights of fresh draws of each observation, shape (sets, 16), float64, on the CPU."""
         if not any(sets):
             return [torch.empty(0, SET, dtype=torch.float64) for _ in sets]
+        found = [log_w for _, _, log_w in self.weighed(proposal, sets, purpose)]
+        return list(torch.cat(found, 1).T.split(sets))
+
+    def weighed(self, proposal: Proposal, sets: list[int], purpose: str) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Fresh draws, W sets of 16 at a time, observation after observation.
+
+        Yields:
+            The observation of each set, shape (W,); draws u of real numbers, shape (16, W, D); and their log-weights,
+            shape (16, W), float64, on the CPU.
+        """
         index = torch.repeat_interleave(torch.tensor(sets)).to(proposal.mean.device)
         noise = student_noise(sets, self.target.dim, [generator(seed, purpose) for seed in self.seeds])
-        found = []
         for part, e in zip(index.split(self.width), noise.split(self.width, 1), strict=True):
             own, e = proposal.rows(part), e.to(proposal.mean)
-            log_p = self.target(self.batch.rows(part), own.at(e))
-            found.append((in_double(log_p) - own.log_student(e)).cpu())
-        return list(torch.cat(found, 1).T.split(sets))
+            u = own.at(e)
+            yield part, u, (in_double(self.target(self.batch.rows(part), u)) - own.log_student(e)).cpu()
 
     def _mixed(self, proposal: Proposal, row: int, sets: int, purpose: str) -> Tensor:
         """Log-weights (sets, 32) of one observation under an even mixture of q(z | x) and its fitted proposal."""

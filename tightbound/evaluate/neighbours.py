@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,19 +10,19 @@ import torch
 from torch import Tensor
 
 from tightbound.autoencoder import VAE
+from tightbound.evaluate.estimates import Estimate, Judged, plain, row
 from tightbound.evaluate.observed import (
     blocks,
     observed_as,
     require_normalised,
     require_several,
     require_simulating,
+    require_two,
     rows_at_once,
     simulated,
     some_of,
 )
-from tightbound.evaluate.predictive import require_two
 from tightbound.evaluate.ranks import mann_whitney, share_below
-from tightbound.evaluate.results import Estimate, plain, row
 from tightbound.likelihoods import point_estimate
 from tightbound.model import Model
 from tightbound.runtime import evaluation_mode, home, in_double, own_random_state
@@ -45,7 +44,7 @@ WIDTH = 30  # of the column of names
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Neighbours:
+class Neighbours(Judged):
     r"""Distances of samples to their nearest training observation, beside those of held-out observations.
 
     Where samples are nearer than held-out observations, the model copies, or makes too little of what varies; where
@@ -175,11 +174,6 @@ class Neighbours:
             ("samples that are very near", self.very_near, "share; 0.01 where both are alike"),
         ]
         return "\n".join([head, *(row(*line, width=WIDTH) for line in lines)])
-
-    def __str__(self) -> str:
-        return f"{self.table}\n\n{textwrap.fill(self.verdict, width=100)}"
-
-    __repr__ = __str__
 
 
 def neighbours(

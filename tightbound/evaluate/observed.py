@@ -51,6 +51,16 @@ def require_several(count: int, name: str) -> None:
         raise ValueError(f"Expected at least 2 {name}, which show an error; got {name}={count}.")
 
 
+def require_two(count: int, name: str) -> None:
+    """Refuse held-out data that show no spread.
+
+    Raises:
+        ValueError: for fewer than two observations.
+    """
+    if count < 2:
+        raise ValueError(f"Expected at least 2 held-out observations, which show an error; got {count} in {name}.")
+
+
 def rows_at_once(model: Model, observed: Observations) -> int:
     """How many latents the decoder takes at a time."""
     parameters = getattr(getattr(model, "likelihood", None), "parameters_per_element", 1)

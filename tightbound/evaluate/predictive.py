@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -12,8 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tightbound import bounds
 from tightbound.autoencoder import VAE
 from tightbound.batch import Batch
+from tightbound.draws import Draws
+from tightbound.evaluate.estimates import Estimate, Judged, number, plain, row
 from tightbound.evaluate.noise import own_numbers, proposed, seeds_of
 from tightbound.evaluate.observed import (
     blocks,
@@ -21,12 +23,12 @@ from tightbound.evaluate.observed import (
     require_normalised,
     require_several,
     require_simulating,
+    require_two,
     rows_at_once,
     simulated,
     some_of,
 )
 from tightbound.evaluate.ranks import kolmogorov_smirnov, placed, share_below
-from tightbound.evaluate.results import Estimate, number, plain, row
 from tightbound.model import Model
 from tightbound.runtime import evaluation_mode, home, own_random_state
 
@@ -41,7 +43,7 @@ WIDTH = 30  # of the column of names
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Predictive:
+class Predictive(Judged):
     r"""Held-out observations beside replicas of their own, and beside observations that the model makes.
 
     A *posterior predictive p-value* near 0 means that the observation is less likely than nearly all of its replicas
@@ -208,11 +210,6 @@ class Predictive:
         ]
         return "\n".join([head, *(row(*line, width=WIDTH) for line in lines)])
 
-    def __str__(self) -> str:
-        return f"{self.table}\n\n{textwrap.fill(self.verdict, width=100)}"
-
-    __repr__ = __str__
-
 
 def predictive(
     model: Model,
@@ -297,16 +294,6 @@ def predictive(
     )
 
 
-def require_two(count: int, name: str) -> None:
-    """Refuse held-out data that show no spread.
-
-    Raises:
-        ValueError: for fewer than two observations.
-    """
-    if count < 2:
-        raise ValueError(f"Expected at least 2 held-out observations, which show an error; got {count} in {name}.")
-
-
 def _judged(model: VAE, batch: Batch, draws: int, *, seed: int, rows: int) -> Tensor:
     """p-value and ELBO of each observation, shape (2, B), float64; decoded one observation after the other."""
     seeds = seeds_of(batch, seed)
@@ -317,12 +304,13 @@ def _judged(model: VAE, batch: Batch, draws: int, *, seed: int, rows: int) -> Te
         parts = []
         with own_numbers(own, "replicas", batch.x.device):
             for piece in its_z.split(rows):
-                log_px_z, log_pz = model.log_joint(one, piece)
-                p = model.decode(piece)
-                parts.append(torch.stack([log_px_z, log_pz, p.log_prob(p.sample())]))
-        ours, log_pz, theirs = torch.cat(parts, 1)[..., 0].cpu().double()
-        below = (theirs < ours).double() + 0.5 * (theirs == ours).double()
-        found.append(torch.stack([below.mean(), (ours + log_pz - log_q[:, index].cpu().double()).mean()]))
+                replicas = Batch(model.decode(piece).sample()[:, 0].to(batch.x.dtype), checked=True)
+                theirs, _ = model.log_joint(replicas, piece.transpose(0, 1))
+                parts.append(torch.stack([*model.log_joint(one, piece), theirs.transpose(0, 1)]))
+        log_px_z, log_pz, theirs = torch.cat(parts, 1).cpu().double()
+        own_draws = Draws(its_z.cpu(), log_px_z, log_pz, log_q[:, index : index + 1].cpu().double())
+        below = (theirs < log_px_z).double() + 0.5 * (theirs == log_px_z).double()
+        found.append(torch.cat([below.mean(0), bounds.elbo(own_draws)]))
     return torch.stack(found, 1)
 
 

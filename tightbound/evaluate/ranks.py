@@ -1,4 +1,4 @@
-"""Two sets of numbers side by side: how often one of the first lies below one of the second, and by chance."""
+"""Sets of numbers by rank: beside each other, and beside uniform ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from tightbound.evaluate.results import Estimate
+from tightbound.evaluate.estimates import Estimate
 
 
 def placed(values: Tensor, among: Tensor) -> Tensor:
@@ -95,6 +95,24 @@ def kolmogorov_smirnov(first: Tensor, second: Tensor) -> float:
     every = torch.cat([first, second])
     ours, theirs = (torch.searchsorted(x.sort().values, every, right=True).double() / len(x) for x in (first, second))
     return float((ours - theirs).abs().max())
+
+
+def off_uniform(levels: Tensor) -> Tensor:
+    """The largest distance of a set's distribution function from that of uniform numbers, of each column.
+
+    Args:
+        levels: between 0 and 1, shape (N, L).
+
+    Returns:
+        Shape (L,), float64, between 0 and 1.
+
+    Example:
+        >>> off_uniform(torch.tensor([[0.25], [0.75]]))
+        tensor([0.2500], dtype=torch.float64)
+    """
+    ordered, count = levels.double().sort(0).values, len(levels)
+    steps = torch.arange(1, count + 1, dtype=torch.float64)[:, None] / count
+    return torch.maximum((steps - ordered).abs(), (steps - 1 / count - ordered).abs()).amax(0)
 
 
 def _known(values: Tensor) -> Tensor:

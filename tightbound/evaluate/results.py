@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from tightbound.evaluate.estimates import Estimate, Judged, number, plain, row
 from tightbound.evaluate.verdict import (
     ACTIVE,
     FEW_DRAWS,
@@ -33,51 +33,6 @@ _ESTIMATED: dict[str, str] = {  # how log p(x) was
     "enumerated": "exact, over all codes",
     "posterior": "from q(z|x)",
 }
-
-
-@dataclass(frozen=True)
-class Estimate:
-    r"""A mean over observations and its standard error :math:`s / \sqrt{N}`.
-
-    The noise of draws made independently for each observation is part of their spread, so the error covers it.
-
-    Args:
-        value: the mean.
-        se: its standard error; NaN for a single observation, which shows no spread.
-
-    Example:
-        >>> print(Estimate(-86.1234, 0.3056))
-        -86.12 ± 0.31
-    """
-
-    value: float
-    se: float
-
-    @classmethod
-    def of(cls, values: Tensor) -> Estimate:
-        """The mean of one value an observation, with its standard error.
-
-        Args:
-            values: shape (N,).
-
-        Returns:
-            The estimate.
-
-        Example:
-            >>> import torch
-            >>> Estimate.of(torch.tensor([1.0, 3.0]))
-            Estimate(value=2.0, se=1.0)
-        """
-        values = values.double()
-        se = values.std().item() / math.sqrt(len(values)) if len(values) > 1 else math.nan
-        return cls(values.mean().item(), se)
-
-    def __str__(self) -> str:
-        if not math.isfinite(self.se):
-            return f"{self.value:.2f} ± unknown"
-        # Two significant digits of the error; more of the value would be noise. Sixth decimal: float32 sums end there.
-        digits = min(max(1 - math.floor(math.log10(self.se)), 0), 6) if self.se > 0 else 2
-        return f"{self.value:.{digits}f} ± {self.se:.{digits}f}"
 
 
 def bits_per_dim(nats: float, dimensions: int) -> float:
@@ -106,25 +61,8 @@ def counted(per_observation: Mapping[str, Tensor]) -> Tensor:
     return per_observation["elbo"].isfinite() & per_observation["log_px"].isfinite()
 
 
-def plain(estimates: Mapping[str, Estimate | None]) -> dict[str, float | None]:
-    """Estimates as numbers: each under its name, its error under ``…_se``; None where one is unknown.
-
-    Args:
-        estimates: by name.
-
-    Example:
-        >>> plain({"elbo": Estimate(-90.0, 0.5), "gap": None})
-        {'elbo': -90.0, 'elbo_se': 0.5, 'gap': None, 'gap_se': None}
-    """
-    found: dict[str, float | None] = {}
-    for name, each in estimates.items():
-        found[name] = None if each is None else number(each.value)
-        found[f"{name}_se"] = None if each is None else number(each.se)
-    return found
-
-
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Evidence:
+class Evidence(Judged):
     r"""How well a model explains data. Nats per observation; ``print`` shows all of it.
 
     Args:
@@ -315,13 +253,13 @@ class Evidence:
             "verdict": self.verdict,
         }
 
-    def __str__(self) -> str:
+    @property
+    def table(self) -> str:
+        """The numbers, without the verdict."""
         counts = f"{_many(self.observations, 'observation')}, {_many(self.samples, 'sample')} each"
         head = f"{counts}, seed {self.seed}, {self.precision}"
         rows = [row(name, value, note) for name, value, note in self._rows()]
-        return "\n".join([f"Evidence: {head}", *rows, "", textwrap.fill(self.verdict, width=100)])
-
-    __repr__ = __str__
+        return "\n".join([f"Evidence: {head}", *rows])
 
     def _rows(self) -> list[tuple[str, Estimate | str, str]]:
         bounds = [(f"IWAE, K = {k}", bound, "draws from q(z|x)" if k == 1 else "") for k, bound in self.iwae]
@@ -351,28 +289,8 @@ class Evidence:
         ]
 
 
-def row(name: str, value: Estimate | str, note: str, *, width: int = 18) -> str:
-    """A line of a report: a name, a value with its error or words, and a note.
-
-    Args:
-        name: at most ``width`` characters.
-        value: an estimate, or words.
-        note: what it is.
-        width: of the column of names.
-    """
-    if isinstance(value, str):
-        return f"  {name:<{width}}{value}"
-    number, error = str(value).split(" ± ")
-    return f"  {name:<{width}}{number:>12} ± {error:<10}{note}".rstrip()
-
-
 def _many(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def number(value: float) -> float | None:
-    """A number as JSON has it: None where it is not finite."""
-    return value if math.isfinite(value) else None
 
 
 def _numbers(values: Tensor) -> list[float | None]:

@@ -1,4 +1,4 @@
-"""The curve of rate and distortion on real data: exact for linear models, and what bending wins."""
+"""The curve of rate and distortion on real data: exact for linear models, and what a hidden layer wins."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import Tensor
 
 from tightbound.autoencoder import VAE
 from tightbound.data import Data, Observations, load
@@ -29,7 +29,7 @@ from tightbound.training import Training, fit
 
 BETAS = (0.25, 1, 4, 16)
 SIGMA = 0.2  # of pixels between 0 and 1
-KINDS = {"linear": ((), 0.1), "bent": ((128,), 0.01)}  # hidden layers of encoder and decoder, and the learning rate
+KINDS = {"linear": ((), 0.1), "nonlinear": ((128,), 0.01)}  # hidden layers of both networks, and the learning rate
 SAMPLES = 50  # draws of each digit: their noise moves a mean by hundredths of a nat
 ALIVE = 0.01  # nats: a latent with less says nothing
 
@@ -53,8 +53,8 @@ def rate_distortion(
     any VAE is.
 
     What to look for: linear models end on the exact curve, a latent for each direction with more variance than β σ².
-    Bent ones end below it: with the same rate less distortion, as long as the code says much. Held-out digits beside
-    them show what was learned by heart, most of it at the smallest β.
+    Non-linear ones end below it: with the same rate less distortion, as long as the code says much. Held-out digits
+    beside them show what was learned by heart, most of it at the smallest β.
 
     References:
         Alemi et al.: Fixing a Broken ELBO (2018), https://arxiv.org/abs/1711.00464; Lucas et al.: Don't Blame the ELBO!
@@ -94,7 +94,7 @@ def rate_distortion(
                 _train(model, data, ELBO(beta=beta, kl="closed-form"), epochs, rate=learning_rate, seed=seed)
                 row[kind] = _measured(model, data.train)
                 advance(1)
-            row["bent_held_out"] = _measured(model, data.test)
+            row["nonlinear_held_out"] = _measured(model, data.test)
             rows.append(row)
     fine = np.geomspace(rows[0]["beta"] / 1.5, rows[-1]["beta"] * 1.5, 200).tolist()
     numbers = {
@@ -145,8 +145,8 @@ def _train(model: VAE, data: Data, objective: ELBO, epochs: float, *, rate: floa
     fit(model, data, objective=objective, seed=seed, progress=False, settings=settings)
 
 
-def _measured(model: nn.Module, observed: Observations) -> dict[str, Any]:
-    found = evidence(model, observed, samples=SAMPLES, proposal="posterior", precision="float32")  # type: ignore[arg-type]
+def _measured(model: VAE, observed: Observations) -> dict[str, Any]:
+    found = evidence(model, observed, samples=SAMPLES, proposal="posterior", precision="float32")
     nats = found.kl_per_dimension if found.kl_per_dimension is not None else Tensor()
     return {
         "rate": found.rate.value,
@@ -161,8 +161,8 @@ def _words(numbers: Mapping[str, Any]) -> str:
         beta = row["beta"]
         each = [row[kind] for kind in ("exact", *KINDS)]
         ends.append([f"{beta:g}", *(f"{of[name]:.2f}" for of in each for name in ("rate", "distortion"))])
-        least = row["exact"]["distortion"] + beta * row["exact"]["rate"]
-        above = [row[k]["distortion"] + beta * row[k]["rate"] - least for k in (*KINDS, "bent_held_out")]
+        least = _weighed(row["exact"], beta)
+        above = [_weighed(row[kind], beta) - least for kind in (*KINDS, "nonlinear_held_out")]
         alive = [str(of["alive"]) for of in each]
         weighed.append([f"{beta:g}", f"{least:.2f}", *(f"{value:+.2f}" for value in above), *alive])
     return "\n".join(
@@ -171,10 +171,10 @@ def _words(numbers: Mapping[str, Any]) -> str:
             f"latents, seed {numbers['seed']}. Nats per digit.",
             "",
             "  Where training ends, on the digits it has seen: rate and distortion of each.",
-            table(["β", "exact linear", "", "trained linear", "", "trained bent", ""], ends),
+            table(["β", "exact linear", "", "trained linear", "", "trained non-linear", ""], ends),
             "",
             "  distortion + β · rate, how far above the least of linear models; and latents with 0.01 nats.",
-            table(["β", "least", "linear", "bent", "bent, held out", "alive: exact", "linear", "bent"], weighed),
+            table(["β", "least", "linear", "non-linear", "held out", "alive: exact", "linear", "non-linear"], weighed),
             "",
             textwrap.fill(_said(numbers), width=100),
         ]
@@ -186,7 +186,7 @@ def _said(numbers: Mapping[str, Any]) -> str:
     for row in numbers["rows"]:
         exact, beta = row["exact"], row["beta"]
         excess.append(_weighed(row["linear"], beta) - _weighed(exact, beta))
-        won.append(_weighed(exact, beta) - _weighed(row["bent"], beta))
+        won.append(_weighed(exact, beta) - _weighed(row["nonlinear"], beta))
     return (
         f"Trained by samples, linear models end at most {max(excess):.2f} nats above the least that any of them can "
         "have. It is known from the data's covariance alone: reverse water-filling, a latent for each direction whose "
@@ -213,8 +213,8 @@ def _figure(numbers: Mapping[str, Any]) -> Figure:
     betas = [row["beta"] for row in numbers["rows"]]
     return style.describe(
         figure,
-        f"Rate and distortion of linear and bent VAEs on digits at {len(betas)} β from {betas[0]:g} to {betas[-1]:g}, "
-        "beside the exact curve of linear models; and how many latents are alive at each.",
+        f"Rate and distortion of linear and non-linear VAEs on digits at {len(betas)} β from {betas[0]:g} to "
+        f"{betas[-1]:g}, beside the exact curve of linear models; and how many latents are alive at each.",
     )
 
 
@@ -223,8 +223,8 @@ def _draw_curve(panel: Axes, numbers: Mapping[str, Any]) -> None:
     panel.plot(*_points(curve), color=style.INK, lw=1.4, label="linear, exact", zorder=2)
     looks = (
         ("linear", "linear, trained", "D", style.BLUE, style.BLUE),
-        ("bent", "bent, trained", "o", style.VERMILION, style.VERMILION),
-        ("bent_held_out", "bent, held-out digits", "o", style.VERMILION, "white"),
+        ("nonlinear", "non-linear, trained", "o", style.VERMILION, style.VERMILION),
+        ("nonlinear_held_out", "non-linear, held-out digits", "o", style.VERMILION, "white"),
     )
     for key, label, marker, colour, face in looks:
         points = _points([row[key] for row in rows])
@@ -240,7 +240,7 @@ def _draw_alive(panel: Axes, numbers: Mapping[str, Any]) -> None:
     betas = [row["beta"] for row in rows]
     panel.plot([at["beta"] for at in curve], [at["alive"] for at in curve], color=style.INK, lw=1.4)
     panel.plot(betas, [row["linear"]["alive"] for row in rows], "D", ms=6, color=style.BLUE)
-    panel.plot(betas, [row["bent"]["alive"] for row in rows], "o", ms=6, color=style.VERMILION)
+    panel.plot(betas, [row["nonlinear"]["alive"] for row in rows], "o", ms=6, color=style.VERMILION)
     panel.set_xscale("log")
     panel.set_xticks(betas, [f"{beta:g}" for beta in betas])
     panel.minorticks_off()

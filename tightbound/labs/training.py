@@ -14,7 +14,6 @@ from torch import Tensor
 
 from tightbound.batch import Batch, as_batch
 from tightbound.data import Observations
-from tightbound.evaluate import evidence, information
 from tightbound.labs.result import Result
 from tightbound.labs.training_figures import decomposition_figure, trade_off_figure
 from tightbound.labs.words import advancing, require_betas, require_sizes, require_whole, table
@@ -23,7 +22,8 @@ from tightbound.objectives import ELBO, Loss, Objective
 from tightbound.runs import recipe as recipes
 from tightbound.runs.advice import BETA, Choice, Outcome, choices
 from tightbound.runs.build import Built, build
-from tightbound.runs.sweep import in_words, row, to_json
+from tightbound.runs.measured import measure
+from tightbound.runs.sweep import in_words, row
 from tightbound.runtime import on_one_thread
 from tightbound.training import TrainResult, batches, fit
 
@@ -96,10 +96,9 @@ def trade_off(
     with on_one_thread(), advancing(len(betas), show=progress) as advance:
         for beta in betas:
             made, ended = _trained({"objective.beta": beta}, epochs, latent_dim, seed)
-            found = evidence(made.model, _held_out(made), samples=samples, seed=seed, precision="float32")
-            told = information(made.model, _held_out(made), seed=seed)
-            columns = found.per_observation
-            outcomes.append(Outcome(beta, to_json(found, told), columns["log_px"], columns["distortion"]))
+            found = measure(made.model, _held_out(made), samples=samples, seed=seed, precision="float32")
+            columns = found.evidence.per_observation
+            outcomes.append(Outcome(beta, found.to_json(), columns["log_px"], columns["distortion"]))
             curves.append({"beta": beta, "points": _points(ended, beta)})
             advance(1)
     chosen = choices(BETA, outcomes)

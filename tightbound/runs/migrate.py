@@ -14,7 +14,7 @@ from tightbound.runs.schema import fields_of
 RECIPE = "recipe.toml"
 CONFIG = "config.json"
 FORMAT = 3  # of config.json, and so of the recipe and the weights beside it
-ONE_TRIANGLE = 2  # up to this format a full normal read its network's numbers otherwise
+OTHER_FULL_NORMAL = 2  # up to this format a full normal read its network's numbers otherwise
 FIRST = 1  # the format of version 0.1.0, whose recipes had the fields of every objective …
 UNUSED: dict[str, Any] = {  # … at these values, where the objective did not use them
     "beta": 1.0,
@@ -88,7 +88,7 @@ def require_same_weights(folder: Path, recipe: Recipe) -> None:
         >>> require_same_weights(Path("missing"), Recipe())
     """
     version = _format(folder)
-    if recipe.model.posterior == "full-normal" and version is not None and version <= ONE_TRIANGLE:
+    if recipe.model.posterior == "full-normal" and version is not None and version <= OTHER_FULL_NORMAL:
         raise ValueError(
             f"Expected a full-normal posterior that this version trained; got one of an older version in {folder}, "
             f"whose numbers mean something else. To train it anew: tightbound recipes {folder} > again.toml, then "

@@ -16,11 +16,12 @@ from torch import Tensor
 from tightbound.autoencoder import VAE
 from tightbound.data import Data, Observations, summarise
 from tightbound.distributed import world
-from tightbound.evaluate import Certificate, Checks, Evidence, Gaps, Information
+from tightbound.evaluate import Certificate, Checks, Gaps, Information
 from tightbound.files import foreign, temporary_for, write_json, write_tensors, write_text
 from tightbound.runs import recipe as recipes
 from tightbound.runs.build import MOST_LEVELS, Built, Config, build, build_model, levels_of, loaded, prepared
 from tightbound.runs.environment import environment
+from tightbound.runs.measured import Measured
 from tightbound.runs.migrate import CONFIG, FORMAT, RECIPE, is_of_first_format, recipe_of, require_same_weights
 from tightbound.runs.recipe import GIVEN, Recipe
 from tightbound.runs.registry import LIKELIHOODS
@@ -165,14 +166,16 @@ class Run:
         """What ``evaluation.json`` holds, or None where the run was not evaluated yet."""
         return self.kept(EVALUATION)
 
-    def save_evaluation(self, found: Evidence) -> None:
+    def save_evaluation(self, found: Measured) -> None:
         """Keep an evaluation: its numbers as JSON, its per-observation values beside them.
 
         Args:
             found: of the run's own test set.
         """
-        write_tensors(self.path / PER_OBSERVATION, found.per_observation)
-        write_json(self.path / EVALUATION, found.to_json())
+        write_tensors(self.path / PER_OBSERVATION, found.evidence.per_observation)
+        write_json(self.path / EVALUATION, found.evidence.to_json())
+        if found.information is not None:
+            self.save(INFORMATION, found.information)
 
     def kept(self, name: str) -> dict[str, Any] | None:
         """What a file of measured numbers holds, or None where it was not made yet.

@@ -20,9 +20,10 @@ from torch import Tensor
 
 from tightbound import plots
 from tightbound.data import Observations
-from tightbound.evaluate import Estimate, Evidence, Information
+from tightbound.evaluate import Estimate
 from tightbound.files import write_json, write_tensors, write_text
 from tightbound.runs.advice import BETA, Choice, Outcome, choices, comparable
+from tightbound.runs.measured import MUTUAL, Measured
 from tightbound.runs.recipe import Recipe, to_toml
 from tightbound.runs.run import Trained
 
@@ -32,7 +33,6 @@ FOUND = "validation.json"
 PER_OBSERVATION = "validation.safetensors"
 COLUMNS = 80  # of a plain terminal
 ESTIMATES = ("elbo", "distortion", "rate", "nll")
-MUTUAL = "mutual_information"
 BETWEEN = ("lower", "upper")  # the ends of its interval
 
 
@@ -119,31 +119,20 @@ def compared_on(trained: Trained) -> Observations:
     return trained.run.held_out(trained.data) or trained.data.test
 
 
-def keep(path: Path, found: Evidence, told: Information | None) -> tuple[dict[str, Any], Tensor, Tensor]:
+def keep(path: Path, found: Measured) -> tuple[dict[str, Any], Tensor, Tensor]:
     """Write a run's measurement into its folder.
 
     Args:
         path: the run's folder.
-        found: its evidence.
-        told: what its code tells, where that is known.
+        found: what was measured.
 
     Returns:
         What an :class:`Outcome` needs of it: the numbers, and log p(x) and distortion of each observation.
     """
-    columns = {name: found.per_observation[name] for name in ("log_px", "distortion")}
+    columns = {name: found.evidence.per_observation[name] for name in ("log_px", "distortion")}
     write_tensors(path / PER_OBSERVATION, columns)
-    write_json(path / FOUND, to_json(found, told))
-    return to_json(found, told), columns["log_px"], columns["distortion"]
-
-
-def to_json(found: Evidence, told: Information | None) -> dict[str, Any]:
-    """An evaluation as plain numbers: the evidence, and under "mutual_information" what the code tells.
-
-    Args:
-        found: the evidence.
-        told: what the code tells, or None where it is not known.
-    """
-    return {**found.to_json(), MUTUAL: None if told is None else told.to_json()}
+    write_json(path / FOUND, found.to_json())
+    return found.to_json(), columns["log_px"], columns["distortion"]
 
 
 def measured(path: Path) -> tuple[dict[str, Any], Tensor, Tensor] | None:

@@ -1,0 +1,117 @@
+"""Numbers with their errors, and how a report of them prints."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Estimate:
+    r"""A mean over observations and its standard error :math:`s / \sqrt{N}`.
+
+    The noise of draws made independently for each observation is part of their spread, so the error covers it.
+
+    Args:
+        value: the mean.
+        se: its standard error; NaN for a single observation, which shows no spread.
+
+    Example:
+        >>> print(Estimate(-86.1234, 0.3056))
+        -86.12 ± 0.31
+    """
+
+    value: float
+    se: float
+
+    @classmethod
+    def of(cls, values: Tensor) -> Estimate:
+        """The mean of one value an observation, with its standard error.
+
+        Args:
+            values: shape (N,).
+
+        Returns:
+            The estimate.
+
+        Example:
+            >>> import torch
+            >>> Estimate.of(torch.tensor([1.0, 3.0]))
+            Estimate(value=2.0, se=1.0)
+        """
+        values = values.double()
+        se = values.std().item() / math.sqrt(len(values)) if len(values) > 1 else math.nan
+        return cls(values.mean().item(), se)
+
+    def __str__(self) -> str:
+        if not math.isfinite(self.se):
+            return f"{self.value:.2f} ± unknown"
+        # Two significant digits of the error; more of the value would be noise. Sixth decimal: float32 sums end there.
+        digits = min(max(1 - math.floor(math.log10(self.se)), 0), 6) if self.se > 0 else 2
+        return f"{self.value:.{digits}f} ± {self.se:.{digits}f}"
+
+
+def plain(estimates: Mapping[str, Estimate | None]) -> dict[str, float | None]:
+    """Estimates as numbers: each under its name, its error under ``…_se``; None where one is unknown.
+
+    Args:
+        estimates: by name.
+
+    Example:
+        >>> plain({"elbo": Estimate(-90.0, 0.5), "gap": None})
+        {'elbo': -90.0, 'elbo_se': 0.5, 'gap': None, 'gap_se': None}
+    """
+    found: dict[str, float | None] = {}
+    for name, each in estimates.items():
+        found[name] = None if each is None else number(each.value)
+        found[f"{name}_se"] = None if each is None else number(each.se)
+    return found
+
+
+def number(value: float) -> float | None:
+    """A number as JSON has it: None where it is not finite."""
+    return value if math.isfinite(value) else None
+
+
+def row(name: str, value: Estimate | str, note: str, *, width: int = 18) -> str:
+    """A line of a report: a name, a value with its error or words, and a note.
+
+    Args:
+        name: at most ``width`` characters.
+        value: an estimate, or words.
+        note: what it is.
+        width: of the column of names.
+    """
+    if isinstance(value, str):
+        return f"  {name:<{width}}{value}"
+    number, error = str(value).split(" ± ")
+    return f"  {name:<{width}}{number:>12} ± {error:<10}{note}".rstrip()
+
+
+class Judged(ABC):
+    """A report that prints as its numbers and, below, what they mean."""
+
+    @property
+    @abstractmethod
+    def table(self) -> str:
+        """The numbers, without the verdict."""
+
+    @property
+    @abstractmethod
+    def verdict(self) -> str:
+        """What the numbers mean."""
+
+    @property
+    def in_words(self) -> str:
+        """The verdict in lines of 100 characters; an empty line parts its paragraphs."""
+        return "\n\n".join(textwrap.fill(part, width=100) for part in self.verdict.split("\n\n"))
+
+    def __str__(self) -> str:
+        return f"{self.table}\n\n{self.in_words}"
+
+    __repr__ = __str__

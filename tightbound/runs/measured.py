@@ -1,0 +1,66 @@
+"""What is measured of a model on some observations: how well it explains them, and what its code tells of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tightbound.data import Observations
+from tightbound.evaluate import Evidence, Information, evidence, information
+from tightbound.model import Model
+from tightbound.progress import evaluating
+
+MUTUAL = "mutual_information"  # what its numbers are called among the others
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Measured:
+    """Evidence and information of the same observations.
+
+    Attributes:
+        evidence: How well they are explained.
+        information: What the code tells; None of a single observation, which has no other to be told from.
+    """
+
+    evidence: Evidence
+    information: Information | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The numbers of the evidence, and those of the information under "mutual_information"."""
+        return {**self.evidence.to_json(), MUTUAL: None if self.information is None else self.information.to_json()}
+
+    def __str__(self) -> str:
+        return "\n\n".join([str(self.evidence), *([self.information.in_words] if self.information else [])])
+
+    __repr__ = __str__
+
+
+def measure(model: Model, observations: Observations, *, progress: bool = False, **settings: Any) -> Measured:
+    """Measure a model.
+
+    Args:
+        model: any.
+        observations: what it has not seen.
+        progress: whether to show how it goes.
+        **settings: of :func:`tightbound.evaluate.evidence`; a seed is that of the information too.
+
+    Raises:
+        ValueError: as ``evidence``.
+
+    Example:
+        >>> import torch, tightbound as tb
+        >>> _ = torch.manual_seed(0)
+        >>> model = tb.VAE(
+        ...     prior=tb.priors.StandardNormal(2),
+        ...     posterior=tb.posteriors.DiagonalNormal(torch.nn.Linear(5, 4)),
+        ...     likelihood=tb.likelihoods.Gaussian(torch.nn.Linear(2, 5)),
+        ... )
+        >>> measure(model, Observations(torch.randn(1, 5)), samples=5).information is None
+        True
+    """
+    with evaluating(len(observations), show=progress) as tell:
+        found = evidence(model, observations, progress=tell, **settings)
+    if len(observations) < 2:
+        return Measured(found, None)
+    with evaluating(len(observations), show=progress) as tell:
+        return Measured(found, information(model, observations, seed=settings.get("seed", 0), progress=tell))
