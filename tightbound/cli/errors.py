@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import os
 import re
@@ -115,7 +116,9 @@ def worded(error: CycloptsError) -> str:
     if isinstance(error, UnknownCommandError):
         return f"Expected a verb; got {tokens.split(' ')[0]!r}.{hint or more}"
     if isinstance(error, UnknownOptionError):
-        return f"Expected an option of '{verb}'; got {error.token.keyword or error.token.value!r}.{hint or more}"
+        return (
+            f"Expected an option of '{verb}'; got {error.token.keyword or error.token.value!r}.{_near(error) or more}"
+        )
     if isinstance(error, UnusedCliTokensError):
         return f"Expected nothing more; got {tokens!r}.{more}"
     if isinstance(error, MissingArgumentError):
@@ -125,6 +128,18 @@ def worded(error: CycloptsError) -> str:
         hint = f" Did you mean {former}?" if former else hint
         return f"Expected {_kind(error.target_type)} for {_name(error)}; got {error.token.value!r}.{hint}"
     return f"Expected a well-formed command; got an error: {said}{more}"
+
+
+def _near(error: UnknownOptionError) -> str:
+    """Options that a mistyped one can stand for: "--epoch" for --train.epochs, and never a section of them."""
+    meant: dict[str, list[str]] = {}
+    for option in error.argument_collection:
+        for name in () if option.children else option.names:
+            for known in {name.lstrip("-"), name.rpartition(".")[2].lstrip("-")}:
+                meant.setdefault(known, []).append(name)
+    wrong = error.token.keyword or error.token.value
+    close = difflib.get_close_matches(wrong.lstrip("-"), meant, n=1)
+    return f" Did you mean {' or '.join(meant[close[0]])}?" if close else ""
 
 
 def _missing(error: MissingArgumentError, verb: str, hint: str) -> str:
