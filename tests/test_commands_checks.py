@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 
+import pytest
 import torch
 from safetensors.torch import save_file
 from tiny import copied, refused, said
@@ -99,11 +100,13 @@ def test_wrong_requests_for_checks_are_refused_in_one_line(capsys, tmp_path):
     between = "Expected --observations between 2, which show an error, and 100000; got"
     for count in ("1", "0", "-5", "100001", "9" * 30):
         assert f"{between} {count}." in refused(capsys, "check", tmp_path, "--observations", count)
-    for seed in ("-1", str(2**63)):
-        assert f"Expected --seed from 0 to {2**63 - 1}; got {seed}." in refused(
-            capsys, "check", tmp_path, "--seed", seed
-        )
     assert "Expected a run folder" in refused(capsys, "check", tmp_path)
+
+
+@pytest.mark.parametrize("verb", ["certify", "gaps", "information", "check", "sample"])
+@pytest.mark.parametrize("seed", ["-1", str(2**63)])
+def test_a_seed_that_no_generator_takes_is_refused_in_one_line(verb, seed, capsys, tmp_path):
+    assert f"Expected a seed from 0 to 2⁶³ − 1; got {seed}." in refused(capsys, verb, copied(tmp_path), "--seed", seed)
 
 
 def test_kept_values_of_another_version_are_refused_in_one_line(capsys, tmp_path):

@@ -81,9 +81,10 @@ def test_a_lab_teaches(name):
 @pytest.mark.parametrize(
     ("seed", "error", "message"),
     [
-        (-1, ValueError, "Expected seed of at least 0; got -1. Take any whole number from 0 on."),
-        (2**63, ValueError, r"Expected a seed from 0 to 2⁶³ − 1; got 9223372036854775808. Take a smaller one."),
-        (0.5, TypeError, r"Expected a whole number for seed; got 0.5. For example: seed=0."),
+        (-1, ValueError, "Expected a seed from 0 to 2⁶³ − 1; got -1. 0 will do."),
+        (2**63, ValueError, "Expected a seed from 0 to 2⁶³ − 1; got 9223372036854775808. 0 will do."),
+        (0.5, TypeError, "Expected a whole number as seed; got 0.5. 0 will do."),
+        (True, TypeError, "Expected a whole number as seed; got True. 0 will do."),
     ],
 )
 def test_a_seed_that_is_none_is_refused(name, seed, error, message):
@@ -473,7 +474,7 @@ def test_wrong_requests_say_what_to_ask_for(capsys, tmp_path):
     (tmp_path / "file").write_text("")
     assert refused(capsys, "lab", "bonds").endswith("got 'bonds'. Did you mean 'bounds'?\n")
     assert refused(capsys, "lab", "xyzzy").endswith("decomposition); got 'xyzzy'.\n")
-    assert "Expected seed of at least 0; got -1." in refused(capsys, "lab", "bounds", "--seed", "-1")
+    assert "Expected a seed from 0 to 2⁶³ − 1; got -1." in refused(capsys, "lab", "bounds", "--seed", "-1")
     error = refused(capsys, "lab", "bounds", "--out", tmp_path / "file")
     assert f"Expected --out to be a folder; got {tmp_path / 'file'}, which is a file. Choose another." in error
 

@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "settings": set(),
     "progress": set(),
     "distributed": set(),
-    "runtime": set(),
+    "runtime": {"settings"},
     "execution": set(),
     "batch": set(),
     "draws": set(),
@@ -47,7 +47,7 @@ ALLOWED: dict[str, set[str]] = {
         "batch", "conditional", "distributions", "divergences", "draws", "likelihoods", "model", "priors", "runtime",
         "saving", "support",
     },
-    "gradients": {"batch", "bounds", "distributions", "draws", "model", "runtime", "schedules"},
+    "gradients": {"batch", "bounds", "distributions", "draws", "model", "runtime", "schedules", "settings"},
     "objectives": {"batch", "bounds", "draws", "gradients", "model", "schedules", "surface"},
     "saving": {"files", "likelihoods", "model", "networks", "posteriors", "priors", "runtime", "autoencoder"},
     "checks": {

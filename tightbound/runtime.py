@@ -11,6 +11,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from tightbound.settings import require_seed
+
 
 def resolve_device(name: str) -> torch.device:
     """The device of that name; "auto" takes cuda, then mps, then cpu.
@@ -119,6 +121,10 @@ def own_random_state(device: torch.device, *, seed: int | None = None) -> Iterat
         device: where they are drawn, besides the CPU.
         seed: to begin with; without one the numbers go on from the caller's.
 
+    Raises:
+        TypeError: for a seed that is no whole number.
+        ValueError: for one outside 0 to 2⁶³ − 1.
+
     Example:
         >>> with own_random_state(torch.device("cpu"), seed=3):
         ...     first = torch.rand(())
@@ -126,6 +132,8 @@ def own_random_state(device: torch.device, *, seed: int | None = None) -> Iterat
         ...     bool(torch.rand(()) == first)
         True
     """
+    if seed is not None:
+        require_seed(seed)
     state = random_state(device)
     try:
         if seed is not None:

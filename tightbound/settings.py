@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
 from typing import Any, Literal
 
+LARGEST_SEED = 2**63 - 1
 CHOICES = {
     "schedule": ("cosine", "constant"),
     "precision": ("auto", "float32", "bfloat16"),
@@ -124,3 +125,25 @@ class Training:
                 hint = f" Did you mean {close[0]!r}?" if close else ""
                 raise TypeError(f"Expected a training setting among {', '.join(known)}; got {name!r}.{hint}")
         return replace(self, **changes)
+
+
+def require_seed(seed: object) -> None:
+    """Refuse a seed that not every generator takes.
+
+    Args:
+        seed: what was given.
+
+    Raises:
+        TypeError: for anything but a whole number.
+        ValueError: for one outside the range.
+
+    Example:
+        >>> require_seed(-1)
+        Traceback (most recent call last):
+        ...
+        ValueError: Expected a seed from 0 to 2⁶³ − 1; got -1. 0 will do.
+    """
+    if not isinstance(seed, Integral) or isinstance(seed, bool):
+        raise TypeError(f"Expected a whole number as seed; got {seed!r}. 0 will do.")
+    if not 0 <= seed <= LARGEST_SEED:
+        raise ValueError(f"Expected a seed from 0 to 2⁶³ − 1; got {seed}. 0 will do.")

@@ -18,9 +18,10 @@ from tightbound.distributions import Exponential, Gumbel, LogNormal, Normal
 from tightbound.distributions.reparameterised import Reparameterised
 from tightbound.evaluate import Estimate
 from tightbound.labs.result import Result
-from tightbound.labs.words import require_seed, require_whole, table
+from tightbound.labs.words import require_whole, table
 from tightbound.plots import style
 from tightbound.runtime import own_random_state
+from tightbound.settings import require_seed
 
 CPU = torch.device("cpu")
 FOLLOWED = (0.07, 0.3, 0.55, 0.8, 0.96)  # quantiles of the noise whose draws are followed through the map

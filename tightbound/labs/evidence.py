@@ -22,10 +22,11 @@ from tightbound.evaluate import Estimate
 from tightbound.evaluate.importance import bound_at
 from tightbound.labs.linear_gaussian import LinearGaussian, affine
 from tightbound.labs.result import Result
-from tightbound.labs.words import require_seed, require_whole, table
+from tightbound.labs.words import require_whole, table
 from tightbound.plots import style
 from tightbound.posteriors import FullNormal
 from tightbound.runtime import on_one_thread, own_random_state
+from tightbound.settings import require_seed
 
 CPU = torch.device("cpu")
 SHOWN = 4  # columns of the second table

@@ -19,10 +19,11 @@ from tightbound.draws import Draws, Relaxation
 from tightbound.evaluate import Estimate
 from tightbound.gradients import VIMCO, Enumerate, Gradient, GumbelSoftmax, ScoreFunction, StraightThrough
 from tightbound.labs.result import Result
-from tightbound.labs.words import require_seed, require_whole, table
+from tightbound.labs.words import require_whole, table
 from tightbound.model import Model
 from tightbound.plots import style
 from tightbound.runtime import on_one_thread, own_random_state
+from tightbound.settings import require_seed
 from tightbound.surface import listed
 
 CPU = torch.device("cpu")

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from tightbound.progress import progress
+from tightbound.settings import require_seed
 
 
 def require_whole(name: str, value: object, *, least: int, why: str) -> None:
@@ -29,24 +30,6 @@ def require_whole(name: str, value: object, *, least: int, why: str) -> None:
         raise TypeError(f"Expected a whole number for {name}; got {value!r}. For example: {name}={least}.")
     if value < least:
         raise ValueError(f"Expected {name} of at least {least}; got {value}. {why}")
-
-
-def require_seed(seed: object) -> None:
-    """Refuse what is no seed.
-
-    Args:
-        seed: what was given.
-
-    Raises:
-        TypeError: for anything but a whole number.
-        ValueError: for one outside the range that every generator takes.
-
-    Example:
-        >>> require_seed(0)
-    """
-    require_whole("seed", seed, least=0, why="Take any whole number from 0 on.")
-    if not isinstance(seed, int) or seed > 2**63 - 1:
-        raise ValueError(f"Expected a seed from 0 to 2⁶³ − 1; got {seed}. Take a smaller one.")
 
 
 def require_betas(betas: Sequence[float], *, zero: bool = True) -> None:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from tightbound.runs.registry import FORMER, GRADIENTS, LIKELIHOODS, OBJECTIVES, POSTERIORS, PRIORS, DrawnRecipe, row
 from tightbound.runs.rows import LATENTS, ObjectiveRecipe, PosteriorRow
 from tightbound.runs.schema import Names, Variants, read, to_table
-from tightbound.settings import Training
+from tightbound.settings import Training, require_seed
 from tightbound.surface import listed
 
 MOST_CODES = 4096  # that a sum runs over, as of tightbound.distributions, which needs torch
@@ -158,8 +158,7 @@ class Recipe:
     evaluate: EvaluateRecipe = field(default_factory=EvaluateRecipe)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"Expected a seed from 0 to 2⁶³ − 1; got {self.seed}.")
+        require_seed(self.seed)
         _require_fitting(self.model, self.objective)
 
     def updated(self, changes: Mapping[str, Any]) -> Recipe:

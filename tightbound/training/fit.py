@@ -19,10 +19,10 @@ from tightbound.model import Model
 from tightbound.objectives import ELBO, Objective, resolve
 from tightbound.progress import progress_for
 from tightbound.runtime import home, own_random_state, resolve_device
-from tightbound.settings import Training
+from tightbound.settings import Training, require_seed
 from tightbound.training import batches
 from tightbound.training.fingerprint import run_fingerprint
-from tightbound.training.loop import LARGEST_SEED, Loop, Setup
+from tightbound.training.loop import Loop, Setup
 from tightbound.training.result import TrainResult
 from tightbound.training.signals import catching_signals
 from tightbound.training.step import TrainStep
@@ -112,8 +112,7 @@ def fit(
             f"Expected a model such as tb.VAE(prior, posterior, likelihood); got {type(model).__name__}. Write a "
             "tb.Model for one of your own."
         )
-    if not 0 <= seed <= LARGEST_SEED:
-        raise ValueError(f"Expected a seed from 0 to 2⁶³ − 1; got {seed}.")
+    require_seed(seed)
     source = Path(out) if out else None
     with joined() as here:
         loop = prepare(model, data, objective or ELBO(), settings, seed, source, here)

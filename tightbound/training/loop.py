@@ -21,7 +21,7 @@ from tightbound.execution import Execution, obstacle, step_pays
 from tightbound.files import foreign
 from tightbound.progress import Progress
 from tightbound.runtime import random_state, restore_random_state
-from tightbound.settings import Training
+from tightbound.settings import LARGEST_SEED, Training
 from tightbound.training import checkpoint
 from tightbound.training.batches import Sampler
 from tightbound.training.failure import NonFiniteError, explain
@@ -31,7 +31,6 @@ from tightbound.training.state import Best, Standing, State
 from tightbound.training.step import TrainStep
 from tightbound.training.validation import validate
 
-LARGEST_SEED = 2**63 - 1
 NEXT_RANK = 15_485_863  # between seeds of two processes' noise: seeds 0, 1, 2 … are other people's runs
 
 
