@@ -216,7 +216,7 @@ def test_the_last_bias_starts_at_the_mean_of_the_data(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("network", ["mlp", "conv"])
 def test_a_full_normal_starts_without_correlations(tmp_path: Path, network: str) -> None:
-    """From a triangle at random, training on MNIST ends 2 nats lower."""
+    """So training begins with the diagonal normal of the same outputs."""
     words = {"model__likelihood": "poisson", "model__network": network, "model__posterior": "full-normal"}
     built = build(recipe(source(tmp_path, "counts"), **words))
     q = built.model.posterior(built.data.train.eval_batch(0, 5).x)

@@ -145,5 +145,5 @@ def require_seed(seed: object) -> None:
     """
     if not isinstance(seed, Integral) or isinstance(seed, bool):
         raise TypeError(f"Expected a whole number as seed; got {seed!r}. 0 will do.")
-    if not 0 <= seed <= LARGEST_SEED:
+    if not 0 <= int(seed) <= LARGEST_SEED:
         raise ValueError(f"Expected a seed from 0 to 2⁶³ − 1; got {seed}. 0 will do.")
