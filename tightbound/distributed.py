@@ -115,6 +115,7 @@ def joined() -> Iterator[World]:
     rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     dist.init_process_group(backend, store=store, rank=rank, world_size=count)
     try:
+        world().wait()  # who leaves before all are connected, for something is wrong, would take others with it
         yield world()
         world().wait()  # who leaves early would be taken for lost
     finally:
