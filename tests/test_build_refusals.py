@@ -58,7 +58,7 @@ from tightbound.runs.recipe import ModelRecipe
         ),
         ("real", {"model__likelihood": "gaussian", "model__scale": -1.0}, "Expected a positive scale"),
         ("real", {"model__activation": "rely"}, r"Expected an activation .* Did you mean 'relu'\?"),
-        ("real", {"data__size": 20}, "Expected a size for folders of images only"),
+        ("real", {"data__size": 20}, "Expected a size for sprites and folders of images only"),
         ("real", {"data__test_fraction": 1.0}, "Expected a test_fraction between 0 and 1; got 1.0"),
     ],
 )

@@ -88,7 +88,9 @@ def test_words_label_both_sets_alike(tmp_path):
 def test_an_ambiguous_npz_file_is_refused(keys, tmp_path):
     np.savez(tmp_path / "x.npz", **{key: np.zeros((2, 2)) for key in keys})
     listed = f"the keys {', '.join(keys)}" if keys else "no array"
-    with pytest.raises(ValueError, match=rf"Expected x_train .*, x \(with y\), .*; got {listed} in .*x\.npz"):
+    with pytest.raises(
+        ValueError, match=rf"Expected x_train .*, x \(with y and factors\), .*; got {listed} in .*x\.npz"
+    ):
         load(tmp_path / "x.npz")
 
 

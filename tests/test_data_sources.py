@@ -40,7 +40,8 @@ def test_an_unknown_name_is_answered_with_a_guess():
     with pytest.raises(ValueError, match=r"got 'MINST'\. Did you mean \"mnist\"\?"):
         load("MINST")
     with pytest.raises(
-        ValueError, match=r"Expected digits or mnist, or the path of a \.npy or \.npz .*; got 'sheep'\.$"
+        ValueError,
+        match=r"Expected digits, mnist, .* or sprites-held-out, or the path of a \.npy, \.npz .*; got 'sheep'\.$",
     ):
         load("sheep")
     with pytest.raises(ValueError, match="got ''"):
@@ -56,14 +57,16 @@ def test_a_missing_path_is_called_missing(tmp_path):
 def test_another_kind_of_file_is_refused(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("1,2")
-    with pytest.raises(ValueError, match=r"Expected a \.npy or \.npz file or a folder .*; got the file .*table\.csv"):
+    with pytest.raises(
+        ValueError, match=r"Expected a \.npy, \.npz or \.h5 file or a folder .*; got the file .*table\.csv"
+    ):
         load(path)
 
 
-def test_a_size_is_for_folders_only(tmp_path):
+def test_a_size_is_for_sprites_and_folders_only(tmp_path):
     np.save(tmp_path / "x.npy", np.zeros((4, 2)))
     for source in ("digits", tmp_path / "x.npy", torch.zeros(4, 2)):
-        with pytest.raises(ValueError, match="Expected a size for folders of images only; got size=8 for"):
+        with pytest.raises(ValueError, match="Expected a size for sprites and folders of images only; got size=8 for"):
             load(source, size=8)
 
 

@@ -5,9 +5,14 @@ stays on disk. :class:`Observations` turns stored values into what a model sees,
 numbers they are.
 """
 
+from tightbound.data.factors import correlated, held_out
 from tightbound.data.observations import Observations
 from tightbound.data.sources import load, observations
 from tightbound.data.splits import Data
+from tightbound.data.sprites import sprites
 from tightbound.data.summary import DataSummary, moments, summarise
 
-__all__ = ["Data", "DataSummary", "Observations", "load", "moments", "observations", "summarise"]
+__all__ = [
+    "Data", "DataSummary", "Observations", "correlated", "held_out", "load", "moments", "observations", "sprites",
+    "summarise",
+]  # fmt: skip

@@ -28,7 +28,8 @@ from tightbound.data.observations import Observations
 from tightbound.data.splits import Data
 from tightbound.data.summary import all_below
 
-_KEYS = "x_train (with x_test, y_train, y_test), x (with y), or a single array"
+_KEYS = "x_train (with x_test, y_train, y_test), x (with y and factors), or a single array"
+DSPRITES = ("color", "shape", "scale", "orientation", "posX", "posY")  # its own names are in a pickle
 
 
 def read_npy(path: Path) -> Observations:
@@ -62,7 +63,9 @@ def read_npy(path: Path) -> Observations:
 def read_npz(path: Path) -> Observations | Data:
     """Read a ``.npz`` file with ``x_train`` (and ``x_test``, ``y_train``, ``y_test``), ``x`` (and ``y``) or one array.
 
-    Keys may be in upper or lower case. Other arrays in the file are ignored.
+    Known factors are the arrays ``factors`` beside x, or ``factors_train`` and ``factors_test``, of shape (N, F); their
+    names are ``factor_names``, an array of words. The file of dSprites is read as it is. Keys may be in upper or lower
+    case. Other arrays in the file are ignored.
 
     Args:
         path: the file.
@@ -72,8 +75,8 @@ def read_npz(path: Path) -> Observations | Data:
 
     Raises:
         TypeError: if an array does not hold real numbers.
-        ValueError: if NumPy cannot read the file, because it is damaged or holds Python objects, for instance; or if
-            the keys do not tell which array is which.
+        ValueError: if NumPy cannot read the file, because it is damaged or holds Python objects, for instance; if
+            the keys do not tell which array is which; or if factors or their names do not fit.
 
     Example:
         >>> import tempfile
@@ -85,12 +88,15 @@ def read_npz(path: Path) -> Observations | Data:
     with open(path, "rb") as file:  # numpy.load would not close a file that it refuses
         roles, arrays = _read_roles(file, path)
     labels, names = encode([arrays.get("y_train"), arrays.get("y_test")], str(path))
-    train = from_array(arrays["x_train"], labels=labels[0], name=f"{path}[{roles['x_train']}]")
-    train = train.replace(label_names=names)
+
+    def part(which: str, label: Tensor | None) -> Observations:
+        made = from_array(arrays[f"x_{which}"], labels=label, name=f"{path}[{roles[f'x_{which}']}]")
+        return _with_factors(made.replace(label_names=names), arrays, roles, which)
+
+    train = part("train", labels[0])
     if "x_test" not in arrays:
         return train
-    test = from_array(arrays["x_test"], labels=labels[1], name=f"{path}[{roles['x_test']}]")
-    test = test.replace(label_names=names)
+    test = part("test", labels[1])
     if train.stored.dtype == test.stored.dtype:  # a test set of black images does not make pixels binary
         scale = max(train.scale, test.scale)
         train, test = train.replace(scale=scale), test.replace(scale=scale)
@@ -110,6 +116,24 @@ def _read_roles(file: IO[bytes], path: Path) -> tuple[dict[str, str], dict[str, 
             return roles, {role: archive[key] for role, key in roles.items()}
         except Exception as error:
             raise _unreadable(path, error) from error
+
+
+def _with_factors(made: Observations, arrays: dict[str, np.ndarray], roles: dict[str, str], which: str) -> Observations:
+    factors = arrays.get(f"factors_{which}")
+    if factors is None:
+        return made
+    names: tuple[str, ...] = ()
+    if roles[f"factors_{which}"] == "latents_values":
+        names = DSPRITES
+    elif "factor_names" in arrays:
+        words = arrays["factor_names"]
+        if words.dtype.kind != "U" or words.ndim != 1:
+            raise ValueError(
+                f"Expected factor_names as an array of words, one for each column; got {words.dtype} of shape "
+                f"{words.shape} in {made.name}. Save numpy.array(['width', 'angle'])."
+            )
+        names = tuple(map(str, words))
+    return made.replace(factors=_tensor(factors, f"the factors of {made.name}"), factor_names=names)
 
 
 def from_array(value: object, *, labels: object = None, name: str = "array") -> Observations:
@@ -135,8 +159,9 @@ def from_array(value: object, *, labels: object = None, name: str = "array") -> 
         (torch.Size([3, 32, 24]), 255.0)
     """
     codes, names = encode([labels], name)
-    observations = Observations(_channels_first(_tensor(value, name)), labels=codes[0], label_names=names, name=name)
-    return observations.replace(scale=255.0) if _are_pixels(observations.stored) else observations
+    stored = _channels_first(_tensor(value, name))
+    observations = Observations(stored, labels=codes[0], label_names=names, name=name)
+    return observations.replace(scale=255.0) if _are_pixels(stored) else observations
 
 
 def _tensor(value: object, name: str) -> Tensor:
@@ -168,15 +193,21 @@ def _are_pixels(stored: Tensor) -> bool:
     return stored.dtype == torch.uint8 and not all_below(stored, 128 if stored.ndim == 2 else 2)
 
 
+_ROLES = ("x_train", "x_test", "y_train", "y_test", "factors_train", "factors_test", "factor_names")
+
+
 def _roles(keys: list[str], path: Path) -> dict[str, str]:
-    """Find which of a file's keys stand for x_train, x_test, y_train and y_test."""
+    """Find which of a file's keys stand for x_train, x_test, y_train and so on."""
     by_name = {key.lower(): key for key in keys}
-    wanted = [key for key in keys if key.lower() in ("x", "y", "x_train", "x_test", "y_train", "y_test")]
+    wanted = [key for key in keys if key.lower() in (*_ROLES, "x", "y", "factors")]
+    if {"imgs", "latents_values"} <= by_name.keys():  # dSprites
+        return {"x_train": by_name["imgs"], "factors_train": by_name["latents_values"]}
     if len({key.lower() for key in wanted}) == len(wanted):
         if "x_train" in by_name:
-            return {role: by_name[role] for role in ("x_train", "x_test", "y_train", "y_test") if role in by_name}
+            return {role: by_name[role] for role in _ROLES if role in by_name}
         if "x" in by_name and "x_test" not in by_name:
-            return {f"{role}_train": by_name[role] for role in ("x", "y") if role in by_name}
+            alone = {f"{role}_train": by_name[role] for role in ("x", "y", "factors") if role in by_name}
+            return alone | {role: by_name[role] for role in ("factor_names",) if role in by_name}
         if len(keys) == 1:
             return {"x_train": keys[0]}
     got = f"the keys {', '.join(keys)}" if keys else "no array"

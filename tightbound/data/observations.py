@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,6 +19,24 @@ _HALF = 2**15
 _WHOLE = {torch.bool, torch.int8, torch.int16, torch.int32, torch.int64}
 _UNSIGNED = {torch.uint8, torch.uint16, torch.uint32, torch.uint64}
 _REAL = _WHOLE | _UNSIGNED | {torch.float16, torch.bfloat16, torch.float32, torch.float64}
+
+
+class Stored(Protocol):
+    """What can stand for a tensor of N observations whose rows are read or made when they are asked for."""
+
+    @property
+    def shape(self) -> torch.Size: ...
+    @property
+    def ndim(self) -> int: ...
+    @property
+    def dtype(self) -> torch.dtype: ...
+    @property
+    def layout(self) -> torch.layout: ...
+    @property
+    def device(self) -> torch.device: ...
+    def __len__(self) -> int: ...
+    def index_select(self, dim: int, index: Tensor, /) -> Tensor: ...
+    def to(self, device: torch.device, /) -> Tensor | Stored: ...
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -33,7 +52,7 @@ class Observations:
     With ``mask``, some values are absent. An absent value may be stored as anything, NaN included; a model sees 0.
 
     Args:
-        stored: the values, shape (N, \*shape), any real dtype.
+        stored: the values, shape (N, \*shape), any real dtype: a tensor, or what reads or makes rows when it is asked.
         labels: the class of each observation, integers, shape (N,). Pictures and reports show them.
         label_names: what labels 0, 1, … are called. Where it is empty, labels are called by their number.
         factors: known factors or covariates of each observation, real numbers, shape (N, F).
@@ -76,7 +95,7 @@ class Observations:
                 [3., 4.]])
     """
 
-    stored: Tensor
+    stored: Tensor | Stored
     labels: Tensor | None = None
     _: KW_ONLY
     label_names: tuple[str, ...] = ()
@@ -379,7 +398,7 @@ class Observations:
         return values if self.scale == 1 else values.div_(self.scale)
 
 
-def _is_real(values: Tensor) -> bool:
+def _is_real(values: Tensor | Stored) -> bool:
     return values.dtype in _REAL and values.layout == torch.strided
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,18 @@ from torch.utils.data import Dataset
 from tightbound.data.arrays import from_array, read_npy, read_npz
 from tightbound.data.datasets import from_dataset
 from tightbound.data.digits import digits
+from tightbound.data.factors import correlated, factor, held_out, read_h5
 from tightbound.data.images import read_images
 from tightbound.data.mnist import mnist
 from tightbound.data.observations import Observations
 from tightbound.data.splits import Data, split_off
+from tightbound.data.sprites import Colour, sprites
 from tightbound.surface import listed
 
-_NAMES = ("digits", "mnist")
-_FILES = "a .npy or .npz file or a folder of PNG or JPEG images"
+_SPRITES: dict[str, Colour] = {"sprites": "binary", "sprites-grey": "grey", "sprites-hue": "hue"}
+_HARDER = ("sprites-correlated", "sprites-held-out")
+_NAMES = ("digits", "mnist", *_SPRITES, *_HARDER)
+_FILES = "a .npy, .npz or .h5 file or a folder of PNG or JPEG images"
 _OBJECTS = "an array, a tensor, a map-style torch data set, a pair (x, labels) or Observations"
 
 
@@ -31,10 +36,13 @@ def load(source: object, *, size: int | None = None, test_fraction: float = 0.1)
     ``test``. From any other source a random test set is split off. The same rows are chosen every time.
 
     Args:
-        source: "digits"; "mnist"; the path of a ``.npy`` or ``.npz`` file (see :mod:`tightbound.data.arrays`) or of a
-            folder of images (see :mod:`tightbound.data.images`); an array, a tensor, a map-style torch data set, a
-            pair (x, labels) or Observations; or Data, which is returned as it is.
-        size: height and width in pixels that images of a folder are resized to.
+        source: "digits"; "mnist"; "sprites", "sprites-grey" or "sprites-hue" (see :mod:`tightbound.data.sprites`),
+            "sprites-correlated", whose scale and x go together in training, or "sprites-held-out", which is tested on
+            hearts that stand on their head on the right; the path of a ``.npy`` or ``.npz`` file (see
+            :mod:`tightbound.data.arrays`), of an ``.h5`` file as that of 3D Shapes, or of a folder of images (see
+            :mod:`tightbound.data.images`); an array, a tensor, a map-style torch data set, a pair (x, labels) or
+            Observations; or Data, which is returned as it is.
+        size: height and width in pixels that sprites have, or that images of a folder are resized to.
         test_fraction: which fraction of the observations to hold out where there is no test set, between 0 and 1.
 
     Returns:
@@ -97,22 +105,39 @@ def _is_array(value: object) -> bool:
 
 def _named(source: str | os.PathLike[str], size: int | None) -> Observations | Data:
     if source in _NAMES:
-        _expect_no_size(size, source)
-        return digits() if source == "digits" else mnist()
+        return _made(str(source), size)
     path = Path(os.path.expanduser(source))
     if not (os.fspath(source) and path.exists()):
         raise _nothing_there(os.fspath(source))
     if path.is_dir():
         return read_images(path, size=size)
     _expect_no_size(size, path)
-    if path.suffix not in (".npy", ".npz"):
+    readers: dict[str, Callable[[Path], Observations | Data]] = {
+        ".npy": read_npy, ".npz": read_npz, ".h5": read_h5, ".hdf5": read_h5
+    }  # fmt: skip
+    if path.suffix not in readers:
         raise ValueError(f"Expected {_FILES}; got the file {path}. Save its numbers with numpy.save.")
-    return read_npy(path) if path.suffix == ".npy" else read_npz(path)
+    return readers[path.suffix](path)
+
+
+def _made(name: str, size: int | None) -> Observations | Data:
+    if name in ("digits", "mnist"):
+        _expect_no_size(size, name)
+        return digits() if name == "digits" else mnist()
+    made = sprites(size or 32, colour=_SPRITES.get(name, "binary"))
+    if name == "sprites-correlated":
+        return correlated(made, "scale", "x")
+    if name == "sprites-held-out":  # hearts that stand on their head, on the right
+        places = factor(made, "x").unique()
+        return held_out(made, {"shape": [2], "rotation": [135, 180, 225], "x": places[places > 0.5].tolist()})
+    return made
 
 
 def _expect_no_size(size: int | None, source: object) -> None:
     if size is not None:
-        raise ValueError(f"Expected a size for folders of images only; got size={size} for {source}. Leave it out.")
+        raise ValueError(
+            f"Expected a size for sprites and folders of images only; got size={size} for {source}. Leave it out."
+        )
 
 
 def _nothing_there(text: str) -> ValueError:

@@ -1,0 +1,214 @@
+"""Sprites: small pictures made of known factors, so that what a latent dimension means can be measured."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tightbound.data.observations import Observations
+
+Colour = Literal["binary", "grey", "hue"]
+SHAPES = ("arrow", "L", "heart")  # none of them looks the same after a turn, so no two images are equal
+LEAST = 16  # pixels a side, below which turned sprites look alike
+RADIUS = 0.22  # of the largest sprite, where the canvas is 1 wide
+SMALLEST = 0.5  # scale of the smallest sprite
+FINE = 4  # each pixel is looked at in 4 × 4 places
+AT_ONCE = 2**21  # places looked at in one go
+IN_MEMORY = 2**28  # bytes up to which all images are kept
+
+
+def sprites(
+    size: int = 32,
+    *,
+    colour: Colour = "binary",
+    scales: int = 6,
+    rotations: int = 8,
+    positions: int = 8,
+    hues: int = 8,
+    in_memory: bool | None = None,
+) -> Observations:
+    r"""All combinations of shape, scale, rotation, position and perhaps hue, an image each: the same on every machine.
+
+    A sprite is an arrow, an L or a heart, none of which any turn maps to itself. So all images are distinct, and each
+    factor can be read off: what is not found in a code is the code's fault. That holds for the counts given here, from
+    32 pixels on. Binary images can be equal where pixels are fewer or steps finer.
+
+    Args:
+        size: pixels of a side.
+        colour: "grey" for pixels that say in 17 levels how much of them is covered; "binary" for 1 where it is half or
+            more, and 0 elsewhere; "hue" for grey ones in a colour, with the hue as one more factor.
+        scales: how many sizes, from half the largest to the largest.
+        rotations: how many turns, evenly over the full circle.
+        positions: how many places along x, and as many along y.
+        hues: how many hues, evenly over the circle of colours.
+        in_memory: whether to keep the images. Otherwise they are drawn whenever they are needed. By default they are
+            kept where they fit into 256 MB.
+
+    Returns:
+        Observations of shape (1, size, size), or (3, size, size) in colours. Their factors are "shape", "scale" as a
+        share of the largest, "rotation" in degrees, "x" and "y" of the middle as shares of the canvas, and "hue" as a
+        share of the circle; their labels are shapes.
+
+    Raises:
+        TypeError: for a number that is not whole.
+        ValueError: for too small a number, or another colour.
+
+    References:
+        After Matthey et al.: dSprites (2017), https://github.com/google-deepmind/dsprites-dataset, whose squares and
+        ellipses look the same after some turns.
+
+    Example:
+        >>> made = sprites()
+        >>> len(made), made.shape, made.factor_names
+        (9216, torch.Size([1, 32, 32]), ('shape', 'scale', 'rotation', 'x', 'y'))
+        >>> len(sprites(64, rotations=40, positions=32))
+        737280
+    """
+    if colour not in get_args(Colour):
+        raise ValueError(f"Expected a colour of {', '.join(get_args(Colour))}; got {colour!r}.")
+    numbers = {"size": size, "scales": scales, "rotations": rotations, "positions": positions, "hues": hues}
+    for name, value in numbers.items():
+        least = LEAST if name == "size" else 1
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise TypeError(f"Expected a whole number for {name}; got {value!r}.")
+        if value < least:
+            raise ValueError(f"Expected {name} of at least {least}; got {value}.")
+    table, names = _table(colour, scales, rotations, positions, hues)
+    drawn = Drawn(table, size, colour)
+    keep = math.prod(drawn.shape) <= IN_MEMORY if in_memory is None else in_memory
+    return Observations(
+        drawn.index_select(0, torch.arange(len(table))) if keep else drawn,
+        labels=table[:, 0].long(),
+        label_names=SHAPES,
+        factors=table,
+        factor_names=names,
+        name="sprites",
+        scale=1.0 if colour == "binary" else 255.0,
+    )
+
+
+def _table(colour: str, scales: int, rotations: int, positions: int, hues: int) -> tuple[Tensor, tuple[str, ...]]:
+    """Every combination of the factors' values, the last factor changing fastest."""
+    places = np.linspace(RADIUS, 1 - RADIUS, positions) if positions > 1 else [0.5]
+    values: dict[str, Any] = {
+        "shape": range(len(SHAPES)),
+        "scale": np.linspace(SMALLEST, 1, scales) if scales > 1 else [1.0],
+        "rotation": [360 * turn / rotations for turn in range(rotations)],
+        "x": places,
+        "y": places,
+    }
+    if colour == "hue":
+        values["hue"] = [hue / hues for hue in range(hues)]
+    rows = itertools.product(*values.values())
+    flat = np.fromiter(itertools.chain.from_iterable(rows), np.float64)
+    return torch.from_numpy(flat.reshape(-1, len(values))), tuple(values)
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Images that are drawn when they are asked for, in the place of a tensor that holds them.
+
+    Args:
+        table: factors of each image as :func:`sprites` has them, shape (N, F); any values, not those of a grid alone.
+        size: pixels of a side.
+        colour: as of :func:`sprites`.
+
+    Example:
+        >>> one = Drawn(torch.tensor([[2, 1.0, 45, 0.5, 0.5]]), 32, "binary")
+        >>> one.index_select(0, torch.tensor([0])).shape, one.dtype
+        (torch.Size([1, 1, 32, 32]), torch.uint8)
+    """
+
+    table: Tensor
+    size: int
+    colour: Colour
+
+    @property
+    def shape(self) -> torch.Size:
+        """N, channels, height and width."""
+        return torch.Size((len(self.table), 3 if self.colour == "hue" else 1, self.size, self.size))
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    dtype = torch.uint8
+    layout = torch.strided
+    device = torch.device("cpu")
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def to(self, device: torch.device) -> Tensor | Drawn:
+        """Themselves on the CPU; on another device all images, drawn once."""
+        return self if device.type == "cpu" else self.index_select(0, torch.arange(len(self))).to(device)
+
+    def index_select(self, dim: int, index: Tensor) -> Tensor:
+        """Draw some of the images.
+
+        Args:
+            dim: 0.
+            index: which, integers, shape (M,).
+
+        Returns:
+            8-bit pixels, shape (M, channels, size, size).
+        """
+        rows = self.table[index].numpy()
+        drawn, of = np.unique(rows[:, :5], axis=0, return_inverse=True)  # colours share a form
+        covered = _covered(drawn, self.size)[of.ravel()]
+        if self.colour == "binary":
+            return torch.from_numpy((covered >= 0.5).astype(np.uint8))[:, None]
+        paint = np.ones((len(rows), 1), np.float32) if self.colour == "grey" else _rgb(rows[:, 5])
+        return torch.from_numpy(np.rint(255 * paint[:, :, None, None] * covered[:, None]).astype(np.uint8))
+
+
+def _covered(rows: np.ndarray, size: int) -> np.ndarray:
+    """How much of each pixel the sprite covers, 0 to 1, shape (M, size, size)."""
+    canvas = np.zeros((len(rows), size, size), np.float32)
+    width = min(size, 2 * math.ceil(RADIUS * size) + 1)  # of a window that holds the sprite
+    left, top = (np.clip(np.floor(rows[:, at] * size - width / 2), 0, size - width).astype(int) for at in (3, 4))
+    each = max(1, AT_ONCE // (width * FINE) ** 2)
+    for kind, inside in enumerate((_arrow, _ell, _heart)):
+        (found,) = np.nonzero(rows[:, 0] == kind)
+        for part in np.split(found, range(each, len(found), each)):
+            seen = inside(*_turned(rows[part], left[part], top[part], width, size))
+            shares = seen.reshape(-1, width, FINE, width, FINE).mean((2, 4), dtype=np.float32)
+            across, down = left[part, None] + np.arange(width), top[part, None] + np.arange(width)
+            canvas[part[:, None, None], down[:, :, None], across[:, None, :]] = shares
+    return canvas
+
+
+def _turned(
+    rows: np.ndarray, left: np.ndarray, top: np.ndarray, width: int, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Places of each window as the sprite sees them: it stands upright, and nothing of it is further away than 1."""
+    x, y = (start[:, None] / size + (np.arange(width * FINE) + 0.5) / (size * FINE) for start in (left, top))
+    radius, turn = RADIUS * rows[:, 1, None], np.deg2rad(rows[:, 2, None, None])
+    right, up = ((x - rows[:, 3, None]) / radius)[:, None, :], ((rows[:, 4, None] - y) / radius)[:, :, None]
+    return np.cos(turn) * right + np.sin(turn) * up, np.cos(turn) * up - np.sin(turn) * right
+
+
+def _arrow(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    head = (v > 0) & (np.abs(u) < 0.8 * (0.98 - v))
+    return head | ((v > -0.95) & (v <= 0) & (np.abs(u) < 0.27))
+
+
+def _ell(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    upright = (np.abs(u + 0.32) < 0.24) & (np.abs(v) < 0.8)
+    return upright | ((np.abs(u - 0.02) < 0.58) & (np.abs(v + 0.56) < 0.24))
+
+
+def _heart(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    x, y = 1.3 * u, 1.3 * v + 0.12
+    return (x * x + y * y - 1) ** 3 < x * x * y**3
+
+
+def _rgb(hue: np.ndarray) -> np.ndarray:
+    """Bright colours around the circle, shape (M, 3)."""
+    return np.clip(np.abs((6 * hue[:, None] + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
