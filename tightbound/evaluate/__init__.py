@@ -4,6 +4,7 @@ from tightbound.evaluate.annealing import Schedule
 from tightbound.evaluate.calibration import Calibration, calibration
 from tightbound.evaluate.certify import Certificate, certify
 from tightbound.evaluate.check import Checks, check
+from tightbound.evaluate.disentanglement import Disentanglement, disentanglement
 from tightbound.evaluate.estimates import Estimate
 from tightbound.evaluate.evidence import evidence
 from tightbound.evaluate.gaps import Gaps, gaps
@@ -16,6 +17,7 @@ __all__ = [
     "Calibration",
     "Certificate",
     "Checks",
+    "Disentanglement",
     "Estimate",
     "Evidence",
     "Gaps",
@@ -26,6 +28,7 @@ __all__ = [
     "calibration",
     "certify",
     "check",
+    "disentanglement",
     "evidence",
     "gaps",
     "information",

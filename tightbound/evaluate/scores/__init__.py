@@ -1,0 +1,1 @@
+"""Scores of disentanglement: functions of codes and the factors that data were made of."""
