@@ -25,7 +25,7 @@ from tightbound import plots
 from tightbound.autoencoder import VAE
 from tightbound.distributed import joined
 from tightbound.distributions import class_probabilities
-from tightbound.evaluate import Certificate, Checks, Gaps, Information, Schedule, evidence
+from tightbound.evaluate import Certificate, Checks, Disentanglement, Gaps, Information, Schedule, evidence
 from tightbound.files import write_atomically
 from tightbound.labs import Lab
 from tightbound.progress import evaluating
@@ -160,7 +160,23 @@ def check(path: Path, *, observations: int, seed: int, as_json: bool) -> int:
     return _checked(made, run.CHECKS, found, as_json=as_json)
 
 
-def _checked(made: Run, name: str | None, found: Certificate | Gaps | Information | Checks, *, as_json: bool) -> int:
+def disentangle(path: Path, *, observations: int, split: Split | Literal["all"], seed: int, as_json: bool) -> int:
+    """Print scores beside known factors; keep those of all observations in the run."""
+    made = open_run(path)
+    observed = made.data().everything()[-1] if split == "all" else made.split(split)  # a test set apart says more
+    if observed.factors is None:
+        raise ValueError(
+            f"Expected data whose factors are known; got {observed.name}, which has none. 'tightbound train sprites' "
+            "makes some, and a .npz file can have the arrays factors and factor_names."
+        )
+    with evaluating(min(observations, len(observed)), show=True) as tell:
+        found = evaluation.disentangle(_model(made), observed, observations=observations, seed=seed, progress=tell)
+    return _checked(made, run.DISENTANGLEMENT if split == "all" else None, found, as_json=as_json)
+
+
+def _checked(
+    made: Run, name: str | None, found: Certificate | Gaps | Information | Checks | Disentanglement, *, as_json: bool
+) -> int:
     if name is not None:
         made.save(name, found)
         _tell(f"Kept in {made.path / name}.")

@@ -260,6 +260,37 @@ def check(run: Path, /, *, observations: int = 500, seed: int = 0, json: Switch 
 
 
 @app.command
+def disentangle(
+    run: Path,
+    /,
+    *,
+    observations: int = 10_000,
+    split: Split | Literal["all"] = "all",
+    seed: int = 0,
+    json: Switch = False,
+) -> int:
+    """Score how far each latent dimension stands for one of the factors that the data were made of.
+
+    For example: `tightbound disentangle runs/sprites`.
+
+    For data whose factors are known: sprites, dSprites, 3D Shapes, or your own with the array factors in a .npz file.
+    Each score stands beside what it is by chance and what a perfect code has. Those of all observations, as the
+    literature has them, or of a test set that came apart, are kept in RUN/disentanglement.json, and `tightbound report
+    RUN` shows them.
+
+    Args:
+        run: A run's folder.
+        observations: How many, taken at random, at most.
+        split: Which of the run's data.
+        seed: Of everything random.
+        json: Print one JSON object, with the definition of each score.
+    """
+    from tightbound.cli import commands
+
+    return commands.disentangle(run, observations=observations, split=split, seed=seed, as_json=json)
+
+
+@app.command
 def sample(
     run: Path,
     /,

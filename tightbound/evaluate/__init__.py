@@ -4,7 +4,7 @@ from tightbound.evaluate.annealing import Schedule
 from tightbound.evaluate.calibration import Calibration, calibration
 from tightbound.evaluate.certify import Certificate, certify
 from tightbound.evaluate.check import Checks, check
-from tightbound.evaluate.disentanglement import Disentanglement, disentanglement
+from tightbound.evaluate.disentanglement import disentangle, disentanglement
 from tightbound.evaluate.estimates import Estimate
 from tightbound.evaluate.evidence import evidence
 from tightbound.evaluate.gaps import Gaps, gaps
@@ -12,6 +12,7 @@ from tightbound.evaluate.information import Information, information
 from tightbound.evaluate.neighbours import Neighbours, neighbours
 from tightbound.evaluate.predictive import Predictive, predictive
 from tightbound.evaluate.results import Evidence
+from tightbound.evaluate.scores.scored import Disentanglement, Score
 
 __all__ = [
     "Calibration",
@@ -25,9 +26,11 @@ __all__ = [
     "Neighbours",
     "Predictive",
     "Schedule",
+    "Score",
     "calibration",
     "certify",
     "check",
+    "disentangle",
     "disentanglement",
     "evidence",
     "gaps",

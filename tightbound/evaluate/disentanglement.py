@@ -2,189 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tightbound.evaluate.estimates import Estimate, Judged, number
+from tightbound.evaluate.estimates import Estimate
+from tightbound.evaluate.noise import proposed, seeds_of
+from tightbound.evaluate.observed import blocks, observed_as, some_of
 from tightbound.evaluate.scores import intervened, mutual, predicted
-from tightbound.evaluate.scores.definitions import DEFINITIONS, Definition
+from tightbound.evaluate.scores.definitions import DEFINITIONS
 from tightbound.evaluate.scores.labelled import Labelled, dead
+from tightbound.evaluate.scores.scored import Disentanglement, Score
+from tightbound.model import Model
+from tightbound.runtime import evaluation_mode, home, own_random_state
 from tightbound.settings import require_seed
 
-RESAMPLES = 50  # of the bootstrap
+GROUPS = 20  # of the jackknife, which leaves out one after another
 REPEATS = 3  # of what is trained, each on other observations
 LEAST = 100  # observations
-MATTERS = 3  # errors above chance from which on a score says something
-HALF = 0.5  # of a factor's entropy, by which its best unit must be ahead to stand for it
-HARDLY = 0.1  # of the way from chance to certainty, below which a factor is not told
-
-
-@dataclass(frozen=True)
-class Score:
-    """One score of disentanglement.
-
-    Args:
-        name: of its definition.
-        value: with its error: the spread of a bootstrap over observations, or over what is held out of training.
-        chance: what the same codes have beside factors of other observations.
-        perfect: what the factors themselves have as a code.
-
-    Example:
-        >>> Score("mig", Estimate(0.25, 0.01), chance=0.0, perfect=0.5).rescaled
-        0.5
-    """
-
-    name: str
-    value: Estimate
-    chance: float
-    perfect: float
-
-    @property
-    def definition(self) -> Definition:
-        """What it is."""
-        return DEFINITIONS[self.name]
-
-    @property
-    def rescaled(self) -> float:
-        """From 0 at chance to 1 for a perfect code; NaN where those are one."""
-        room = self.perfect - self.chance
-        return (self.value.value - self.chance) / room if room > 0 else math.nan
-
-
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Disentanglement(Judged):
-    """Scores of how far each unit of a code stands for one factor.
-
-    Args:
-        scores: by name.
-        information: mutual information of units and factors in nats, shape (L, F), corrected after Miller and Madow.
-        importance: of each unit for telling each factor, shape (L, F), from random forests.
-        accuracy: with which each factor is told by all units together, shape (F,).
-        factor_names: of the factors.
-        units: which units of the code were scored: those that are alive.
-        unit_count: how many units the code has.
-        constant: names of factors with one value only, which were left out.
-        observations: N.
-        seed: of everything random.
-        entropies: of the factors in nats, shape (F,).
-        most_frequent: share of each factor's most frequent value, shape (F,): what a code that tells nothing can have.
-    """
-
-    scores: dict[str, Score]
-    information: Tensor
-    importance: Tensor
-    accuracy: Tensor
-    factor_names: tuple[str, ...]
-    units: tuple[int, ...]
-    unit_count: int
-    constant: tuple[str, ...]
-    observations: int
-    seed: int
-    entropies: Tensor
-    most_frequent: Tensor
-
-    @property
-    def best(self) -> dict[str, int | None]:
-        """For each factor the unit that tells most of it; None where no unit is alive."""
-        if not self.units:
-            return dict.fromkeys(self.factor_names)
-        best = self.information.argmax(0).tolist()
-        return {name: self.units[place] for name, place in zip(self.factor_names, best, strict=True)}
-
-    @property
-    def verdict(self) -> str:
-        """Which factors have a unit of their own, and which are not told at all."""
-        if not self.units:
-            return "The code is collapsed: no unit moves, so it tells of no factor, and every score is 0."
-        told = [name for name, seen in zip(self.factor_names, self._shares, strict=True) if seen >= HALF]
-        lost = [name for name, seen in zip(self.factor_names, self._above_chance, strict=True) if seen < HARDLY]
-        mig = self.scores["mig"]
-        said = [f"Unit {self.best[name]} (from 0) stands for {name}." for name in told]
-        if mig.value.value - mig.chance < MATTERS * mig.value.se:
-            said = ["No unit stands for one factor: MIG is at chance."]
-        elif not told:
-            said = [
-                f"No unit stands for one factor alone: MIG is {mig.value.value:.2f}, where chance is {mig.chance:.2f} "
-                f"and a perfect code has {mig.perfect:.2f}."
-            ]
-        if lost:
-            said.append(f"The code hardly tells {', '.join(lost)}, by all its units together.")
-        said.append(
-            "Scores of different definitions order models differently, and two seeds of one setting differ by more "
-            "than an error here: compare over seeds."
-        )
-        return " ".join(said)
-
-    @property
-    def _shares(self) -> list[float]:
-        """The gap of each factor: what its best unit tells more than any other, as a share of all."""
-        ordered = self.information.sort(0, descending=True).values
-        second = ordered[1] if len(ordered) > 1 else torch.zeros_like(ordered[0])
-        return ((ordered[0] - second) / self.entropies).tolist()
-
-    @property
-    def _above_chance(self) -> list[float]:
-        return ((self.accuracy - self.most_frequent) / (1 - self.most_frequent)).tolist()
-
-    @property
-    def table(self) -> str:
-        """The numbers, without the verdict."""
-        pruned = self.unit_count - len(self.units)
-        head = f"Disentanglement: {self.observations} observations, {len(self.factor_names)} factors, "
-        head += f"{len(self.units)} of {self.unit_count} units alive, seed {self.seed}"
-        lines = [head, f"  {'score':<24}{'value':>8}   {'error':<8}{'chance':>7}{'perfect':>9}"]
-        for name, score in self.scores.items():
-            lines.append(
-                f"  {DEFINITIONS[name].title:<24}{score.value.value:>8.3f} ± {score.value.se:<8.3f}{score.chance:>7.3f}"
-                f"{score.perfect:>9.3f}"
-            )
-        lines += ["", f"  {'factor':<16}{'best unit':>10}{'nats':>8}{'of':>7}{'told by all':>14}{'chance':>9}"]
-        for place, name in enumerate(self.factor_names):
-            best = self.best[name]
-            most = float(self.information[:, place].max()) if self.units else 0.0
-            lines.append(
-                f"  {name:<16}{'none' if best is None else best:>10}{most:>8.2f}{self.entropies[place]:>7.2f}"
-                f"{self.accuracy[place]:>14.1%}{self.most_frequent[place]:>9.1%}"
-            )
-        if pruned:
-            lines.append(f"  {pruned} dead units were left out first.")
-        if self.constant:
-            lines.append(f"  Of one value only, and left out: {', '.join(self.constant)}.")
-        return "\n".join(lines)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain numbers and words, with the definition of each score."""
-        return {
-            "scores": {
-                name: {
-                    "value": number(score.value.value), "se": number(score.value.se), "chance": score.chance,
-                    "perfect": score.perfect, "rescaled": number(score.rescaled),
-                    "definition": score.definition.sentence, "formula": score.definition.formula,
-                    "reference": score.definition.reference, "estimator": score.definition.estimator,
-                }
-                for name, score in self.scores.items()
-            },
-            "factors": {
-                name: {
-                    "best_unit": self.best[name], "entropy": float(self.entropies[place]),
-                    "accuracy": float(self.accuracy[place]), "most_frequent": float(self.most_frequent[place]),
-                }
-                for place, name in enumerate(self.factor_names)
-            },
-            "information": self.information.tolist(),
-            "importance": self.importance.tolist(),
-            "units": list(self.units),
-            "unit_count": self.unit_count,
-            "constant": list(self.constant),
-            "observations": self.observations,
-            "seed": self.seed,
-            "verdict": self.verdict,
-        }  # fmt: skip
+CARRIES = 0.01  # nats, from which on a unit is alive
+ENCODED = 1024  # observations encoded at a time
 
 
 def disentanglement(
@@ -214,7 +55,7 @@ def disentanglement(
         names: of the factors.
         categorical: names of factors whose values have no order.
         seed: of everything random.
-        progress: called with the steps done and their total.
+        progress: called with how far it is, in observations, and their total.
 
     Returns:
         Scores, matrices and what they mean.
@@ -262,6 +103,86 @@ def disentanglement(
     return _scored(scored, drawn, mask, titles, kept, seed, progress or (lambda done, total: None))
 
 
+def disentangle(
+    model: Model,
+    data: Any,
+    *,
+    observations: int = 10_000,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Disentanglement:
+    """Score a model's code beside the known factors of its data.
+
+    As :func:`disentanglement`, of the posteriors' means and of a draw from each. Units are alive that carry 0.01 nats
+    on average; where the rate has no closed form in each dimension, those that move. A factor that is the same as the
+    labels has no order.
+
+    Args:
+        model: any; discrete latents are scored by the probabilities of their classes.
+        data: observations with factors.
+        observations: how many of them, taken at random; all where there are fewer.
+        seed: of everything random.
+        progress: called with how far it is, in observations, and their total.
+
+    Returns:
+        Scores, matrices and what they mean. The codes and factors scored are in ``per_observation``.
+
+    Raises:
+        ValueError: for observations without known factors; and as :func:`disentanglement`.
+
+    Example:
+        >>> import tightbound as tb
+        >>> _ = torch.manual_seed(0)
+        >>> x = torch.randn(500, 5)
+        >>> model = tb.VAE(
+        ...     prior=tb.priors.StandardNormal(2),
+        ...     posterior=tb.posteriors.DiagonalNormal(torch.nn.Linear(5, 4)),
+        ...     likelihood=tb.likelihoods.Gaussian(torch.nn.Linear(2, 5)),
+        ... )
+        >>> found = disentangle(model, tb.data.Observations(x, factors=x[:, :2].sign()))
+        >>> found.information.shape
+        torch.Size([2, 2])
+    """
+    observed = observed_as(data)
+    if observed.factors is None:
+        raise ValueError(
+            f"Expected observations whose factors are known; got {observed.name}, which has none. Give them: "
+            "tb.data.Observations(x, factors=...), or the array factors in a .npz file."
+        )
+    codes, samples, rates = [], [], []
+    with evaluation_mode(model), own_random_state(home(model)[0], seed=seed):
+        chosen = some_of(observed, observations)
+        for _, batch in blocks(model, chosen, ENCODED):
+            codes.append(model.embed(batch).flatten(1).cpu())
+            samples.append(proposed(model, batch, seeds_of(batch, seed), 1)[0][0].flatten(1).cpu())
+            rates.append(model.rate_per_dimension(model.encoded(batch)))
+    known = observed.factors[slice(None) if chosen.rows is None else chosen.rows].cpu()
+    labels = chosen.label(torch.arange(len(chosen)))
+    means, drawn = torch.cat(codes), torch.cat(samples)
+    of_units = [rate.cpu().double() for rate in rates if rate is not None and rate.shape[1:] == means.shape[1:]]
+    names = observed.factor_names or tuple(f"factor {place}" for place in range(known.shape[1]))
+    found = disentanglement(
+        means,
+        known,
+        samples=drawn if drawn.shape == means.shape else None,
+        alive=torch.cat(of_units).mean(0) >= CARRIES if of_units else None,
+        names=names,
+        categorical=[name for name, column in zip(names, known.T, strict=True) if _same(column, labels)],
+        seed=seed,
+        progress=progress,
+    )
+    columns = [names.index(name) for name in found.factor_names]
+    return dataclasses.replace(found, per_observation={"codes": means, "factors": known[:, columns].double()})
+
+
+def _same(column: Tensor, labels: Tensor | None) -> bool:
+    """Whether a factor and the labels part the observations alike."""
+    if labels is None:
+        return False
+    first, second = (each.cpu().unique(return_inverse=True)[1] for each in (column, labels))
+    return len(torch.stack([first, second], 1).unique(dim=0)) == int(first.max()) + 1 == int(second.max()) + 1
+
+
 def _scored(
     scored: Labelled,
     drawn: Tensor | None,
@@ -275,6 +196,7 @@ def _scored(
     common: dict[str, Any] = {
         "factor_names": tuple(titles[place] for place in kept), "units": tuple(mask.nonzero()[:, 0].tolist()),
         "unit_count": len(mask), "constant": tuple(name for place, name in enumerate(titles) if place not in kept),
+        "categorical": tuple(titles[at] for at, unordered in zip(kept, scored.categorical, strict=True) if unordered),
         "observations": len(scored), "seed": seed, "entropies": mutual.entropies(scored), "most_frequent": frequent,
     }  # fmt: skip
     if not mask.any():
@@ -282,7 +204,7 @@ def _scored(
         names = [name for name in DEFINITIONS if drawn is not None or not name.endswith("-samples")]
         none = {name: Score(name, Estimate(0.0, 0.0), chance=0.0, perfect=1.0) for name in names}
         return Disentanglement(scores=none, information=nothing, importance=nothing, accuracy=frequent, **common)
-    generator, steps = torch.Generator().manual_seed(seed), _Steps(progress, REPEATS + 2)
+    generator, steps = torch.Generator().manual_seed(seed), _Steps(progress, REPEATS + 2, len(scored))
     strangers = scored.rows(torch.randperm(len(scored), generator=generator)).with_codes(scored.codes)
     ideal = scored.with_codes(scored.values)
     found = _counted(scored, strangers, ideal, drawn, generator)
@@ -303,25 +225,29 @@ def _scored(
 def _counted(
     scored: Labelled, strangers: Labelled, ideal: Labelled, drawn: Tensor | None, generator: torch.Generator
 ) -> dict[str, Score]:
-    """Scores of counts and moments, whose errors are of a bootstrap."""
+    """Scores of counts and moments. Errors are a jackknife's: a bootstrap's equal rows would look like dependence."""
     value, chance = _by_counting(scored, drawn), _by_counting(strangers, drawn)
     perfect = _by_counting(ideal, None if drawn is None else ideal.codes)
-    again: dict[str, list[float]] = {name: [] for name in value}
-    for _ in range(RESAMPLES):
-        index = torch.randint(len(scored), (len(scored),), generator=generator)
-        for name, each in _by_counting(scored.rows(index), None if drawn is None else drawn[index]).items():
-            again[name].append(each)
-    spread = {name: torch.tensor(values, dtype=torch.float64).std().item() for name, values in again.items()}
+    group = torch.randperm(len(scored), generator=generator) % GROUPS
+    without: dict[str, list[float]] = {name: [] for name in value}
+    for left_out in range(GROUPS):
+        kept = (group != left_out).nonzero()[:, 0]
+        for name, each in _by_counting(scored.rows(kept), None if drawn is None else drawn[kept]).items():
+            without[name].append(each)
+    among = {name: torch.tensor(values, dtype=torch.float64) for name, values in without.items()}
+    spread = {name: math.sqrt((GROUPS - 1) * values.var(correction=0).item()) for name, values in among.items()}
     return {name: Score(name, Estimate(value[name], spread[name]), chance[name], perfect[name]) for name in value}
 
 
 class _Steps:
-    def __init__(self, progress: Callable[[int, int], None], total: int) -> None:
-        self.progress, self.total, self.count = progress, total, 0
+    """Tells after each of so many steps how far it is, as if each were of an equal share of the observations."""
+
+    def __init__(self, progress: Callable[[int, int], None], steps: int, observations: int) -> None:
+        self.progress, self.steps, self.observations, self.count = progress, steps, observations, 0
 
     def done(self, found: Any) -> Any:
         self.count += 1
-        self.progress(self.count, self.total)
+        self.progress(self.observations * self.count // self.steps, self.observations)
         return found
 
 

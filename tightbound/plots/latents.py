@@ -40,6 +40,7 @@ def latent_traversal(
     dimensions: int | Sequence[int] | None = None,
     kl: Array | None = None,
     active: Array | None = None,
+    names: Sequence[str] = (),
     span: float = 3.0,
     steps: int = 9,
     limits: Limits | None = None,
@@ -56,6 +57,7 @@ def latent_traversal(
         kl: nats each element carries, shape (L,): orders and labels the rows. Without it, order is by index.
         active: which elements are alive, shape (L,), booleans; the others are greyed out. By default those of at least
             0.01 nats are alive, and all of them without ``kl``.
+        names: what each of ``dimensions`` stands for, where they are given in order, without ``kl``.
         span: how far to go from the prior's mean, in its standard deviations; classes have no such measure.
         steps: pictures a row; of a discrete code it is one a class.
         limits: as for :func:`~tightbound.plots.images`.
@@ -87,6 +89,10 @@ def latent_traversal(
     made = sheet(decoded(model, z.flatten(0, 1)), z.shape[1], limits=limits)
     dead = [not alive[j] for j in order]
     words = [_row_label(j, nats, dead=gone) for j, gone in zip(order, dead, strict=True)]
+    if names:
+        if len(names) != len(order) or nats is not None:
+            raise ValueError(f"Expected a name for each of {len(order)} dimensions, and no kl; got {len(names)} names.")
+        words = [f"{name}: {word}" for name, word in zip(names, words, strict=True)]
     made.label_rows(words, [GREY if gone else INK for gone in dead])
     if classes is None:
         made.label_columns([f"{round(float(v), 6) or 0:.3g}".replace("-", "−") for v in at])

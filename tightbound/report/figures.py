@@ -15,7 +15,7 @@ from tightbound.autoencoder import VAE
 from tightbound.data import Data, Observations
 from tightbound.distributions import class_probabilities
 from tightbound.files import foreign
-from tightbound.runs.run import CHECKED, CHECKS, Run
+from tightbound.runs.run import CHECKED, CHECKS, DISENTANGLEMENT, FACTORED, Run
 from tightbound.runtime import home, own_random_state
 
 CODES = 5000  # observations in the latent map: enough to see its shape
@@ -47,6 +47,7 @@ def pictures(run: Run, model: VAE, data: Data) -> Iterator[Picture]:
     if evaluation:
         yield from _evidence(run, evaluation)
     yield from _checked(run)
+    yield from _factors(run, model, data)
     yield from _maps(model, data)
     yield from _decoded(model, data)
     yield from _walks(model, data, evaluation)
@@ -131,6 +132,29 @@ def _neighbours(found: dict[str, Tensor]) -> Iterator[Picture]:
         )
         figure = plots.nearest_neighbours(found["means"], found["examples"], found["closest"])
         yield Picture("neighbours", "Samples and their nearest training observations", caption, figure)
+
+
+def _factors(run: Run, model: VAE, data: Data) -> list[Picture]:
+    """Units beside the known factors, where they were scored."""
+    if (found := run.kept(DISENTANGLEMENT)) is None or not found["units"]:
+        return []
+    with foreign(run.path / DISENTANGLEMENT, "numbers as this version keeps them"):
+        seen, names = run.per_observation(FACTORED), list(found["factors"])
+        best = [each["best_unit"] for each in found["factors"].values()]
+        first, second = torch.tensor(found["information"]), torch.tensor(found["importance"])
+        words = [data.test.label_names if name in found["categorical"] else () for name in names]
+        matrix = plots.factor_matrix(first, second, names, found["units"])
+        scatter = plots.factor_scatter(seen["codes"], seen["factors"], names, best, words)
+    made = [
+        ("factors", "Which unit tells of which factor", "One dark cell in each row and column: a disentangled code."),
+        ("by-factor", "Each factor against its best unit", "A flat row of lines: the unit does not follow the factor."),
+    ]
+    pictures = [Picture(*words, figure) for words, figure in zip(made, (matrix, scatter), strict=True)]
+    if model.embed(data.test.eval_batch(0, 1).x).shape[1] > max(best) and class_probabilities(model.prior()) is None:
+        figure = plots.latent_traversal(model, examples(data.test, 1)[1][0], dimensions=best, names=names)
+        caption = "The unit that tells most of each factor goes along the prior; the others stay."
+        pictures.append(Picture("traversal-by-factor", "What the best unit of each factor does", caption, figure))
+    return pictures
 
 
 def _maps(model: VAE, data: Data) -> Iterator[Picture]:

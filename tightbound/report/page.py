@@ -19,7 +19,17 @@ from tightbound.files import foreign, write_atomically, write_text
 from tightbound.plots.output import DPI
 from tightbound.report.figures import Picture, pictures
 from tightbound.runs import recipe as recipes
-from tightbound.runs.run import CERTIFICATE, CHECKS, EVALUATION, FIGURES, GAPS, INFORMATION, REPORT, Run
+from tightbound.runs.run import (
+    CERTIFICATE,
+    CHECKS,
+    DISENTANGLEMENT,
+    EVALUATION,
+    FIGURES,
+    GAPS,
+    INFORMATION,
+    REPORT,
+    Run,
+)
 
 WIDE = 800  # CSS pixels: a wider figure has a row of its own
 _ESTIMATED = {
@@ -92,7 +102,7 @@ def _judged(run: Run) -> list[str]:
     """What was measured of the run, a section for each file that is there."""
     makers = (
         (EVALUATION, _evidence), (GAPS, _gaps), (INFORMATION, _information), (CERTIFICATE, _certificate),
-        (CHECKS, _checks),
+        (CHECKS, _checks), (DISENTANGLEMENT, _disentanglement),
     )  # fmt: skip
     made = []
     for name, section in makers:
@@ -265,6 +275,16 @@ def _checks(found: dict[str, Any]) -> str:
     )
     table = _framed(cells, unit="share")
     return f'<section class="wide"><h2>Does it come true?</h2>{said}{left_out}{table}</section>'
+
+
+def _disentanglement(found: dict[str, Any]) -> str:
+    """How far each latent dimension stands for one known factor."""
+    cells = []
+    for score in found["scores"].values():
+        about = f"{score['definition']} Chance {score['chance']:.2f}, a perfect code {score['perfect']:.2f}."
+        cells.append(_row(score["title"], *_estimate(score["value"], score["se"]), about))
+    title, verdict = "What each latent dimension stands for", _escaped(found["verdict"])
+    return f'<section class="wide"><h2>{title}</h2><p>{verdict}</p>{_framed(cells, unit="score")}</section>'
 
 
 def _checked(title: str, verdict: str, found: dict[str, Any], rows: list[tuple[str, str, str]]) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor
 from tightbound.autoencoder import VAE
 from tightbound.data import Data, Observations, summarise
 from tightbound.distributed import world
-from tightbound.evaluate import Certificate, Checks, Gaps, Information
+from tightbound.evaluate import Certificate, Checks, Disentanglement, Gaps, Information
 from tightbound.files import foreign, temporary_for, write_json, write_tensors, write_text
 from tightbound.runs import recipe as recipes
 from tightbound.runs.build import MOST_LEVELS, Built, Config, build, build_model, levels_of, loaded, prepared
@@ -37,11 +37,13 @@ GAPS = "gaps.json"
 INFORMATION = "information.json"
 CHECKS = "checks.json"
 CHECKED = "checks.safetensors"
+DISENTANGLEMENT = "disentanglement.json"
+FACTORED = "disentanglement.safetensors"  # codes beside factors
 REPORT = "report.html"
 FIGURES = "figures"
 FILES = (
-    RECIPE, CONFIG, ENVIRONMENT, EVALUATION, PER_OBSERVATION, CERTIFICATE, GAPS, INFORMATION, CHECKS, CHECKED, REPORT,
-    FIGURES, WEIGHTS, OBJECTIVE, METRICS, TIMING, STATE,
+    RECIPE, CONFIG, ENVIRONMENT, EVALUATION, PER_OBSERVATION, CERTIFICATE, GAPS, INFORMATION, CHECKS, CHECKED,
+    DISENTANGLEMENT, FACTORED, REPORT, FIGURES, WEIGHTS, OBJECTIVE, METRICS, TIMING, STATE,
 )  # fmt: skip
 LEFTOVERS = {temporary_for(Path(RECIPE)).name}  # of a start that was killed before there was anything else
 
@@ -181,26 +183,26 @@ class Run:
         """What a file of measured numbers holds, or None where it was not made yet.
 
         Args:
-            name: ``EVALUATION``, ``CERTIFICATE``, ``GAPS``, ``INFORMATION`` or ``CHECKS``.
+            name: ``EVALUATION``, ``CERTIFICATE``, ``GAPS``, ``INFORMATION``, ``CHECKS`` or ``DISENTANGLEMENT``.
         """
         return _json(self.path / name) if (self.path / name).is_file() else None
 
-    def save(self, name: str, found: Certificate | Gaps | Information | Checks) -> None:
+    def save(self, name: str, found: Certificate | Gaps | Information | Checks | Disentanglement) -> None:
         """Keep a further check.
 
         Args:
-            name: ``CERTIFICATE``, ``GAPS``, ``INFORMATION`` or ``CHECKS``.
+            name: ``CERTIFICATE``, ``GAPS``, ``INFORMATION``, ``CHECKS`` or ``DISENTANGLEMENT``.
             found: of the run's own observations.
         """
-        if isinstance(found, Checks):  # whose figures need more than means
-            write_tensors(self.path / CHECKED, found.per_observation)
+        if isinstance(found, Checks | Disentanglement):  # whose figures need more than means
+            write_tensors(self.path / (CHECKED if name == CHECKS else FACTORED), found.per_observation)
         write_json(self.path / name, found.to_json())
 
     def per_observation(self, name: str = PER_OBSERVATION) -> dict[str, Tensor]:
         """Values for each observation; empty where there are none yet.
 
         Args:
-            name: ``PER_OBSERVATION``, of the evaluation, or ``CHECKED``, of the checks.
+            name: ``PER_OBSERVATION``, of the evaluation, ``CHECKED``, of the checks, or ``FACTORED``, of scored codes.
         """
         path = self.path / name
         with foreign(path, "a safetensors file"):
