@@ -55,7 +55,7 @@ def test_scores_are_printed_kept_and_reported(trained, capsys, tmp_path):
     assert found["observations"] == 300
     assert list(found["factors"]) == ["kind", "place"]
     assert found["constant"] == ["colour"]
-    assert found["categorical"] == ["kind"]
+    assert found["unordered"] == ["kind"]
     assert said(capsys, "report", run)[0] == 0
     page = html.unescape((run / "report.html").read_text("utf-8"))
     assert "<h2>What each latent dimension stands for" in page

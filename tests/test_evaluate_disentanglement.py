@@ -36,7 +36,7 @@ def factors() -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def perfect(factors: torch.Tensor) -> Disentanglement:
-    return disentanglement(2 * factors - 1, factors, samples=factors, names=NAMES, categorical=("shape",))
+    return disentanglement(2 * factors - 1, factors, samples=factors, names=NAMES, unordered=("shape",))
 
 
 def test_a_perfect_code_has_what_a_perfect_code_has(perfect: Disentanglement) -> None:
@@ -53,7 +53,7 @@ def test_a_perfect_code_has_what_a_perfect_code_has(perfect: Disentanglement) ->
 
 def test_noise_is_at_chance(factors: torch.Tensor) -> None:
     noise = torch.randn(len(factors), 3, generator=torch.Generator().manual_seed(0))
-    found = disentanglement(noise, factors, names=NAMES, categorical=("shape",))
+    found = disentanglement(noise, factors, names=NAMES, unordered=("shape",))
     for name, score in found.scores.items():
         spread = math.hypot(score.value.se, 0.05 if "modularity" in name else 0.01)
         assert abs(score.value.value - score.chance) < 5 * spread, name
@@ -91,10 +91,10 @@ def test_dead_units_are_left_out_wherever_they_stand(
 ) -> None:
     noise = 1e-6 * torch.randn(len(factors), 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     codes = torch.cat([factors[:, :place], noise, factors[:, place:]], 1)
-    found = disentanglement(codes, factors, names=NAMES, categorical=("shape",))
+    found = disentanglement(codes, factors, names=NAMES, unordered=("shape",))
     assert found.units == tuple(unit for unit in range(5) if unit not in (place, place + 1))
     assert found.best == {name: found.units[at] for at, name in enumerate(NAMES)}
-    for name in ("mig", "modularity", "sap", "irs", "dci-disentanglement", "factor-vae"):
+    for name in ("mig", "modularity", "sap", "irs", "dci-disentanglement", "factor-vae-score"):
         assert found.scores[name].value.value == pytest.approx(perfect.scores[name].value.value, abs=0.01), name
     assert "2 dead units were left out first." in str(found)
 
@@ -138,7 +138,7 @@ def test_scores_print_with_chance_and_perfection(perfect: Disentanglement) -> No
     assert all(len(line) <= 100 for line in lines)
     found = perfect.to_json()
     assert found["scores"]["mig"]["reference"] == "Chen et al. (2018), https://arxiv.org/abs/1802.04942"
-    assert found["categorical"] == ["shape"]
+    assert found["unordered"] == ["shape"]
     assert {"definition", "formula", "estimator"} <= found["scores"]["sap"].keys()
 
 
@@ -178,7 +178,7 @@ SOME = torch.arange(200.0).view(100, 2)
             "Expected at least one factor of two or more values; got factors that are",
         ),
         (SOME, SOME, {"names": ("a",)}, ValueError, "Expected 2 names, one for each factor; got 1."),
-        (SOME, SOME, {"names": ("a", "b"), "categorical": ("c",)}, ValueError, "Expected categorical .* a, b; got c."),
+        (SOME, SOME, {"names": ("a", "b"), "unordered": ("c",)}, ValueError, "Expected unordered .* a, b; got c."),
         (
             SOME,
             SOME,
@@ -220,7 +220,7 @@ def test_a_model_is_scored_by_its_means_and_draws(factors: torch.Tensor) -> None
     observed = tb.data.Observations(factors.float(), labels, factors=factors, factor_names=NAMES)
     found = disentangle(model, observed)
     assert found.units == (0, 1)
-    assert found.categorical == ("shape",)
+    assert found.unordered == ("shape",)
     assert found.best["shape"] == 0
     assert found.best["scale"] == 1
     assert found.scores["mig-samples"].value.value == pytest.approx(found.scores["mig"].value.value, abs=0.05)

@@ -48,7 +48,7 @@ ALLOWED: dict[str, set[str]] = {
         "saving", "support",
     },
     "gradients": {"batch", "bounds", "distributions", "draws", "model", "runtime", "schedules", "settings"},
-    "objectives": {"batch", "bounds", "draws", "gradients", "model", "schedules", "surface"},
+    "objectives": {"batch", "bounds", "divergences", "draws", "gradients", "model", "networks", "schedules", "surface"},
     "saving": {"files", "likelihoods", "model", "networks", "posteriors", "priors", "runtime", "autoencoder"},
     "checks": {
         "batch", "data", "distributions", "model", "priors", "runtime", "support", "surface",
@@ -69,7 +69,7 @@ WITHOUT_TORCH = (
 )  # fmt: skip
 LONGEST = {
     "model": 420,  # most of it says what each method of the contract must give
-    "objectives": 430,  # half of it says in formulas what each objective is
+    "objectives.of_batches": 420,  # half of it says in formulas what each objective is
     "runs.registry": 500,  # one row a piece
     "cli.verbs": 500,  # most of it is the help that users read
     "data.observations": 440,  # most of it says in examples what a model sees

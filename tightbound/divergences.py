@@ -72,6 +72,32 @@ def kl_per_dimension(q: Distribution, p: Distribution) -> Tensor:
     return _OF_FAMILY[family](_elements(q), _elements(p))
 
 
+def pairwise_log_prob(q: Distribution, z: Tensor) -> Tensor:
+    r"""Log-densities of every draw under every posterior of a batch, by dimension.
+
+    Args:
+        q: factorised, batch shape (B,), event shape (L,).
+        z: one draw for each of M observations, shape (M, L).
+
+    Returns:
+        :math:`\log q(z_{ij} \mid x_k)` at [i, k, j], shape (M, B, L); of classes, one for each variable.
+
+    Raises:
+        TypeError: for a posterior that does not factorise.
+
+    Example:
+        >>> q = Independent(Normal(torch.zeros(3, 2), torch.ones(3, 2)), 1)
+        >>> pairwise_log_prob(q, torch.zeros(4, 2)).shape
+        torch.Size([4, 3, 2])
+    """
+    if isinstance(q, Joint):
+        parts = zip(q.parts, z.split(list(q.lengths), -1), strict=True)
+        return torch.cat([pairwise_log_prob(part, own) for part, own in parts], -1)
+    if isinstance(q, Independent) and q.reinterpreted_batch_ndims == 1:
+        return q.base_dist.log_prob(z[:, None])
+    raise TypeError(f"Expected a posterior whose dimensions are independent; got {_name(q)}. Take DiagonalNormal.")
+
+
 def _normal(q: Normal, p: Normal) -> Tensor:
     ratio = (q.scale / p.scale).square()
     return 0.5 * (ratio + ((q.loc - p.loc) / p.scale).square() - 1 - ratio.log())

@@ -35,7 +35,7 @@ def disentanglement(
     samples: Any = None,
     alive: Any = None,
     names: Sequence[str] = (),
-    categorical: Sequence[str] = (),
+    unordered: Sequence[str] = (),
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Disentanglement:
@@ -53,7 +53,7 @@ def disentanglement(
         alive: which units are alive, boolean, shape (L,). By default those whose standard deviation is at least a
             thousandth of the widest unit's. A model's KL of each unit tells better.
         names: of the factors.
-        categorical: names of factors whose values have no order.
+        unordered: names of factors whose values have no order.
         seed: of everything random.
         progress: called with how far it is, in observations, and their total.
 
@@ -85,15 +85,15 @@ def disentanglement(
     if len(values) < LEAST:
         raise ValueError(f"Expected at least {LEAST} observations, so that scores say something; got {len(values)}.")
     titles = _titles(names, known.shape[1])
-    unknown = [name for name in categorical if name not in titles]
+    unknown = [name for name in unordered if name not in titles]
     if unknown:
-        raise ValueError(f"Expected categorical factors among {', '.join(titles)}; got {', '.join(unknown)}.")
+        raise ValueError(f"Expected unordered factors among {', '.join(titles)}; got {', '.join(unknown)}.")
     varies = (known != known[:1]).any(0)
     if not varies.any():
         raise ValueError("Expected at least one factor of two or more values; got factors that are all constant.")
     kept = [place for place in range(len(titles)) if varies[place]]
     mask = ~dead(values) if alive is None else _mask(alive, values.shape[1])
-    scored = Labelled.of(values[:, mask], known[:, kept], [titles[place] in categorical for place in kept])
+    scored = Labelled.of(values[:, mask], known[:, kept], [titles[place] in unordered for place in kept])
     drawn = None
     if samples is not None:
         drawn = _numbers(samples, "samples")
@@ -167,7 +167,7 @@ def disentangle(
         samples=drawn if drawn.shape == means.shape else None,
         alive=torch.cat(of_units).mean(0) >= CARRIES if of_units else None,
         names=names,
-        categorical=[name for name, column in zip(names, known.T, strict=True) if _same(column, labels)],
+        unordered=[name for name, column in zip(names, known.T, strict=True) if _same(column, labels)],
         seed=seed,
         progress=progress,
     )
@@ -196,7 +196,7 @@ def _scored(
     common: dict[str, Any] = {
         "factor_names": tuple(titles[place] for place in kept), "units": tuple(mask.nonzero()[:, 0].tolist()),
         "unit_count": len(mask), "constant": tuple(name for place, name in enumerate(titles) if place not in kept),
-        "categorical": tuple(titles[at] for at, unordered in zip(kept, scored.categorical, strict=True) if unordered),
+        "unordered": tuple(titles[at] for at, unordered in zip(kept, scored.unordered, strict=True) if unordered),
         "observations": len(scored), "seed": seed, "entropies": mutual.entropies(scored), "most_frequent": frequent,
     }  # fmt: skip
     if not mask.any():
@@ -276,8 +276,8 @@ def _by_training(labelled: Labelled, seed: int) -> tuple[dict[str, float], Tenso
         "dci-completeness": float(predicted.completeness_of(importance)),
         "dci-informativeness": float(accuracy.mean()),
         "explicitness": float(predicted.explicitness(labelled, seed).mean()),
-        "beta-vae": intervened.beta_vae(labelled, seed),
-        "factor-vae": intervened.factor_vae(labelled, seed),
+        "beta-vae-score": intervened.beta_vae(labelled, seed),
+        "factor-vae-score": intervened.factor_vae(labelled, seed),
     }
     return found, importance, accuracy
 

@@ -142,7 +142,7 @@ def _factors(run: Run, model: VAE, data: Data) -> list[Picture]:
         seen, names = run.per_observation(FACTORED), list(found["factors"])
         best = [each["best_unit"] for each in found["factors"].values()]
         first, second = torch.tensor(found["information"]), torch.tensor(found["importance"])
-        words = [data.test.label_names if name in found["categorical"] else () for name in names]
+        words = [data.test.label_names if name in found["unordered"] else () for name in names]
         matrix = plots.factor_matrix(first, second, names, found["units"])
         scatter = plots.factor_scatter(seen["codes"], seen["factors"], names, best, words)
     made = [

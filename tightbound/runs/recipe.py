@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tightbound.runs.registry import FORMER, GRADIENTS, LIKELIHOODS, OBJECTIVES, POSTERIORS, PRIORS, DrawnRecipe, row
-from tightbound.runs.rows import LATENTS, ObjectiveRecipe, PosteriorRow
+from tightbound.runs.rows import LATENTS, PATHS, ObjectiveRecipe, PosteriorRow
 from tightbound.runs.schema import Names, Variants, read, to_table
 from tightbound.settings import Training, require_seed
 from tightbound.surface import listed
@@ -212,6 +212,11 @@ def _require_fitting(model: ModelRecipe, objective: ObjectiveRecipe) -> None:
         raise ValueError(
             "Expected a factorised model.posterior and its own prior, such as 'diagonal-normal' and 'auto', with the "
             f"objective {objective.name!r}, for the KL of each dimension; got {posterior.name!r} and {prior.name!r}."
+        )
+    if objective.needs_path and posterior.latents not in PATHS:
+        raise ValueError(
+            f"Expected a model.posterior of real numbers with the objective {objective.name!r}, whose gradient goes "
+            f"through the draws; got {posterior.name!r}, whose latents are {LATENTS[posterior.latents]}."
         )
     closed_form = getattr(objective, "kl", None) == "closed-form"
     if closed_form and not one_family:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
+from tightbound.runs import whole_batch
 from tightbound.runs.plan import Plan
 from tightbound.runs.rows import (
     CODES,
@@ -379,10 +380,8 @@ class Capacity(DrawnRecipe):
         return f"Loss = distortion + {self.gamma:g} × the distance of the rate from {self.capacity:g} nats{rises}."
 
 
-OBJECTIVES: dict[str, type[ObjectiveRecipe]] = {
-    each.name: each
-    for each in (Elbo, Iwae, Renyi, Miwae, FreeBits, Capacity)  # a recipe that names none has the first
-}
+_OBJECTIVES: tuple[type[ObjectiveRecipe], ...] = (Elbo, Iwae, Renyi, Miwae, FreeBits, Capacity, *whole_batch.ROWS)
+OBJECTIVES = {each.name: each for each in _OBJECTIVES}  # a recipe that names none has the first
 
 
 def register(new: Piece | type[ObjectiveRecipe]) -> None:

@@ -160,12 +160,14 @@ def prepare(
             f"{sampler.batch_size}. Take a larger batch_size, or fewer processes."
         )
     model.to(device)
-    if isinstance(objective, nn.Module):
-        objective.to(device)
     few = observations.eval_batch(0, 2, home(model)[1]).to(device)
     check_model(model, few, name=observations.name)
     with torch.no_grad():
-        objective = resolve(objective, model, few)
+        objective = resolve(objective, model, few, observations=len(train))
+    if isinstance(objective, nn.Module):
+        objective.to(device)
+    if getattr(objective, "whole_batch", False):
+        _require_whole_batches(objective, sampler.batch_size, held_out, here)
     step = TrainStep(model, objective, settings, steps=sampler.steps(settings.epochs), device=device)
     setup = Setup(
         settings=settings,
@@ -182,6 +184,22 @@ def prepare(
         ),
     )  # fmt: skip
     return Loop(setup, step)
+
+
+def _require_whole_batches(objective: Objective, size: int, held_out: Observations | None, here: World) -> None:
+    """Refuse what would change an objective that looks at a batch as a whole."""
+    name = type(objective).__name__
+    if here.count > 1:
+        raise ValueError(
+            f"Expected one process with {name}, which looks at a batch as a whole; got {here.count}, each with a part "
+            "of it. Train without torchrun or --procs."
+        )
+    if size < 2 or (held_out is not None and len(held_out) < 2):
+        raise ValueError(
+            f"Expected at least 2 observations in a batch, and 2 for validation if any, with {name}, which compares "
+            f"them; got {size} and {'none' if held_out is None else len(held_out)}. Take a larger batch_size or "
+            "validation."
+        )
 
 
 def _on(data: Observations, device: torch.device) -> Observations:

@@ -20,21 +20,24 @@ def validate(step: TrainStep, observations: Observations, *, names: Sequence[str
     """The loss and its terms, by ``names``, in nats per observation, schedules at their end.
 
     Several processes take batches in turn; noise belongs to a batch, so the result does not depend on their number.
-    Leaves model and objective in training mode.
+    An objective that looks at a batch as a whole sees batches of the training's size; the last is filled up with
+    observations before it. Leaves model and objective in training mode.
     """
-    here = world()
-    rows = max(ROWS // getattr(step.objective, "samples", 1), 1)
+    here, count = world(), len(observations)
+    whole = getattr(step.objective, "whole_batch", False)
+    rows = step.settings.batch_size if whole else max(ROWS // getattr(step.objective, "samples", 1), 1)
     total = torch.zeros(1 + len(names), dtype=torch.float64)
     step.set_mode(training=False)
     with own_random_state(step.device):
-        for number, start in enumerate(range(0, len(observations), rows)):
+        for number, start in enumerate(range(0, count, rows)):
             if number % here.count != here.rank:
                 continue
             torch.manual_seed(SEED + number)
-            batch = observations.eval_batch(start, start + rows, step.dtype)._replace(checked=True).to(step.device)
+            first = max(0, min(start, count - rows)) if whole else start
+            batch = observations.eval_batch(first, start + rows, step.dtype)._replace(checked=True).to(step.device)
             loss = step.objective(step.model, batch)
             terms = loss.terms if loss.second is None else {**loss.terms, SECOND: loss.second}
             values = torch.stack([loss.value, *(terms[name] for name in names)])
-            total += values.cpu().double() * batch.size / len(observations)
+            total += values.cpu().double() * min(rows, count - start) / count
     step.set_mode(training=True)
     return dict(zip(("loss", *names), here.sum(total).tolist(), strict=True))

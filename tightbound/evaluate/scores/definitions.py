@@ -92,14 +92,14 @@ DEFINITIONS: dict[str, Definition] = {
         "Ridgeway, Mozer (2018), https://arxiv.org/abs/1802.05312",
         "logistic regressions, at most 3000 observations; tested on the others",
     ),
-    "beta-vae": Definition(
+    "beta-vae-score": Definition(
         "BetaVAE score",
         "How often a linear classifier tells which factor the observations of each pair share.",
         "accuracy from the mean of |z − z'| over 64 pairs; chance is 1/F",
         "Higgins et al. (2017), https://openreview.net/forum?id=Sy2fzU9gl",
         _GROUPS,
     ),
-    "factor-vae": Definition(
+    "factor-vae-score": Definition(
         "FactorVAE score",
         "How often the unit that varies least in a group tells which factor the group shares.",
         "accuracy of a majority vote from argmin of Var(z | group) / Var(z); chance is near 1/F",

@@ -22,7 +22,7 @@ class Labelled:
         classes: of each factor, integers from 0, shape (N, F).
         values: the factors themselves, shape (N, F), float64.
         sizes: how many classes each factor has.
-        categorical: whether the values of each factor have no order.
+        unordered: whether the values of each factor have no order.
 
     Example:
         >>> made = Labelled.of(torch.tensor([[0.0], [1.0], [2.0]]), torch.tensor([[5.0], [7.0], [5.0]]))
@@ -34,30 +34,30 @@ class Labelled:
     classes: Tensor
     values: Tensor
     sizes: tuple[int, ...]
-    categorical: tuple[bool, ...]
+    unordered: tuple[bool, ...]
 
     @classmethod
-    def of(cls, codes: Tensor, factors: Tensor, categorical: Sequence[bool] | None = None) -> Labelled:
+    def of(cls, codes: Tensor, factors: Tensor, unordered: Sequence[bool] | None = None) -> Labelled:
         """Classes of any factors.
 
         Args:
             codes: shape (N, L).
             factors: shape (N, F), real numbers. One of more than 200 values is cut into 20 parts of equal counts.
-            categorical: whether the values of each have no order; by default all have one.
+            unordered: whether the values of each have no order; by default all have one.
         """
         values = factors.double()
         columns = [_classes(column) for column in values.T]
         sizes = tuple(int(column.max()) + 1 for column in columns)
-        return cls(codes.double(), torch.stack(columns, 1), values, sizes, tuple(categorical or [False] * len(sizes)))
+        return cls(codes.double(), torch.stack(columns, 1), values, sizes, tuple(unordered or [False] * len(sizes)))
 
     def rows(self, index: Tensor) -> Labelled:
         """Some of the observations, in the order of the indices."""
         parts = self.codes[index], self.classes[index], self.values[index]
-        return Labelled(*parts, self.sizes, self.categorical)
+        return Labelled(*parts, self.sizes, self.unordered)
 
     def with_codes(self, codes: Tensor) -> Labelled:
         """The same factors beside other codes."""
-        return Labelled(codes.double(), self.classes, self.values, self.sizes, self.categorical)
+        return Labelled(codes.double(), self.classes, self.values, self.sizes, self.unordered)
 
     def __len__(self) -> int:
         return len(self.codes)

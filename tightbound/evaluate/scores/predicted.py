@@ -141,7 +141,7 @@ def sap(labelled: Labelled) -> Tensor:
         tensor([1., 1.], dtype=torch.float64)
     """
     found = []
-    for factor, unordered in enumerate(labelled.categorical):
+    for factor, unordered in enumerate(labelled.unordered):
         if unordered:
             scores = _told_by_bins(labelled, factor)
         else:

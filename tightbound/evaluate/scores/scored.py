@@ -71,7 +71,7 @@ class Disentanglement(Judged):
         units: which units of the code were scored: those that are alive.
         unit_count: how many units the code has.
         constant: names of factors with one value only, which were left out.
-        categorical: names of factors whose values have no order.
+        unordered: names of factors whose values have no order.
         observations: N.
         seed: of everything random.
         entropies: of the factors in nats, shape (F,).
@@ -87,7 +87,7 @@ class Disentanglement(Judged):
     units: tuple[int, ...]
     unit_count: int
     constant: tuple[str, ...]
-    categorical: tuple[str, ...]
+    unordered: tuple[str, ...]
     observations: int
     seed: int
     entropies: Tensor
@@ -179,7 +179,7 @@ class Disentanglement(Judged):
             "units": list(self.units),
             "unit_count": self.unit_count,
             "constant": list(self.constant),
-            "categorical": list(self.categorical),
+            "unordered": list(self.unordered),
             "observations": self.observations,
             "seed": self.seed,
             "verdict": self.verdict,

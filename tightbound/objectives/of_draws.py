@@ -1,16 +1,11 @@
-"""Objectives: what training makes small. ``objective(model, batch)`` is a loss in nats per observation.
-
-An objective is a bound and a gradient, with a weight β on the rate or a penalty where wanted. Those here are frozen
-values. One that learns something of its own is a module, and one that plays against the model says so with a
-:class:`SecondPlayer`.
-"""
+"""Objectives of draws: a bound and a gradient, with a weight β on the rate or a penalty where wanted."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, get_args
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from tightbound import bounds
 from tightbound.batch import Batch, as_batch
@@ -18,71 +13,10 @@ from tightbound.bounds import BoundFunction
 from tightbound.draws import Draws
 from tightbound.gradients import DoublyReparameterised, Enumerate, Gradient, Pathwise, StickingTheLanding
 from tightbound.model import Model
+from tightbound.objectives.loss import Loss, at_least, parts_in_words, reconstruction, sampled_rate, terms_of
 from tightbound.schedules import Linear, at
-from tightbound.surface import listed, missing
 
 KL = Literal["auto", "closed-form", "sampled"]
-
-
-@dataclass(frozen=True, eq=False)
-class Loss:
-    """A loss and what it is made of.
-
-    Args:
-        value: scalar, lower is better, the mean over the batch of nats per observation; the model's gradient, and that
-            of the objective's own parameters, flows from it.
-        terms: detached scalars for the log, each a mean over the batch in nats.
-        second: scalar that a second player makes small, where there is one. Its gradient reaches that player alone, and
-            the gradient of ``value`` never does.
-
-    Example:
-        >>> import torch
-        >>> Loss(torch.tensor(3.0, requires_grad=True), {"distortion": torch.tensor(3.0)}).second is None
-        True
-    """
-
-    value: Tensor
-    terms: dict[str, Tensor]
-    second: Tensor | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class SecondPlayer:
-    """Parameters of an objective that play against the model, such as a discriminator's, with an Adam of their own.
-
-    Args:
-        module: holds them; a part of the objective.
-        learning_rate: Adam's, which stays.
-        betas: Adam's two decay rates.
-
-    Raises:
-        ValueError: for a learning rate that is not positive, or decay rates outside [0, 1).
-
-    Example:
-        >>> SecondPlayer(nn.Linear(2, 1)).learning_rate
-        0.0001
-    """
-
-    module: nn.Module
-    learning_rate: float = 1e-4
-    betas: tuple[float, float] = (0.5, 0.9)
-
-    def __post_init__(self) -> None:
-        if not 0 < self.learning_rate < float("inf"):
-            raise ValueError(f"Expected a finite learning_rate > 0; got {self.learning_rate}.")
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"Expected two betas in [0, 1); got {self.betas}.")
-
-
-class Objective(Protocol):
-    """Anything that turns a model and a batch into a loss. ``step`` drives schedules; None means their end.
-
-    An objective that is a ``torch.nn.Module`` has its parameters trained beside the model's: moved, saved, resumed and
-    averaged with them. If it has an attribute ``second_player``, a :class:`SecondPlayer`, those of that player are
-    moved by :attr:`Loss.second` alone.
-    """
-
-    def __call__(self, model: Model, batch: Batch, step: Tensor | None = None) -> Loss: ...
 
 
 @dataclass(frozen=True)
@@ -119,8 +53,8 @@ class ELBO:
     gradient: Gradient = field(default_factory=Pathwise)
 
     def __post_init__(self) -> None:
-        _at_least("beta", self.beta, 0)
-        _at_least("samples", self.samples, 1)
+        at_least("beta", self.beta, 0)
+        at_least("samples", self.samples, 1)
         _require_gradient_and_kl(self)
 
     def __call__(self, model: Model, batch: Batch, step: Tensor | None = None) -> Loss:
@@ -128,9 +62,9 @@ class ELBO:
         closed = _closed_form(self, model, batch)
         if closed is None:
             value, draws = self.gradient(model, batch, _weighed(bounds.elbo, beta), samples=self.samples, step=step)
-            return Loss(-value.mean(), _terms(draws))
-        value, draws = self.gradient(model, batch, _reconstruction, samples=self.samples, step=step)
-        return Loss(beta * closed.mean() - value.mean(), _terms(draws, closed))
+            return Loss(-value.mean(), terms_of(draws))
+        value, draws = self.gradient(model, batch, reconstruction, samples=self.samples, step=step)
+        return Loss(beta * closed.mean() - value.mean(), terms_of(draws, closed))
 
 
 @dataclass(frozen=True)
@@ -164,15 +98,15 @@ class Bound:
                 f"Expected a function from draws to one number for each observation; got {self.bound!r}. For example: "
                 "tb.bounds.iwae or tb.bounds.renyi(0.5)."
             )
-        _at_least("samples", self.samples, 1)
-        _at_least("beta", self.beta, 0)
+        at_least("samples", self.samples, 1)
+        at_least("beta", self.beta, 0)
         _expect_gradient(self.gradient)
 
     def __call__(self, model: Model, batch: Batch, step: Tensor | None = None) -> Loss:
         batch = model.encoded(as_batch(batch))
         bound = _weighed(self.bound, at(self.beta, step))
         value, draws = self.gradient(model, batch, bound, samples=self.samples, step=step)
-        return Loss(-value.mean(), _terms(draws))
+        return Loss(-value.mean(), terms_of(draws))
 
 
 @dataclass(frozen=True)
@@ -199,7 +133,7 @@ class IWAE:
     gradient: Gradient = field(default_factory=Pathwise)
 
     def __post_init__(self) -> None:
-        _at_least("samples", self.samples, 1)
+        at_least("samples", self.samples, 1)
         _expect_gradient(self.gradient)
 
     def __call__(self, model: Model, batch: Batch, step: Tensor | None = None) -> Loss:
@@ -237,8 +171,8 @@ class FreeBits:
     gradient: Gradient = field(default_factory=Pathwise)
 
     def __post_init__(self) -> None:
-        _at_least("nats", self.nats, 0)
-        _at_least("samples", self.samples, 1)
+        at_least("nats", self.nats, 0)
+        at_least("samples", self.samples, 1)
         _expect_gradient(self.gradient)
         if _of_draws_alone(self):
             raise ValueError(
@@ -252,10 +186,10 @@ class FreeBits:
         if rates is None:
             raise TypeError(
                 "Expected a model whose rate has a closed form for each latent dimension, as FreeBits needs; got "
-                f"{_pair(model)}. Take DiagonalNormal and StandardNormal, or override rate_per_dimension."
+                f"{parts_in_words(model)}. Take DiagonalNormal and StandardNormal, or override rate_per_dimension."
             )
-        value, draws = self.gradient(model, batch, _reconstruction, samples=self.samples, step=step)
-        return Loss(rates.mean(0).clamp(min=self.nats).sum() - value.mean(), _terms(draws, rates.sum(-1)))
+        value, draws = self.gradient(model, batch, reconstruction, samples=self.samples, step=step)
+        return Loss(rates.mean(0).clamp(min=self.nats).sum() - value.mean(), terms_of(draws, rates.sum(-1)))
 
 
 @dataclass(frozen=True)
@@ -290,9 +224,9 @@ class Capacity:
     gradient: Gradient = field(default_factory=Pathwise)
 
     def __post_init__(self) -> None:
-        _at_least("capacity", self.capacity, 0)
-        _at_least("gamma", self.gamma, 0)
-        _at_least("samples", self.samples, 1)
+        at_least("capacity", self.capacity, 0)
+        at_least("gamma", self.gamma, 0)
+        at_least("samples", self.samples, 1)
         _require_gradient_and_kl(self)
         if self.kl == "sampled" and isinstance(self.gradient, Enumerate):
             raise ValueError(
@@ -304,29 +238,33 @@ class Capacity:
         batch = model.encoded(as_batch(batch))
         capacity, closed = at(self.capacity, step), _closed_form(self, model, batch)
         if closed is not None:
-            value, draws = self.gradient(model, batch, _reconstruction, samples=self.samples, step=step)
-            return Loss(self.gamma * (closed.mean() - capacity).abs() - value.mean(), _terms(draws, closed))
+            value, draws = self.gradient(model, batch, reconstruction, samples=self.samples, step=step)
+            return Loss(self.gamma * (closed.mean() - capacity).abs() - value.mean(), terms_of(draws, closed))
 
         def side(draws: Draws) -> Tensor:
             """Whether the batch's rate lies above the capacity, 1, or below, −1."""
-            return (_sampled_rate(draws).detach().mean() - capacity).sign()
+            return (sampled_rate(draws).detach().mean() - capacity).sign()
 
         def held(draws: Draws) -> Tensor:
             """Minus D + γ (R − C) · side, which is D + γ |R − C|: by observation, so that any gradient can take it."""
-            rate = _sampled_rate(draws).mean(0)
+            rate = sampled_rate(draws).mean(0)
             return draws.log_px_z.mean(0) - self.gamma * side(draws) * (rate - capacity)
 
         value, draws = self.gradient(model, batch, held, samples=self.samples, step=step)
-        return Loss(-value.mean(), _terms(draws))
+        return Loss(-value.mean(), terms_of(draws))
 
 
-def resolve(objective: Any, model: Model, batch: Tensor | Batch) -> Any:
-    """The objective with ``kl="auto"`` replaced by what the model allows, so that it can be recorded.
+def resolve(objective: Any, model: Model, batch: Tensor | Batch, *, observations: int | None = None) -> Any:
+    """The objective with what it leaves to model and data filled in, so that it can be recorded.
+
+    ``kl="auto"`` becomes what the model allows. An objective with a method ``fitted_to(model, batch, observations)`` is
+    what that gives.
 
     Args:
-        objective: any; one without ``kl="auto"`` is given back as it is.
+        objective: any; one that leaves nothing open is given back as it is.
         model: what it will train.
         batch: some observations.
+        observations: how many it will be trained on; None where that is not known yet.
 
     Returns:
         The objective.
@@ -335,12 +273,14 @@ def resolve(objective: Any, model: Model, batch: Tensor | Batch) -> Any:
         >>> import torch, tightbound as tb
         >>> model = tb.VAE(
         ...     prior=tb.priors.StandardNormal(2),
-        ...     posterior=tb.posteriors.DiagonalNormal(nn.Linear(5, 4)),
-        ...     likelihood=tb.likelihoods.Gaussian(nn.Linear(2, 5)),
+        ...     posterior=tb.posteriors.DiagonalNormal(torch.nn.Linear(5, 4)),
+        ...     likelihood=tb.likelihoods.Gaussian(torch.nn.Linear(2, 5)),
         ... )
         >>> resolve(ELBO(), model, torch.zeros(1, 5)).kl
         'closed-form'
     """
+    if hasattr(objective, "fitted_to"):
+        return objective.fitted_to(model, as_batch(batch), observations)
     if getattr(objective, "kl", None) != "auto":
         return objective
     sampled = _of_draws_alone(objective) or model.rate(as_batch(batch)) is None
@@ -354,8 +294,8 @@ def _closed_form(objective: ELBO | Capacity, model: Model, batch: Batch) -> Tens
     rate = model.rate(batch)
     if rate is None and objective.kl == "closed-form":
         raise TypeError(
-            f"Expected a model whose rate has a closed form; got {_pair(model)}, for which there is none. Estimate it "
-            "from draws: kl='sampled'."
+            f"Expected a model whose rate has a closed form; got {parts_in_words(model)}, for which there is none. "
+            "Estimate it from draws: kl='sampled'."
         )
     return rate
 
@@ -365,27 +305,8 @@ def _of_draws_alone(objective: Any) -> bool:
     return isinstance(getattr(objective, "gradient", None), (StickingTheLanding, DoublyReparameterised))
 
 
-def _pair(model: Model) -> str:
-    parts = [type(part).__name__ for part in (getattr(model, "posterior", None), getattr(model, "prior", None)) if part]
-    return f"{type(model).__name__} of {listed(parts)}" if parts else type(model).__name__
-
-
 def _weighed(bound: BoundFunction, beta: float | Tensor) -> BoundFunction:
     return lambda draws: bound(draws.weighed(beta))
-
-
-def _reconstruction(draws: Draws) -> Tensor:
-    """The draws' part of an ELBO whose rate is in closed form: minus the distortion, shape (B,)."""
-    return draws.log_px_z.mean(0)
-
-
-def _sampled_rate(draws: Draws) -> Tensor:
-    return draws.log_qz_x - draws.log_pz
-
-
-def _terms(draws: Draws, rate: Tensor | None = None) -> dict[str, Tensor]:
-    rate = _sampled_rate(draws) if rate is None else rate
-    return {"distortion": -draws.log_px_z.detach().mean(), "rate": rate.detach().mean()}
 
 
 def _expect_gradient(gradient: object) -> None:
@@ -406,22 +327,3 @@ def _require_gradient_and_kl(objective: ELBO | Capacity) -> None:
             f"Expected kl='sampled' or kl='auto' with {type(gradient).__name__}(), whose point is the noise of a "
             "sampled rate; got kl='closed-form'."
         )
-
-
-def _at_least(name: str, value: float | Linear, least: float) -> None:
-    smallest = min(value.start, value.end) if isinstance(value, Linear) else value
-    if not smallest >= least:
-        raise ValueError(f"Expected {name} >= {least}; got {value}.")
-
-
-_INSTEAD = {
-    "BetaVAE": "ELBO(beta=…)",
-    "BetaELBO": "ELBO(beta=…)",
-    "VAE": "ELBO()",
-    "IWELBO": "IWAE(samples=…)",
-}
-
-
-def __getattr__(name: str) -> Any:
-    known = [each for each in globals() if not each.startswith("_")]
-    raise missing(__name__, name, known, instead=_INSTEAD)
