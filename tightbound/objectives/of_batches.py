@@ -96,13 +96,17 @@ def total_correlation(log_q: Tensor, observations: int) -> Tensor:
         >>> abs(float(total_correlation(independent, observations=100))) < 1e-6
         True
     """
-    size = log_q.shape[0]
-    others = (observations - 1) / (observations * (size - 1))
-    own = torch.eye(size, dtype=torch.bool, device=log_q.device)
-    log_weight = torch.where(own, -math.log(observations), math.log(others) if others else -math.inf).to(log_q.dtype)
+    log_weight = _log_weights(len(log_q), observations, log_q)
     together = (log_q.sum(-1) + log_weight).logsumexp(1)
     apart = (log_q + log_weight[..., None]).logsumexp(1).sum(-1)
     return (together - apart).mean()
+
+
+def _log_weights(size: int, observations: int, like: Tensor) -> Tensor:
+    """Of each posterior of a batch at each draw, shape (B, B)."""
+    others = (observations - 1) / (observations * (size - 1))
+    weights = like.new_full((size, size), math.log(others) if others else -math.inf)
+    return weights.fill_diagonal_(-math.log(observations))
 
 
 @dataclass(frozen=True)
@@ -188,7 +192,8 @@ class InfoVAE:
 
     Raises:
         ValueError: for negative weights, another kernel, or no samples; when called, for a batch of one.
-        TypeError: when called, for a model without a prior to draw from, or, with β above 0, a closed-form rate.
+        TypeError: when called, for a model without a prior to draw from, or whose prior would not be trained by it; or,
+            with β above 0, without a closed-form rate.
 
     References:
         Zhao, Song, Ermon: InfoVAE (2019), https://arxiv.org/abs/1706.02262; Gretton et al.: A Kernel Two-Sample Test
@@ -370,12 +375,12 @@ def _drawn(model: Model, batch: Batch, samples: int, *, need_rate: bool = True) 
             f"Expected a model whose rate has a closed form; got {parts_in_words(model)}, for which there is none. "
             "Take DiagonalNormal and StandardNormal."
         )
-    _, draws = Pathwise()(model, batch, reconstruction, samples=samples)
-    if torch.is_grad_enabled() and not draws.z.requires_grad and any(p.requires_grad for p in model.parameters()):
+    if batch.q is not None and not batch.q.has_rsample:
         raise TypeError(
             f"Expected a posterior whose draws have a path to its parameters; got {parts_in_words(model)}. Take "
             "DiagonalNormal."
         )
+    _, draws = Pathwise()(model, batch, reconstruction, samples=samples)
     return batch, draws, draws.log_px_z.new_zeros(()) if rate is None else rate
 
 
@@ -392,7 +397,13 @@ def _prior(model: Model) -> Distribution:
     prior = getattr(model, "prior", None)
     if not callable(prior):
         raise TypeError(f"Expected a model with a prior to draw from; got {type(model).__name__}. Take VAE.")
-    return prior()
+    made = prior()
+    if not made.has_rsample and any(p.requires_grad for p in getattr(model.prior, "parameters", list)()):
+        raise TypeError(
+            "Expected a prior without parameters, or one whose draws have a path to them; got "
+            f"{parts_in_words(model)}, whose prior nothing would train. Take StandardNormal."
+        )
+    return made
 
 
 def _observations(count: int | None, size: int) -> int:
