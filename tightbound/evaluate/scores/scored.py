@@ -77,6 +77,12 @@ class Disentanglement(Judged):
         entropies: of the factors in nats, shape (F,).
         most_frequent: share of each factor's most frequent value, shape (F,): what a code that tells nothing can have.
         per_observation: the codes, shape (N, all units), and factors that were scored; empty where the caller has them.
+
+    Example:
+        >>> import tightbound as tb
+        >>> factors = torch.arange(600.0).view(300, 2) % torch.tensor([3.0, 4.0])
+        >>> tb.evaluate.disentanglement(factors, factors, names=("a", "b")).best
+        {'a': 0, 'b': 1}
     """
 
     scores: dict[str, Score]
