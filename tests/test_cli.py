@@ -47,7 +47,8 @@ def test_the_verbs_come_in_the_order_they_are_needed(capsys):
     assert [verb for verb in re.findall(r"^│ (\w+) ", out, flags=re.M) if verb in VERBS] == VERBS
     assert VERBS[:4] == ["demo", "recipes", "train", "evaluate"]
     assert {*VERBS[4:]} == {
-        "certify", "gaps", "information", "check", "sample", "reconstruct", "traverse", "interpolate", "embed", "sweep",
+        "certify", "gaps", "information", "check", "disentangle", "sample", "reconstruct", "traverse", "interpolate",
+        "embed", "sweep",
         "report", "lab",
     }  # fmt: skip
 
@@ -92,9 +93,9 @@ def test_every_field_of_a_recipe_is_an_option_described_in_its_own_words(capsys)
             described = any(re.search(rf"^    {name}: ", doc, flags=re.M) for doc in docs)
             assert described or (section, name) == ("objective", "name")
     for words in (
-        "Weight of the rate. Used by elbo.",
-        "Steps over which beta, or the capacity, rises from zero. Used by elbo, capacity.",
-        "K of an importance-weighted bound. Used by every objective.",
+        "Weight of the rate. Used by elbo. Weight of the total correlation. Used by total-correlation.",
+        "Steps over which beta rises from zero. Used by elbo. Steps over which the capacity rises from zero. Used by cap",
+        "K of an importance-weighted bound. Used by elbo, iwae, renyi, free-bits, capacity.",
         "discretized-logistic: grey levels.",
         "How many components the prior has. Used by mixture.",
     ):

@@ -14,7 +14,7 @@ from cyclopts import Group, Parameter
 from tightbound.runs import recipe as recipes
 from tightbound.runs.registry import LIKELIHOODS, OBJECTIVES, POSTERIORS, PRIORS
 from tightbound.runs.rows import Piece
-from tightbound.runs.schema import Names, fields_of, marked
+from tightbound.runs.schema import Names, marked
 from tightbound.settings import Training
 
 # The dataclasses whose fields a section has. Of several, a recipe takes one.
@@ -66,28 +66,30 @@ def _changes(section: str, place: int) -> type:
 def _flags(section: str) -> dict[str, tuple[Any, str]]:
     """Type and help of each field of a section."""
     classes = SECTIONS[section]
-    found: dict[str, tuple[Any, str]] = {}
+    hints: dict[str, Any] = {}
+    said: dict[str, dict[str, list[str]]] = {}  # of each field what it means, and to which classes
     for cls in classes:
-        described, hints = _described(cls), typing.get_type_hints(cls, include_extras=True)
+        described, own = _described(cls), typing.get_type_hints(cls, include_extras=True)
         for item in dataclasses.fields(cls):
             if not (section == "data" and item.name == "source"):
-                help = described.get(item.name, "") + _pieces(hints[item.name]) + _takers(item.name)
-                found.setdefault(item.name, (_literal(hints[item.name]), help))
+                hints.setdefault(item.name, own[item.name])
+                help = described.get(item.name, "") + _pieces(own[item.name]) + _takers(item.name)
+                said.setdefault(item.name, {}).setdefault(help, []).append(getattr(cls, "name", ""))
+    found = {name: (_literal(hint), " ".join(said[name])) for name, hint in hints.items()}
     if len(classes) == 1:
         return found
     chosen = " ".join(f"{name}: {(inspect.getdoc(cls) or '').splitlines()[0]}" for name, cls in OBJECTIVES.items())
     return {
         name: (Literal[tuple(OBJECTIVES)], f"What is made small. {chosen}")
         if name == "name"
-        else (hint, f"{help} Used by {_users(name)}.")
-        for name, (hint, help) in found.items()
+        else (hint, " ".join(f"{help} Used by {_users(users)}." for help, users in said[name].items()))
+        for name, (hint, _) in found.items()
     }
 
 
-def _users(field: str) -> str:
-    """The objectives that have a field, in words."""
-    users = [name for name, cls in OBJECTIVES.items() if field in fields_of(cls)]
-    return "every objective" if len(users) == len(OBJECTIVES) else ", ".join(users)
+def _users(names: Sequence[str]) -> str:
+    """Objectives in words."""
+    return "every objective" if len(names) == len(OBJECTIVES) else ", ".join(names)
 
 
 def _takers(field: str) -> str:

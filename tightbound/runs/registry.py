@@ -252,7 +252,7 @@ class Elbo(DrawnRecipe):
     Attributes:
         beta: Weight of the rate.
         kl: The rate in "closed-form", or "sampled" from the draws; "auto" takes the closed form where there is one.
-        warmup_steps: Steps over which beta, or the capacity, rises from zero.
+        warmup_steps: Steps over which beta rises from zero.
     """
 
     name: str = dataclasses.field(default="elbo", init=False, repr=False)
@@ -273,7 +273,7 @@ class Iwae(DrawnRecipe):
     """The importance-weighted bound.
 
     Attributes:
-        samples: Draws of z for each observation; K of the bound.
+        samples: Draws of z for each observation; K of an importance-weighted bound.
     """
 
     name: str = dataclasses.field(default="iwae", init=False, repr=False)
@@ -291,7 +291,7 @@ class Renyi(DrawnRecipe):
 
     Attributes:
         alpha: Order of the Rényi bound: 0 is the importance-weighted bound, 1 the ELBO.
-        samples: Draws of z for each observation; K of the bound.
+        samples: Draws of z for each observation; K of an importance-weighted bound.
     """
 
     name: str = dataclasses.field(default="renyi", init=False, repr=False)
