@@ -32,7 +32,7 @@ class TotalCorrelation:
     r"""Negative ELBO with more weight on the total correlation of the code: β-TCVAE.
 
     .. math:: \mathbb{E}_q[-\log p(x \mid z)] + \mathrm{KL}(q(z \mid x) \,\|\, p(z))
-              + (\beta - 1)\, \mathrm{KL}\Bigl(q(z) \,\Big\|\, \prod_j q(z_j)\Bigr)
+              + (\beta - 1)\, \mathrm{KL}(q(z) \,\|\, \prod_j q(z_j))
 
     :math:`\log q(z)` and :math:`\log q(z_j)` at a draw are logarithms of a weighted mean over the batch: the own
     posterior counts 1/N, every other one (N − 1) / (N (B − 1)). So the mean itself is exact on average, for any batch.
