@@ -1,7 +1,7 @@
 """Objectives beside each other on sprites of known factors: scores and ELBO over seeds, with intervals.
 
 Each setting is trained once for each seed into a folder of its own; what is there already is not trained again, and a
-run that was broken off goes on. ± is the standard error over seeds; the test set's ELBO is of 922 images, the scores are
+run that was broken off goes on. ± is the standard error over seeds; the ELBO is of the 922 test images, the scores are
 of all 9216.
 """
 
