@@ -464,7 +464,7 @@ def test_a_latent_of_one_kind_has_no_two_capacities() -> None:
         posterior=posteriors.DiagonalNormal(nn.Linear(6, 4)),
         likelihood=tb.likelihoods.Gaussian(nn.Linear(2, 6)),
     )
-    with pytest.raises(TypeError, match="Expected a latent of real numbers and of codes side by side, .*; got VAE of"):
+    with pytest.raises(TypeError, match=r"Expected a latent of real numbers and of codes side by side, .*; got VAE of"):
         JointVAE()(alone, Batch(X.float()))
 
 

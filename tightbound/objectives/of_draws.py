@@ -315,9 +315,8 @@ class JointVAE:
         pieces = list(zip(parts, rates.split([part.variables for part in parts], -1), strict=True))
         real = sum(rate.sum(-1) for part, rate in pieces if not part.discrete)
         codes = sum(rate.sum(-1) for part, rate in pieces if part.discrete)
-        most = sum(
-            part.variables * math.log(max(2, part.length // part.variables)) for part, _ in pieces if part.discrete
-        )
+        coded = [part for part in parts if part.discrete]
+        most = sum(part.variables * math.log(max(2, part.length // part.variables)) for part in coded)
         value, draws = self.gradient(model, batch, reconstruction, samples=self.samples, step=step)
         off = (real.mean() - at(self.real, step)).abs()
         apart = (codes.mean() - torch.as_tensor(at(self.codes, step)).clamp(max=most)).abs()
