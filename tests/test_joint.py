@@ -27,7 +27,8 @@ from tightbound.gradients import (
     StickingTheLanding,
     StraightThrough,
 )
-from tightbound.objectives import ELBO
+from tightbound.objectives import ELBO, JointVAE
+from tightbound.schedules import Linear
 from tightbound.settings import Training
 from tightbound.training.step import TrainStep
 
@@ -414,3 +415,68 @@ def test_parts_of_other_lengths_are_refused_though_the_whole_fits() -> None:
     message = "that Joint draws, 1 number and 2 bits; got Joint, one of 2 numbers and 1 bit"
     with pytest.raises(ValueError, match=message):
         evidence(model, X.float(), samples=5)
+
+
+@pytest.mark.parametrize(("real", "codes"), [(0.0, 0.0), (1.5, 0.2), (30.0, 2.0)])
+def test_each_kind_is_held_at_a_capacity_of_its_own(real: float, codes: float) -> None:
+    model, batch = mixed(), Batch(X)
+    torch.manual_seed(2)
+    loss = JointVAE(real=real, codes=codes, gamma=3.0)(model, batch)
+    rates = [
+        divergences.kl(own, other).mean().item()
+        for own, other in zip(parts(model.posterior(X)), parts(model.prior()), strict=True)
+    ]
+    penalty = 3 * (abs(rates[0] - real) + abs(rates[1] + rates[2] - codes))
+    assert loss.value.item() == pytest.approx(loss.terms["distortion"].item() + penalty)
+    assert loss.terms["rate"].item() == pytest.approx(sum(rates))
+    assert loss.terms["rate_codes"].item() == pytest.approx(rates[1] + rates[2])
+
+
+def test_codes_are_not_asked_for_more_than_they_can_carry() -> None:
+    """Three bits and two variables of four classes: 3 log 2 + 2 log 4 nats."""
+    model, batch, most = mixed(), Batch(X), 3 * math.log(2) + 2 * math.log(4)
+    found = []
+    for codes in (most, most + 50, Linear(0.0, most + 50, steps=10)):
+        torch.manual_seed(2)
+        found.append(JointVAE(codes=codes)(model, batch).value.item())
+    assert found[0] == pytest.approx(found[1], abs=1e-9)
+    assert found[0] == pytest.approx(found[2], abs=1e-9)
+
+
+def test_capacities_are_reached() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(200, 6)
+    model = mixed().float()
+    tb.fit(
+        model, x, objective=JointVAE(real=1.0, codes=0.5, gamma=30.0), epochs=60, batch_size=50, learning_rate=0.01,
+        progress=False, validation=0.0,
+    )  # fmt: skip
+    batch = model.encoded(Batch(x))
+    rates = model.rate_per_dimension(batch)
+    assert rates is not None
+    assert rates[:, :2].sum(1).mean().item() == pytest.approx(1.0, abs=0.1)
+    assert rates[:, 2:].sum(1).mean().item() == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_latent_of_one_kind_has_no_two_capacities() -> None:
+    alone = tb.VAE(
+        prior=priors.StandardNormal(2),
+        posterior=posteriors.DiagonalNormal(nn.Linear(6, 4)),
+        likelihood=tb.likelihoods.Gaussian(nn.Linear(2, 6)),
+    )
+    with pytest.raises(TypeError, match=r"Expected a latent of real numbers and of codes side by side, .*; got VAE of"):
+        JointVAE()(alone, Batch(X.float()))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"real": -1.0}, "Expected real >= 0; got -1.0"),
+        ({"codes": -1.0}, "Expected codes >= 0; got -1.0"),
+        ({"gamma": math.nan}, "Expected gamma >= 0; got nan"),
+        ({"samples": 0}, "Expected samples >= 1; got 0"),
+    ],
+)
+def test_wrong_capacities_are_refused(words: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        JointVAE(**words)  # type: ignore[arg-type]

@@ -11,12 +11,12 @@ from typing import Any
 
 from tightbound.objectives.loss import Loss, Objective, SecondPlayer
 from tightbound.objectives.of_batches import DIP, WAE, FactorVAE, InfoVAE, TotalCorrelation
-from tightbound.objectives.of_draws import ELBO, IWAE, Bound, Capacity, FreeBits, resolve
+from tightbound.objectives.of_draws import ELBO, IWAE, Bound, Capacity, FreeBits, JointVAE, resolve
 from tightbound.surface import missing
 
 __all__ = [
-    "DIP", "ELBO", "IWAE", "WAE", "Bound", "Capacity", "FactorVAE", "FreeBits", "InfoVAE", "Loss", "Objective",
-    "SecondPlayer", "TotalCorrelation", "resolve",
+    "DIP", "ELBO", "IWAE", "WAE", "Bound", "Capacity", "FactorVAE", "FreeBits", "InfoVAE", "JointVAE", "Loss",
+    "Objective", "SecondPlayer", "TotalCorrelation", "resolve",
 ]  # fmt: skip
 
 _INSTEAD = {

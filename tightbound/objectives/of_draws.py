@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
+import torch
 from torch import Tensor
 
 from tightbound import bounds
 from tightbound.batch import Batch, as_batch
 from tightbound.bounds import BoundFunction
 from tightbound.draws import Draws
-from tightbound.gradients import DoublyReparameterised, Enumerate, Gradient, Pathwise, StickingTheLanding
+from tightbound.gradients import (
+    DoublyReparameterised,
+    Enumerate,
+    Gradient,
+    GumbelSoftmax,
+    Pathwise,
+    StickingTheLanding,
+)  # fmt: skip
 from tightbound.model import Model
 from tightbound.objectives.loss import Loss, at_least, parts_in_words, reconstruction, sampled_rate, terms_of
 from tightbound.schedules import Linear, at
@@ -252,6 +261,67 @@ class Capacity:
 
         value, draws = self.gradient(model, batch, held, samples=self.samples, step=step)
         return Loss(-value.mean(), terms_of(draws))
+
+
+@dataclass(frozen=True)
+class JointVAE:
+    r"""Distortion, with the rate of real numbers and that of codes each held at a capacity of its own.
+
+    .. math:: D + \gamma\,|R_\text{real} - C_\text{real}| + \gamma\,|R_\text{codes} - C_\text{codes}|
+
+    Without one of their own, codes stay empty: real numbers carry the same nats at less cost.
+
+    Args:
+        real: capacity of the real numbers in nats, a number or a schedule.
+        codes: capacity of bits and classes; at most what they can carry, log C for each variable, counts.
+        gamma: γ, how strictly.
+        samples: K, draws for the distortion.
+        gradient: how the distortion becomes a gradient; one that can be taken through both kinds.
+
+    Raises:
+        ValueError: for negative numbers or no samples.
+        TypeError: for a gradient that is none; when called, for a latent that is not made of both kinds, or whose rate
+            has no closed form by dimension.
+
+    References:
+        Dupont: Learning Disentangled Joint Continuous and Discrete Representations (2018),
+        https://arxiv.org/abs/1804.00104.
+
+    Example:
+        >>> JointVAE(real=Linear(0.0, 5.0, steps=25_000), codes=Linear(0.0, 5.0, steps=25_000)).gamma
+        100.0
+    """
+
+    real: float | Linear = 5.0
+    codes: float | Linear = 5.0
+    gamma: float = 100.0
+    samples: int = 1
+    gradient: Gradient = field(default_factory=GumbelSoftmax)
+
+    def __post_init__(self) -> None:
+        for name in ("real", "codes", "gamma"):
+            at_least(name, getattr(self, name), 0)
+        at_least("samples", self.samples, 1)
+        _expect_gradient(self.gradient)
+
+    def __call__(self, model: Model, batch: Batch, step: Tensor | None = None) -> Loss:
+        batch = model.encoded(as_batch(batch))
+        rates, parts = model.rate_per_dimension(batch), model.parts(batch)
+        if rates is None or len({part.discrete for part in parts}) < 2:
+            raise TypeError(
+                "Expected a latent of real numbers and of codes side by side, with a closed-form rate of each; got "
+                f"{parts_in_words(model)}. Take posteriors.Joint and priors.Joint."
+            )
+        pieces = list(zip(parts, rates.split([part.variables for part in parts], -1), strict=True))
+        real = sum(rate.sum(-1) for part, rate in pieces if not part.discrete)
+        codes = sum(rate.sum(-1) for part, rate in pieces if part.discrete)
+        coded = [part for part in parts if part.discrete]
+        most = sum(part.variables * math.log(max(2, part.length // part.variables)) for part in coded)
+        value, draws = self.gradient(model, batch, reconstruction, samples=self.samples, step=step)
+        off = (real.mean() - at(self.real, step)).abs()
+        apart = (codes.mean() - torch.as_tensor(at(self.codes, step)).clamp(max=most)).abs()
+        terms = {**terms_of(draws, rates.sum(-1)), "rate_codes": codes.detach().mean()}
+        return Loss(self.gamma * (off + apart) - value.mean(), terms)
 
 
 def resolve(objective: Any, model: Model, batch: Tensor | Batch, *, observations: int | None = None) -> Any:
