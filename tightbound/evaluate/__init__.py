@@ -13,6 +13,7 @@ from tightbound.evaluate.neighbours import Neighbours, neighbours
 from tightbound.evaluate.predictive import Predictive, predictive
 from tightbound.evaluate.results import Evidence
 from tightbound.evaluate.scores.scored import Disentanglement, Score
+from tightbound.evaluate.scores.unsupervised import udr
 
 __all__ = [
     "Calibration",
@@ -37,4 +38,5 @@ __all__ = [
     "information",
     "neighbours",
     "predictive",
+    "udr",
 ]
