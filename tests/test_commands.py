@@ -223,6 +223,14 @@ def test_pictures_go_where_they_are_asked_for(words, capsys, tmp_path):
     assert is_png(tmp_path / "x.png")
 
 
+@pytest.mark.parametrize("ending", ["gif", "webp"])
+def test_a_traversal_can_move(ending, capsys, tmp_path):
+    code, out, _ = said(capsys, "traverse", trained(), "--steps", "3", "--out", tmp_path / f"walk.{ending}")
+    assert (code, out) == (0, f"{tmp_path / f'walk.{ending}'}\n")
+    with Image.open(tmp_path / f"walk.{ending}") as found:
+        assert found.n_frames == 6
+
+
 def test_a_traversal_needs_no_evaluation(capsys, tmp_path):
     run = copied(tmp_path)
     (run / "evaluation.json").unlink()
@@ -271,7 +279,7 @@ def test_other_data_are_embedded_whole(capsys, tmp_path):
         ("traverse RUN --dimensions 0", "Expected --dimensions of at least 1; got 0."),
         ("traverse RUN --steps 1", "Expected --steps of at least 2; got 1."),
         ("traverse RUN --steps 500", "Expected at most 1024 pictures in one figure; got 1500. Ask for fewer."),
-        ("traverse RUN --out x.npy", "Expected --out to end in .png; got x.npy."),
+        ("traverse RUN --out x.npy", "Expected --out to end in .png, .gif or .webp; got x.npy."),
         ("interpolate RUN --rows 0", "Expected --rows of at least 1; got 0."),
         ("interpolate RUN --rows 91 --steps 2", "Expected two test observations a row, 182 for --rows 91; got 180."),
         ("embed RUN --out z.txt", "Expected --out to end in .npy; got z.txt."),

@@ -209,7 +209,7 @@ def traverse(path: Path, *, index: int, dimensions: int, steps: int, out: Path |
     """A traversal of the latent dimensions."""
     _at_least("dimensions", dimensions, 1)
     _at_least("steps", steps, 2)
-    made, out = _open(path, out, "traversal", (".png",))
+    made, out = _open(path, out, "traversal", (".png", ".gif", ".webp"))
     shown = min(dimensions, made.recipe.model.latent_dim)
     _at_most_pictures(shown * steps)
     test, model = made.data().test, _model(made)
@@ -219,6 +219,10 @@ def traverse(path: Path, *, index: int, dimensions: int, steps: int, out: Path |
         made.evaluation() or evidence(model, test, samples=1, proposal="posterior").to_json()
     )  # which dimensions say most
     x = test.eval_batch(index, index + 1).x[0]
+    if out.suffix != ".png":
+        frames = plots.traversal_frames(model, x, steps=2 * steps, **figures.ranked(found, shown))
+        print(plots.save_animation(frames, out))
+        return 0
     figure = plots.latent_traversal(model, x, steps=steps, **figures.ranked(found, shown))
     return _save(None, out, lambda: figure)
 

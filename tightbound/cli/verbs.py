@@ -348,7 +348,7 @@ def traverse(run: Path, /, *, index: int = 0, dimensions: int = 10, steps: int =
         index: The test observation to start from.
         dimensions: How many latent dimensions to show, at most.
         steps: Pictures for each; a variable of classes has one for each class instead.
-        out: A new .png; RUN/figures/traversal.png by default.
+        out: A new .png, or a .gif or .webp that moves; RUN/figures/traversal.png by default.
     """
     from tightbound.cli import commands
 

@@ -4,6 +4,7 @@ Figures never enter pyplot, so no window opens and none has to be closed. :func:
 are equal byte for byte for equal figures; :func:`alt_text` says what a figure shows.
 """
 
+from tightbound.plots.animation import save_animation, traversal_frames
 from tightbound.plots.checks import nearest_neighbours, neighbour_distances, predictive_checks, rank_histograms
 from tightbound.plots.codes import kl_per_dimension, latent_map
 from tightbound.plots.curves import training_curves
@@ -38,6 +39,8 @@ __all__ = [
     "reconstructions",
     "samples",
     "save",
+    "save_animation",
     "to_png",
     "training_curves",
+    "traversal_frames",
 ]

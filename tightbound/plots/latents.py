@@ -82,13 +82,10 @@ def latent_traversal(
     classes, at = classes_of(model), torch.linspace(-span, span, steps)
     values = along_prior(model, at.to(*home(model))) if classes is None else classes
     length = len(values)
-    nats = None if kl is None else _nats(kl, length)
-    alive = alive_by(nats if nats is not None else np.full(length, np.inf), active)
-    order = _chosen(dimensions, nats, length)
-    z = _moved(model, x0, order, values) if classes is None else _switched(model, x0, order, classes)
+    order, nats, dead = chosen_elements(dimensions, kl, active, length)
+    z = moved(model, x0, order, values) if classes is None else _switched(model, x0, order, classes)
     made = sheet(decoded(model, z.flatten(0, 1)), z.shape[1], limits=limits)
-    dead = [not alive[j] for j in order]
-    words = [_row_label(j, nats, dead=gone) for j, gone in zip(order, dead, strict=True)]
+    words = element_names(order, nats, dead)
     if names:
         if len(names) != len(order) or nats is not None:
             raise ValueError(f"Expected a name for each of {len(order)} dimensions, and no kl; got {len(names)} names.")
@@ -110,7 +107,22 @@ def latent_traversal(
     return describe(made.figure, f"{along}: {', '.join(words)}.")
 
 
-def _moved(model: VAE, x0: Array | None, order: Sequence[int], values: Tensor) -> Tensor:
+def chosen_elements(
+    dimensions: int | Sequence[int] | None, kl: Array | None, active: Array | None, length: int
+) -> tuple[list[int], np.ndarray | None, list[bool]]:
+    """Which elements a walk is along, the nats of all of them where they are known, and which of these are dead."""
+    nats = None if kl is None else _nats(kl, length)
+    alive = alive_by(nats if nats is not None else np.full(length, np.inf), active)
+    order = _chosen(dimensions, nats, length)
+    return order, nats, [not alive[j] for j in order]
+
+
+def element_names(order: Sequence[int], nats: np.ndarray | None, dead: Sequence[bool]) -> list[str]:
+    """What each element is called beside its pictures."""
+    return [_row_label(j, nats, dead=gone) for j, gone in zip(order, dead, strict=True)]
+
+
+def moved(model: VAE, x0: Array | None, order: Sequence[int], values: Tensor) -> Tensor:
     """Latents, shape (rows, steps, L): in each row one element goes through its values."""
     middle = along_prior(model, values.new_zeros(1))[:, 0] if x0 is None else model.embed(x0[None])[0]
     z = middle.repeat(len(order), values.shape[1], 1)
