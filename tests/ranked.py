@@ -95,7 +95,7 @@ def mean(folder: Path, here: World) -> dict[str, Any]:
 def validated(folder: Path, here: World) -> dict[str, Any]:
     """The validation loss of an objective with noise, over several batches."""
     step = TrainStep(model().double(), ELBO(kl="sampled"), Training(), steps=1, device=CPU)
-    return validate(step, Observations(data(2500)), names=("distortion", "rate"))
+    return validate(step, Observations(data(2500)), names=("distortion", "rate"), batch_size=20)
 
 
 def noisy(folder: Path, here: World) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def test_a_part_is_scored_and_not_kept(trained, capsys, tmp_path):
 
 def test_data_without_factors_are_refused_in_one_line(capsys, tmp_path):
     told = refused(capsys, "disentangle", copied(tmp_path))
-    assert "Expected data whose factors are known; got digits, which has none. 'tightbound train sprites'" in told
+    assert "Expected observations whose factors are known; got digits, which has none. Give them: " in told
 
 
 def test_too_few_observations_are_refused_in_one_line(trained, capsys):

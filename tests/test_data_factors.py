@@ -120,6 +120,9 @@ def test_the_file_of_dsprites_is_read_as_it_is(tmp_path):
     assert whole.shape == (1, 64, 64)
     assert whole.eval_batch().x[:, 0].numpy().tolist() == images.tolist()
     assert whole.factors.numpy().tolist() == values.tolist()
+    assert [whole.label_names[label] for label in whole.labels] == [
+        ("square", "ellipse", "heart")[int(shape) - 1] for shape in values[:, 1]
+    ]
 
 
 def test_any_file_can_have_factors(tmp_path):
@@ -164,7 +167,7 @@ def shapes3d(path, **changes):
     generator = np.random.default_rng(0)
     arrays = {
         "images": generator.integers(0, 256, (24, 8, 8, 3)).astype(np.uint8),
-        "labels": generator.random((24, 6)),
+        "labels": generator.integers(0, 4, (24, 6)).astype(float),
         **changes,
     }
     with h5py.File(path, "w") as file:
@@ -179,6 +182,7 @@ def test_the_file_of_3d_shapes_is_read(tmp_path, monkeypatch):
     [kept] = load(tmp_path / "3dshapes.h5").everything()
     assert kept.factor_names == SHAPES3D
     assert kept.factors.numpy().tolist() == arrays["labels"].tolist()
+    assert kept.labels.tolist() == [int(shape) for shape in arrays["labels"][:, 4]]
     assert kept.stored.permute(0, 2, 3, 1).numpy().tolist() == arrays["images"].tolist()
     monkeypatch.setattr("tightbound.data.factors.memory", lambda: 1)
     lazy = read_h5(tmp_path / "3dshapes.h5")
@@ -198,7 +202,7 @@ def test_another_table_has_no_names(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"labels": None}, r'Expected an HDF5 file with "images" and "labels"; got .*labels.* in .*x\.h5'),
+        ({"labels": None}, r'Expected a whole HDF5 file with "images" and "labels"; got .*labels.* in .*x\.h5'),
         ({"images": np.zeros((24, 3))}, r'Expected 8-bit "images" of shape \(N, H, W, C\) .*; got float64 \(24, 3\)'),
         ({"labels": np.zeros((5, 6))}, r"got uint8 \(24, 8, 8, 3\) and \(5, 6\) in .*x\.h5"),
     ],
@@ -212,8 +216,23 @@ def test_another_hdf5_file_is_refused(changes, message, tmp_path):
 def test_a_damaged_hdf5_file_is_refused(tmp_path):
     pytest.importorskip("h5py")
     (tmp_path / "x.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
-    with pytest.raises(ValueError, match=r'Expected an HDF5 file with "images" and "labels"; got .* in .*x\.h5'):
+    with pytest.raises(ValueError, match=r'Expected a whole HDF5 file with "images" and "labels"; got .* in .*x\.h5'):
         load(tmp_path / "x.h5")
+
+
+@pytest.mark.parametrize("lazily", [False, True])
+def test_a_file_that_was_cut_is_refused_or_read_no_further(lazily, tmp_path, monkeypatch):
+    shapes3d(tmp_path / "x.h5")
+    whole = (tmp_path / "x.h5").read_bytes()
+    (tmp_path / "x.h5").write_bytes(whole[: len(whole) // 2])
+    monkeypatch.setattr("tightbound.data.factors.memory", lambda: 1 if lazily else 2**40)
+    with pytest.raises(ValueError, match=r"Expected a whole HDF5 file .*x\.h5"):
+        load(tmp_path / "x.h5")
+
+
+def test_a_seed_out_of_range_is_refused():
+    with pytest.raises(ValueError, match="Expected a seed from 0"):
+        correlated(grid(3, 3), "a", "b", seed=-1)
 
 
 def test_without_the_library_a_hdf5_file_says_what_to_install(tmp_path, monkeypatch):

@@ -57,14 +57,14 @@ def test_area_grows_with_the_square_of_scale(grey):
 
 def test_a_sprite_that_moves_by_whole_pixels_stays_as_it_is():
     table = torch.tensor([[2, 0.8, 100, x, y] for x, y in ((0.25, 0.25), (0.75, 0.5))], dtype=torch.float64)
-    first, second = Drawn(table, 32, "grey").index_select(0, torch.arange(2))[:, 0]
+    first, second = Drawn(table, 32, "grey").take(torch.arange(2))[:, 0]
     assert first.roll((8, 16), (0, 1)).equal(second)
 
 
 def test_a_sprite_stands_where_its_factors_say():
     """The middle of an arrow that is turned about lies on the other side of its place, as far away."""
     table = torch.tensor([[0, 1, turn, 0.4, 0.6] for turn in (0.0, 180.0)], dtype=torch.float64)
-    image = Drawn(table, 64, "grey").index_select(0, torch.arange(2))[:, 0].double()
+    image = Drawn(table, 64, "grey").take(torch.arange(2))[:, 0].double()
     at = (torch.arange(64).double() + 0.5) / 64
     mass = image.sum((1, 2))
     x, y = (image.sum(1) @ at) / mass, (image.sum(2) @ at) / mass
@@ -75,7 +75,7 @@ def test_a_sprite_stands_where_its_factors_say():
 
 def test_a_quarter_turn_turns_the_image():
     table = torch.tensor([[1, 1, turn, 0.5, 0.5] for turn in (0.0, 90.0)], dtype=torch.float64)
-    upright, turned = Drawn(table, 32, "grey").index_select(0, torch.arange(2))[:, 0]
+    upright, turned = Drawn(table, 32, "grey").take(torch.arange(2))[:, 0]
     assert upright.rot90().equal(turned)  # against the clock
 
 
@@ -121,6 +121,11 @@ def test_more_than_memory_should_hold_is_drawn():
 def test_a_wrong_number_is_refused(words, error, message):
     with pytest.raises(error, match=message):
         sprites(**words)
+
+
+def test_no_size_is_no_default():
+    with pytest.raises(ValueError, match="Expected size of at least 16; got 0"):
+        load("sprites", size=0)
 
 
 def test_they_have_a_name():

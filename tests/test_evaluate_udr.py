@@ -65,8 +65,12 @@ def test_dead_units_do_not_count() -> None:
         ([codes()], {}, "Expected codes of at least two models, to compare; got 1."),
         ([codes(), codes(100)], {}, r"of the same N observations; got \(2000, 4\), \(100, 4\)."),
         ([codes(), codes()[:, 0]], {}, r"Expected codes of shape \(N, L\), .*; got \(2000, 4\), \(2000,\)."),
-        ([codes(), codes()], {"alive": [[True] * 4]}, "Expected alive as one boolean for each unit of each model"),
-        ([codes(), codes()], {"alive": [[True] * 4, [True]]}, "Expected alive as one boolean for each unit"),
+        ([codes(), codes()], {"alive": [[True] * 4]}, "Expected alive for each of 2 models; got 1."),
+        (
+            [codes(), codes()],
+            {"alive": [[True] * 4, [True]]},
+            "Expected alive as 4 booleans, one for each unit; got torch.bool of shape",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_refused(given, words, message) -> None:

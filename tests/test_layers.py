@@ -64,7 +64,7 @@ FORBIDDEN: dict[str, set[str]] = {
 }
 WITHOUT_TORCH = (
     "cli", "cli.verbs", "cli.flags", "cli.errors", "cli.launch", "runs", "runs.recipe", "runs.schema", "runs.registry",
-    "runs.migrate", "runs.plan", "runs.rows", "labs", "labs.catalogue",
+    "runs.fitting", "runs.migrate", "runs.plan", "runs.rows", "runs.whole_batch", "labs", "labs.catalogue",
     "settings", "surface",
 )  # fmt: skip
 LONGEST = {

@@ -388,5 +388,6 @@ def test_as_many_codes_as_can_be_listed_may_be_summed_over() -> None:
 
 def test_the_number_of_codes_is_that_of_the_library() -> None:
     from tightbound.distributions.discrete import MOST_CODES
+    from tightbound.runs import fitting
 
-    assert recipes.MOST_CODES == MOST_CODES
+    assert fitting.MOST_CODES == MOST_CODES

@@ -89,7 +89,7 @@ def test_validation_sees_the_averaged_weights() -> None:
     held_out = batches.split(Observations(data()), QUIET["validation"], 0)[1]
     assert held_out is not None
     step = TrainStep(vae, ELBO(), Training(), steps=1, device=torch.device("cpu"))
-    again = validate(step, held_out, names=("distortion", "rate"))
+    again = validate(step, held_out, names=("distortion", "rate"), batch_size=20)
     assert again["loss"] == pytest.approx(seen["loss"], rel=1e-6)
 
 

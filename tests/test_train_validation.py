@@ -140,7 +140,7 @@ class Counted:
 def test_a_short_last_chunk_weighs_as_much_as_it_has_rows() -> None:
     x = torch.randn(2500, 3).double()
     step = TrainStep(model().double(), Counted(), Training(), steps=1, device=torch.device("cpu"))
-    found = validate(step, Observations(x), names=("noise", "rows"))
+    found = validate(step, Observations(x), names=("noise", "rows"), batch_size=20)
     sizes = [1024, 1024, 452]
     assert found["loss"] == pytest.approx(x.mean().item(), rel=1e-12)
     assert found["rows"] == pytest.approx(sum(size * size for size in sizes) / 2500, rel=1e-12)
@@ -148,4 +148,4 @@ def test_a_short_last_chunk_weighs_as_much_as_it_has_rows() -> None:
     assert len(set(noise)) == 3
     expected = sum(size * one for size, one in zip(sizes, noise, strict=True)) / 2500
     assert found["noise"] == pytest.approx(expected, rel=1e-6)
-    assert validate(step, Observations(x), names=("noise", "rows")) == found
+    assert validate(step, Observations(x), names=("noise", "rows"), batch_size=20) == found

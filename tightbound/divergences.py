@@ -77,7 +77,7 @@ def pairwise_log_prob(q: Distribution, z: Tensor) -> Tensor:
 
     Args:
         q: factorised, batch shape (B,), event shape (L,).
-        z: one draw for each of M observations, shape (M, L).
+        z: M draws, shape (M, L).
 
     Returns:
         :math:`\log q(z_{ij} \mid x_k)` at [i, k, j], shape (M, B, L); of classes, one for each variable.
@@ -93,7 +93,7 @@ def pairwise_log_prob(q: Distribution, z: Tensor) -> Tensor:
     if isinstance(q, Joint):
         parts = zip(q.parts, z.split(list(q.lengths), -1), strict=True)
         return torch.cat([pairwise_log_prob(part, own) for part, own in parts], -1)
-    if isinstance(q, Independent) and q.reinterpreted_batch_ndims == 1:
+    if isinstance(q, Independent):
         return q.base_dist.log_prob(z[:, None])
     raise TypeError(f"Expected a posterior whose dimensions are independent; got {_name(q)}. Take DiagonalNormal.")
 

@@ -127,6 +127,20 @@ class Training:
         return replace(self, **changes)
 
 
+def seed_after(seed: int, place: int) -> int:
+    """The seed that many after another, from 0 again behind the largest.
+
+    Args:
+        seed: the first.
+        place: how many after it.
+
+    Example:
+        >>> seed_after(3, 2), seed_after(LARGEST_SEED, 1)
+        (5, 0)
+    """
+    return (seed + place) % (LARGEST_SEED + 1)
+
+
 def require_seed(seed: object) -> None:
     """Refuse a seed that not every generator takes.
 

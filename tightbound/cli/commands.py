@@ -164,11 +164,6 @@ def disentangle(path: Path, *, observations: int, split: Split | Literal["all"],
     """Print scores beside known factors; keep those of all observations in the run."""
     made = open_run(path)
     observed = made.data().everything()[-1] if split == "all" else made.split(split)  # a test set apart says more
-    if observed.factors is None:
-        raise ValueError(
-            f"Expected data whose factors are known; got {observed.name}, which has none. 'tightbound train sprites' "
-            "makes some, and a .npz file can have the arrays factors and factor_names."
-        )
     with evaluating(min(observations, len(observed)), show=True) as tell:
         found = evaluation.disentangle(_model(made), observed, observations=observations, seed=seed, progress=tell)
     return _checked(made, run.DISENTANGLEMENT if split == "all" else None, found, as_json=as_json)

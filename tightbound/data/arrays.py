@@ -122,10 +122,14 @@ def _with_factors(made: Observations, arrays: dict[str, np.ndarray], roles: dict
     factors = arrays.get(f"factors_{which}")
     if factors is None:
         return made
+    table = _tensor(factors, f"the factors of {made.name}")
+    if roles[f"factors_{which}"].lower() == "latents_values":
+        shapes = table[:, DSPRITES.index("shape")].long() - 1
+        return made.replace(
+            labels=shapes, label_names=("square", "ellipse", "heart"), factors=table, factor_names=DSPRITES
+        )
     names: tuple[str, ...] = ()
-    if roles[f"factors_{which}"] == "latents_values":
-        names = DSPRITES
-    elif "factor_names" in arrays:
+    if "factor_names" in arrays:
         words = arrays["factor_names"]
         if words.dtype.kind != "U" or words.ndim != 1:
             raise ValueError(
@@ -133,7 +137,7 @@ def _with_factors(made: Observations, arrays: dict[str, np.ndarray], roles: dict
                 f"{words.shape} in {made.name}. Save numpy.array(['width', 'angle'])."
             )
         names = tuple(map(str, words))
-    return made.replace(factors=_tensor(factors, f"the factors of {made.name}"), factor_names=names)
+    return made.replace(factors=table, factor_names=names)
 
 
 def from_array(value: object, *, labels: object = None, name: str = "array") -> Observations:

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from tightbound.data.mapped import SHARE, memory
 from tightbound.data.observations import Observations
+from tightbound.data.rows import Rows
 from tightbound.data.splits import Data
+from tightbound.settings import require_seed
 
 if TYPE_CHECKING:
     import h5py
@@ -37,8 +39,9 @@ def correlated(observations: Observations, first: str, second: str, *, spread: f
         The two parts.
 
     Raises:
-        ValueError: for observations without names of factors, another name, one factor twice, or a spread that is not
-            positive.
+        TypeError: for a seed that is no whole number.
+        ValueError: for observations without names of factors, another name, one factor twice, a spread that is not
+            positive or keeps nothing, or a seed out of range.
 
     References:
         Träuble et al.: On Disentangled Representations Learned from Correlated Data (2021),
@@ -52,6 +55,7 @@ def correlated(observations: Observations, first: str, second: str, *, spread: f
         >>> bool(torch.corrcoef(kept.T)[0, 1] > 0.6)
         True
     """
+    require_seed(seed)
     if not spread > 0:
         raise ValueError(f"Expected a spread above 0; got {spread}. 0.2 makes a strong correlation.")
     if first == second:
@@ -123,11 +127,11 @@ def factor(observations: Observations, name: str) -> Tensor:
         >>> factor(Observations(torch.zeros(2, 1), factors=table, factor_names=("a", "b")), "a")
         tensor([3., 4.])
     """
-    if observations.factors is None or name not in observations.factor_names:
+    table = observations.factor_table()
+    if table is None or name not in observations.factor_names:
         has = ", ".join(observations.factor_names) or "no factor that has a name"
         raise ValueError(f"Expected the name of a factor of {observations.name} ({has}); got {name!r}.")
-    rows = slice(None) if observations.rows is None else observations.rows
-    return observations.factors[rows, observations.factor_names.index(name)]
+    return table[:, observations.factor_names.index(name)]
 
 
 def _unit(values: Tensor) -> Tensor:
@@ -143,7 +147,8 @@ def read_h5(path: Path) -> Observations:
             otherwise rows are read when they are needed, which is slow in a compressed file.
 
     Returns:
-        N observations of shape (C, H, W). Where there are six factors they have the names of 3D Shapes.
+        N observations of shape (C, H, W). Where there are six factors they have the names of 3D Shapes, and labels are
+        shapes.
 
     Raises:
         ModuleNotFoundError: where the extra "hdf5" is not installed.
@@ -162,22 +167,30 @@ def read_h5(path: Path) -> Observations:
         file = h5py.File(path, "r")
         images, labels = file["images"], file["labels"]
         fine = images.ndim == 4 and labels.ndim == 2 and len(images) == len(labels) and str(images.dtype) == "uint8"
+        if not fine:
+            raise ValueError(
+                'Expected 8-bit "images" of shape (N, H, W, C) and "labels" of shape (N, F); '
+                f"got {images.dtype} {images.shape} and {labels.shape} in {path}."
+            )
+        read, factors = Read(images), torch.from_numpy(labels[:])
+        stored = read.whole() if read.shape.numel() < SHARE * memory() else read
     except (OSError, KeyError, AttributeError) as error:
-        raise ValueError(f'Expected an HDF5 file with "images" and "labels"; got {error} in {path}.') from error
-    if not fine:
-        raise ValueError(
-            'Expected 8-bit "images" of shape (N, H, W, C) and "labels" of shape (N, F); '
-            f"got {images.dtype} {images.shape} and {labels.shape} in {path}."
-        )
-    read = Read(images)
-    factors = torch.from_numpy(labels[:])
-    stored = read.index_select(0, torch.arange(len(read))) if read.shape.numel() < SHARE * memory() else read
-    names = SHAPES3D if factors.shape[1] == len(SHAPES3D) else ()
-    return Observations(stored, factors=factors, factor_names=names, name=str(path), scale=255.0)
+        raise ValueError(f'Expected a whole HDF5 file with "images" and "labels"; got {error} in {path}.') from error
+    if isinstance(stored, Tensor):
+        file.close()
+    named = factors.shape[1] == len(SHAPES3D)
+    return Observations(
+        stored,
+        labels=factors[:, SHAPES3D.index("shape")].long() if named else None,
+        factors=factors,
+        factor_names=SHAPES3D if named else (),
+        name=str(path),
+        scale=255.0,
+    )
 
 
 @dataclass(frozen=True, eq=False)
-class Read:
+class Read(Rows):
     """Images in an HDF5 file, channels last, in the place of a tensor that holds them.
 
     Args:
@@ -188,36 +201,12 @@ class Read:
 
     @property
     def shape(self) -> torch.Size:
-        """N, channels, height and width."""
         count, height, width, channels = self.images.shape
         return torch.Size((count, channels, height, width))
 
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    dtype = torch.uint8
-    layout = torch.strided
-    device = torch.device("cpu")
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def to(self, device: torch.device) -> Tensor | Read:
-        """Themselves on the CPU; on another device all images, read once."""
-        return self if device.type == "cpu" else self.index_select(0, torch.arange(len(self))).to(device)
-
-    def index_select(self, dim: int, index: Tensor) -> Tensor:
-        """Read some of the images.
-
-        Args:
-            dim: 0.
-            index: which, integers, shape (M,).
-
-        Returns:
-            8-bit pixels, shape (M, channels, height, width).
-        """
+    def take(self, index: Tensor) -> Tensor:
         rows, back = index.unique(return_inverse=True)  # the library reads rows in order, each once
-        whole = len(rows) == len(self)
-        found = torch.from_numpy(self.images[:] if whole else self.images[rows.numpy()])
-        return (found if whole and back.equal(torch.arange(len(self))) else found[back]).permute(0, 3, 1, 2)
+        return torch.from_numpy(self.images[rows.numpy()])[back].permute(0, 3, 1, 2)
+
+    def whole(self) -> Tensor:
+        return torch.from_numpy(self.images[:]).permute(0, 3, 1, 2)

@@ -6,12 +6,12 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from tightbound.batch import Batch
+from tightbound.data.rows import Rows
 
 BLOCK = 1024  # observations that share one seed when they are binarised for evaluation
 EVAL_SEED = 20_130_620  # a constant, so that everyone evaluates on the same binarised pixels
@@ -19,24 +19,6 @@ _HALF = 2**15
 _WHOLE = {torch.bool, torch.int8, torch.int16, torch.int32, torch.int64}
 _UNSIGNED = {torch.uint8, torch.uint16, torch.uint32, torch.uint64}
 _REAL = _WHOLE | _UNSIGNED | {torch.float16, torch.bfloat16, torch.float32, torch.float64}
-
-
-class Stored(Protocol):
-    """What can stand for a tensor of N observations whose rows are read or made when they are asked for."""
-
-    @property
-    def shape(self) -> torch.Size: ...
-    @property
-    def ndim(self) -> int: ...
-    @property
-    def dtype(self) -> torch.dtype: ...
-    @property
-    def layout(self) -> torch.layout: ...
-    @property
-    def device(self) -> torch.device: ...
-    def __len__(self) -> int: ...
-    def index_select(self, dim: int, index: Tensor, /) -> Tensor: ...
-    def to(self, device: torch.device, /) -> Tensor | Stored: ...
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -95,7 +77,7 @@ class Observations:
                 [3., 4.]])
     """
 
-    stored: Tensor | Stored
+    stored: Tensor | Rows
     labels: Tensor | None = None
     _: KW_ONLY
     label_names: tuple[str, ...] = ()
@@ -268,6 +250,19 @@ class Observations:
         """
         return self._at(self._rows(indices), self.labels)
 
+    def factor_table(self) -> Tensor | None:
+        """The known factors of these observations.
+
+        Returns:
+            Shape (N, F), or None where there are none.
+
+        Example:
+            >>> table = torch.tensor([[1.0], [2.0]])
+            >>> Observations(torch.zeros(2, 3), factors=table).subset(torch.tensor([1])).factor_table()
+            tensor([[2.]])
+        """
+        return self._at(self._rows(torch.arange(len(self))), self.factors)
+
     def take(self, indices: Tensor) -> Tensor:
         r"""Read stored values without changing them: they are not scaled, and absent ones are not replaced.
 
@@ -398,7 +393,7 @@ class Observations:
         return values if self.scale == 1 else values.div_(self.scale)
 
 
-def _is_real(values: Tensor | Stored) -> bool:
+def _is_real(values: Tensor | Rows) -> bool:
     return values.dtype in _REAL and values.layout == torch.strided
 
 

@@ -124,7 +124,7 @@ def _made(name: str, size: int | None) -> Observations | Data:
     if name in ("digits", "mnist"):
         _expect_no_size(size, name)
         return digits() if name == "digits" else mnist()
-    made = sprites(size or 32, colour=_SPRITES.get(name, "binary"))
+    made = sprites(32 if size is None else size, colour=_SPRITES.get(name, "binary"))
     if name == "sprites-correlated":
         return correlated(made, "scale", "x")
     if name == "sprites-held-out":  # hearts that stand on their head, on the right

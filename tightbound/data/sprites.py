@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tightbound.data.observations import Observations
+from tightbound.data.rows import Rows
 
 Colour = Literal["binary", "grey", "hue"]
 SHAPES = ("arrow", "L", "heart")  # none of them looks the same after a turn, so no two images are equal
@@ -83,7 +84,7 @@ def sprites(
     drawn = Drawn(table, size, colour)
     keep = math.prod(drawn.shape) <= IN_MEMORY if in_memory is None else in_memory
     return Observations(
-        drawn.index_select(0, torch.arange(len(table))) if keep else drawn,
+        drawn.whole() if keep else drawn,
         labels=table[:, 0].long(),
         label_names=SHAPES,
         factors=table,
@@ -111,7 +112,7 @@ def _table(colour: str, scales: int, rotations: int, positions: int, hues: int) 
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
+class Drawn(Rows):
     """Images that are drawn when they are asked for, in the place of a tensor that holds them.
 
     Args:
@@ -121,7 +122,7 @@ class Drawn:
 
     Example:
         >>> one = Drawn(torch.tensor([[2, 1.0, 45, 0.5, 0.5]]), 32, "binary")
-        >>> one.index_select(0, torch.tensor([0])).shape, one.dtype
+        >>> one.take(torch.tensor([0])).shape, one.dtype
         (torch.Size([1, 1, 32, 32]), torch.uint8)
     """
 
@@ -131,34 +132,9 @@ class Drawn:
 
     @property
     def shape(self) -> torch.Size:
-        """N, channels, height and width."""
         return torch.Size((len(self.table), 3 if self.colour == "hue" else 1, self.size, self.size))
 
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    dtype = torch.uint8
-    layout = torch.strided
-    device = torch.device("cpu")
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def to(self, device: torch.device) -> Tensor | Drawn:
-        """Themselves on the CPU; on another device all images, drawn once."""
-        return self if device.type == "cpu" else self.index_select(0, torch.arange(len(self))).to(device)
-
-    def index_select(self, dim: int, index: Tensor) -> Tensor:
-        """Draw some of the images.
-
-        Args:
-            dim: 0.
-            index: which, integers, shape (M,).
-
-        Returns:
-            8-bit pixels, shape (M, channels, size, size).
-        """
+    def take(self, index: Tensor) -> Tensor:
         rows = self.table[index].numpy()
         drawn, of = np.unique(rows[:, :5], axis=0, return_inverse=True)  # colours share a form
         covered = _covered(drawn, self.size)[of.ravel()]
@@ -190,8 +166,10 @@ def _turned(
     """Places of each window as the sprite sees them: it stands upright, and nothing of it is further away than 1."""
     x, y = (start[:, None] / size + (np.arange(width * FINE) + 0.5) / (size * FINE) for start in (left, top))
     radius, turn = RADIUS * rows[:, 1, None], np.deg2rad(rows[:, 2, None, None])
+    # Processors differ in the last bit of a cosine; what a pixel shows may hang on it.
+    cosine, sine = np.cos(turn).round(12), np.sin(turn).round(12)
     right, up = ((x - rows[:, 3, None]) / radius)[:, None, :], ((rows[:, 4, None] - y) / radius)[:, :, None]
-    return np.cos(turn) * right + np.sin(turn) * up, np.cos(turn) * up - np.sin(turn) * right
+    return cosine * right + sine * up, cosine * up - sine * right
 
 
 def _arrow(u: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -206,7 +184,8 @@ def _ell(u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 def _heart(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     x, y = 1.3 * u, 1.3 * v + 0.12
-    return (x * x + y * y - 1) ** 3 < x * x * y**3
+    far = x * x + y * y - 1
+    return far * far * far < x * x * y * y * y
 
 
 def _rgb(hue: np.ndarray) -> np.ndarray:

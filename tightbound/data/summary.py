@@ -10,7 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tightbound.data.observations import Observations, Stored
+from tightbound.data.observations import Observations
+from tightbound.data.rows import Rows
 
 Kind = Literal["binary", "grey", "counts", "real"]
 Nature = Literal["binary", "levels", "unit", "counts", "overdispersed", "real"]
@@ -261,7 +262,7 @@ def _zero_absent(values: Tensor, present: Tensor | None) -> Tensor:
     return values if present is None else values.masked_fill_(~present, 0)
 
 
-def _chunk_rows(stored: Tensor | Stored) -> int:
+def _chunk_rows(stored: Tensor | Rows) -> int:
     return max(1, CHUNK // stored.shape[1:].numel())
 
 

@@ -12,20 +12,19 @@ from torch import Tensor
 
 from tightbound.evaluate.estimates import Estimate
 from tightbound.evaluate.noise import proposed, seeds_of
-from tightbound.evaluate.observed import blocks, observed_as, some_of
+from tightbound.evaluate.observed import ENCODED, blocks, observed_as, some_of
 from tightbound.evaluate.scores import intervened, mutual, predicted
 from tightbound.evaluate.scores.definitions import DEFINITIONS
-from tightbound.evaluate.scores.labelled import Labelled, dead
+from tightbound.evaluate.scores.labelled import Labelled, alive_units
 from tightbound.evaluate.scores.scored import Disentanglement, Score
 from tightbound.model import Model
 from tightbound.runtime import evaluation_mode, home, own_random_state
-from tightbound.settings import require_seed
+from tightbound.settings import require_seed, seed_after
 
 GROUPS = 20  # of the jackknife, which leaves out one after another
 REPEATS = 3  # of what is trained, each on other observations
 LEAST = 100  # observations
 CARRIES = 0.01  # nats, from which on a unit is alive
-ENCODED = 1024  # observations encoded at a time
 
 
 def disentanglement(
@@ -91,16 +90,29 @@ def disentanglement(
     varies = (known != known[:1]).any(0)
     if not varies.any():
         raise ValueError("Expected at least one factor of two or more values; got factors that are all constant.")
-    kept = [place for place in range(len(titles)) if varies[place]]
-    mask = ~dead(values) if alive is None else _mask(alive, values.shape[1])
-    scored = Labelled.of(values[:, mask], known[:, kept], [titles[place] in unordered for place in kept])
-    drawn = None
-    if samples is not None:
-        drawn = _numbers(samples, "samples")
-        if drawn.shape != values.shape:
-            raise ValueError(f"Expected samples of shape {tuple(values.shape)}; got {tuple(drawn.shape)}.")
-        drawn = drawn[:, mask]
-    return _scored(scored, drawn, mask, titles, kept, seed, progress or (lambda done, total: None))
+    kept = [name for name, does in zip(titles, varies, strict=True) if does]
+    mask = alive_units(values, alive)
+    scored = Labelled.of(values[:, mask], known[:, varies], [name in unordered for name in kept])
+    drawn = None if samples is None else _numbers(samples, "samples")
+    if drawn is not None and drawn.shape != values.shape:
+        raise ValueError(f"Expected samples of shape {tuple(values.shape)}; got {tuple(drawn.shape)}.")
+    frequent = torch.stack([torch.bincount(column).max() / len(scored) for column in scored.classes.T]).double()
+    if mask.any():
+        found = _scored(scored, None if drawn is None else drawn[:, mask], seed, progress or (lambda done, total: None))
+    else:
+        found = _nothing(len(kept), frequent, drawn)
+    return Disentanglement(
+        **found,
+        factor_names=tuple(kept),
+        units=tuple(mask.nonzero()[:, 0].tolist()),
+        unit_count=len(mask),
+        constant=tuple(name for name in titles if name not in kept),
+        unordered=tuple(name for name in kept if name in unordered),
+        observations=len(scored),
+        seed=seed,
+        entropies=mutual.entropies(scored),
+        most_frequent=frequent,
+    )
 
 
 def disentangle(
@@ -144,23 +156,23 @@ def disentangle(
         torch.Size([2, 2])
     """
     observed = observed_as(data)
-    if observed.factors is None:
-        raise ValueError(
-            f"Expected observations whose factors are known; got {observed.name}, which has none. Give them: "
-            "tb.data.Observations(x, factors=...), or the array factors in a .npz file."
-        )
     codes, samples, rates = [], [], []
     with evaluation_mode(model), own_random_state(home(model)[0], seed=seed):
         chosen = some_of(observed, observations)
+        if (known := chosen.factor_table()) is None:
+            raise ValueError(
+                f"Expected observations whose factors are known; got {observed.name}, which has none. Give them: "
+                "tb.data.Observations(x, factors=...), or the arrays factors and factor_names in a .npz file. The data "
+                "'sprites' have some."
+            )
         for _, batch in blocks(model, chosen, ENCODED):
             codes.append(model.embed(batch).flatten(1).cpu())
             samples.append(proposed(model, batch, seeds_of(batch, seed), 1)[0][0].flatten(1).cpu())
             rates.append(model.rate_per_dimension(model.encoded(batch)))
-    known = observed.factors[slice(None) if chosen.rows is None else chosen.rows].cpu()
     labels = chosen.label(torch.arange(len(chosen)))
     means, drawn = torch.cat(codes), torch.cat(samples)
     of_units = [rate.cpu().double() for rate in rates if rate is not None and rate.shape[1:] == means.shape[1:]]
-    names = observed.factor_names or tuple(f"factor {place}" for place in range(known.shape[1]))
+    names = _titles(observed.factor_names, known.shape[1])
     found = disentanglement(
         means,
         known,
@@ -183,43 +195,31 @@ def _same(column: Tensor, labels: Tensor | None) -> bool:
     return len(torch.stack([first, second], 1).unique(dim=0)) == int(first.max()) + 1 == int(second.max()) + 1
 
 
-def _scored(
-    scored: Labelled,
-    drawn: Tensor | None,
-    mask: Tensor,
-    titles: Sequence[str],
-    kept: list[int],
-    seed: int,
-    progress: Callable[[int, int], None],
-) -> Disentanglement:
-    frequent = torch.stack([torch.bincount(column).max() / len(scored) for column in scored.classes.T]).double()
-    common: dict[str, Any] = {
-        "factor_names": tuple(titles[place] for place in kept), "units": tuple(mask.nonzero()[:, 0].tolist()),
-        "unit_count": len(mask), "constant": tuple(name for place, name in enumerate(titles) if place not in kept),
-        "unordered": tuple(titles[at] for at, unordered in zip(kept, scored.unordered, strict=True) if unordered),
-        "observations": len(scored), "seed": seed, "entropies": mutual.entropies(scored), "most_frequent": frequent,
-    }  # fmt: skip
-    if not mask.any():
-        nothing = torch.zeros(0, len(kept), dtype=torch.float64)
-        names = [name for name in DEFINITIONS if drawn is not None or not name.endswith("-samples")]
-        none = {name: Score(name, Estimate(0.0, 0.0), chance=0.0, perfect=1.0) for name in names}
-        return Disentanglement(scores=none, information=nothing, importance=nothing, accuracy=frequent, **common)
+def _nothing(factors: int, frequent: Tensor, drawn: Tensor | None) -> dict[str, Any]:
+    """The scores and matrices of a code without a unit that is alive."""
+    nothing = torch.zeros(0, factors, dtype=torch.float64)
+    names = [name for name in DEFINITIONS if drawn is not None or not name.endswith("-samples")]
+    none = {name: Score(name, Estimate(0.0, 0.0), chance=0.0, perfect=1.0) for name in names}
+    return {"scores": none, "information": nothing, "importance": nothing, "accuracy": frequent}
+
+
+def _scored(scored: Labelled, drawn: Tensor | None, seed: int, progress: Callable[[int, int], None]) -> dict[str, Any]:
+    """Scores and matrices, each score beside strangers' factors and beside the factors themselves."""
     generator, steps = torch.Generator().manual_seed(seed), _Steps(progress, REPEATS + 2, len(scored))
     strangers = scored.rows(torch.randperm(len(scored), generator=generator)).with_codes(scored.codes)
     ideal = scored.with_codes(scored.values)
     found = _counted(scored, strangers, ideal, drawn, generator)
-    runs = [steps.done(_by_training(scored, seed + place)) for place in range(REPEATS)]
+    runs = [steps.done(_by_training(scored, seed_after(seed, place))) for place in range(REPEATS)]
     chance, perfect = (steps.done(_by_training(each, seed))[0] for each in (strangers, ideal))
     for name in runs[0][0]:
         seen = torch.tensor([run[0][name] for run in runs], dtype=torch.float64)
         found[name] = Score(name, Estimate(seen.mean().item(), seen.std().item()), chance[name], perfect[name])
-    return Disentanglement(
-        scores={name: found[name] for name in DEFINITIONS if name in found},
-        information=mutual.mutual_information(scored),
-        importance=torch.stack([run[1] for run in runs]).mean(0),
-        accuracy=torch.stack([run[2] for run in runs]).mean(0),
-        **common,
-    )
+    return {
+        "scores": {name: found[name] for name in DEFINITIONS if name in found},
+        "information": mutual.mutual_information(scored),
+        "importance": torch.stack([run[1] for run in runs]).mean(0),
+        "accuracy": torch.stack([run[2] for run in runs]).mean(0),
+    }
 
 
 def _counted(
@@ -300,12 +300,3 @@ def _titles(names: Sequence[str], count: int) -> tuple[str, ...]:
     if names and len(names) != count:
         raise ValueError(f"Expected {count} names, one for each factor; got {len(names)}.")
     return tuple(names) or tuple(f"factor {place}" for place in range(count))
-
-
-def _mask(alive: Any, count: int) -> Tensor:
-    mask = torch.as_tensor(alive)
-    if mask.dtype != torch.bool or mask.shape != (count,):
-        raise ValueError(
-            f"Expected alive as {count} booleans, one for each unit; got {mask.dtype} of shape {tuple(mask.shape)}."
-        )
-    return mask

@@ -13,14 +13,14 @@ from torch.distributions import Distribution, Independent
 
 from tightbound.autoencoder import VAE
 from tightbound.batch import Batch
+from tightbound.divergences import pairwise_log_prob
 from tightbound.evaluate.estimates import Estimate, Judged, plain, row
 from tightbound.evaluate.noise import proposed, seeds_of
-from tightbound.evaluate.observed import blocks, observed_as, require_several
+from tightbound.evaluate.observed import ENCODED, blocks, observed_as, require_several
 from tightbound.model import Model
 from tightbound.runtime import evaluation_mode, home, own_random_state
 
 AT_ONCE = 2**21  # numbers of latents compared at a time
-ENCODED = 1024  # observations encoded at a time, at most
 NEAR_LOG_N = 0.1  # nats below log N, where a draw knows no other observation than its own
 SATURATED = 0.2  # share of such draws from which on what depends on them is refused
 WIDTH = 22  # of the column of names
@@ -226,7 +226,9 @@ class _Mixture:
             log_q[inside.nonzero()[:, 0], place[inside]] = -torch.inf
             self.others[rows] = torch.logaddexp(self.others[rows], log_q.logsumexp(1))
             if self.by_dimension and isinstance(batch.q, Independent):
-                self._add_dimensions(rows, batch.q.base_dist.log_prob(z).flatten(2).cpu().double().logsumexp(1))
+                self._add_dimensions(
+                    rows, pairwise_log_prob(batch.q, self.z[rows]).flatten(2).cpu().double().logsumexp(1)
+                )
 
     def _add_dimensions(self, rows: slice, log_q: Tensor) -> None:
         if self.dimensions is None:

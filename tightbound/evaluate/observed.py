@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 WRITTEN = 2**20  # numbers the decoder writes at a time on a CPU: what its cache holds …
 WRITTEN_GPU = 2**24  # … and elsewhere: enough to keep a GPU busy, 64 MB in float32
+ENCODED = 1024  # observations encoded at a time, at most, where nothing is decoded
 TRIED = 64  # draws that tell whether a latent is discrete
 REPEATED = 0.5  # share of equal neighbours among sorted draws from which on it is taken for that
 

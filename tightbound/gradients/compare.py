@@ -22,7 +22,7 @@ from tightbound.gradients.pathwise import DoublyReparameterised
 from tightbound.gradients.score import VIMCO, Enumerate, ScoreFunction
 from tightbound.model import Model
 from tightbound.runtime import home, own_random_state
-from tightbound.settings import LARGEST_SEED
+from tightbound.settings import seed_after
 
 GROUPS = 20  # of repeats: what the standard errors of bias and variance are taken from
 LEAST = 2 * GROUPS
@@ -222,7 +222,7 @@ class _Truth:
             else:
                 return trial.one(Enumerate(), 1).double()[None], f"the exact sum over {codes} codes"
         gradient, repeats = _unbiased(trial, samples), FOR_REFERENCE * trial.repeats
-        other = dataclasses.replace(trial, seed=(trial.seed + 1) % (LARGEST_SEED + 1))
+        other = dataclasses.replace(trial, seed=seed_after(trial.seed, 1))
         found = other.repeated(gradient, samples, repeats)
         return found.means, f"the mean of {repeats} draws of {brief(gradient)}"
 

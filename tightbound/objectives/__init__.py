@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from tightbound.objectives.capacities import Capacity, JointVAE
 from tightbound.objectives.loss import Loss, Objective, SecondPlayer
 from tightbound.objectives.of_batches import DIP, WAE, FactorVAE, InfoVAE, TotalCorrelation
-from tightbound.objectives.of_draws import ELBO, IWAE, Bound, Capacity, FreeBits, JointVAE, resolve
+from tightbound.objectives.of_draws import ELBO, IWAE, Bound, FreeBits, resolve
 from tightbound.surface import missing
 
 __all__ = [

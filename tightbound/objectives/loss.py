@@ -68,8 +68,13 @@ class Objective(Protocol):
     """Anything that turns a model and a batch into a loss. ``step`` drives schedules; None means their end.
 
     An objective that is a ``torch.nn.Module`` has its parameters trained beside the model's: moved, saved, resumed and
-    averaged with them. If it has an attribute ``second_player``, a :class:`SecondPlayer`, those of that player are
-    moved by :attr:`Loss.second` alone.
+    averaged with them. It may have more, each where it is needed:
+
+    * ``second_player``, a :class:`SecondPlayer`, whose parameters are moved by :attr:`Loss.second` alone.
+    * ``whole_batch``, True where it compares the observations of a batch: then a batch is never shared between
+      processes, and validation sees batches of the training's size.
+    * ``fitted_to(model, batch, observations)``, which gives the objective that is trained, with what it leaves to model
+      and data filled in. ``observations`` is their number in the training set, or None.
     """
 
     def __call__(self, model: Model, batch: Batch, step: Tensor | None = None) -> Loss: ...
@@ -82,6 +87,7 @@ def terms_of(draws: Draws, rate: Tensor | None = None) -> dict[str, Tensor]:
 
 
 def sampled_rate(draws: Draws) -> Tensor:
+    """log q(z | x) − log p(z) of each draw, shape (K, B)."""
     return draws.log_qz_x - draws.log_pz
 
 
@@ -91,6 +97,11 @@ def reconstruction(draws: Draws) -> Tensor:
 
 
 def at_least(name: str, value: float | Linear, least: float) -> None:
+    """Refuse a number below the least, or a schedule that goes there.
+
+    Raises:
+        ValueError: for one.
+    """
     smallest = min(value.start, value.end) if isinstance(value, Linear) else value
     if not smallest >= least:
         raise ValueError(f"Expected {name} >= {least}; got {value}.")

@@ -1,7 +1,8 @@
 """Objectives of the aggregated posterior q(z), the mean of q(z | x) over the data: they look at a batch as a whole.
 
-What they estimate from a batch is for training. Its constants differ from the true ones by nats: print the exact
-numbers of ``tb.evaluate.information`` instead.
+Each is the negative ELBO, its rate in closed form where there is one, with a penalty on all codes of the batch. What
+they estimate from a batch is for training. Its constants differ from the true ones by nats: print the exact numbers of
+``tb.evaluate.information`` instead.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from torch.distributions import Distribution, MultivariateNormal
 
 from tightbound.batch import Batch, as_batch
 from tightbound.divergences import pairwise_log_prob
-from tightbound.draws import Draws
 from tightbound.gradients import Pathwise
 from tightbound.model import Model
 from tightbound.networks import MLP
-from tightbound.objectives.loss import Loss, SecondPlayer, at_least, parts_in_words, reconstruction, terms_of
+from tightbound.objectives.loss import Loss, SecondPlayer, at_least, parts_in_words
+from tightbound.objectives.of_draws import negative_elbo
 
 Kernel = Literal["squared-exponential", "inverse-multiquadratic"]
-SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the kernel's width, as shares of the prior's
+SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the kernel, as shares of its width
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ class TotalCorrelation:
         samples: K, draws of each observation.
 
     Raises:
-        ValueError: for a negative β, no samples or no observations; when called, without their number, for fewer of
-            them than the batch has, or for a batch of one.
+        ValueError: for a negative β, no samples or no observations; when called, without their number or for a batch
+            of one.
         TypeError: when called, for a posterior whose dimensions are not independent, or whose draws have no path.
 
     References:
@@ -73,12 +74,10 @@ class TotalCorrelation:
         return self if self.observations is not None else replace(self, observations=observations)
 
     def __call__(self, model: Model, batch: Batch, step: Tensor | None = None) -> Loss:
-        batch, draws, rate = _drawn(model, batch, self.samples)
-        q = _posterior(model, batch)
-        count = _observations(self.observations, batch.size)
-        correlation = torch.stack([total_correlation(pairwise_log_prob(q, z), count) for z in draws.z]).mean()
-        terms = {**terms_of(draws, rate), "tc": correlation.detach()}
-        return Loss(-reconstruction(draws).mean() + rate.mean() + (self.beta - 1) * correlation, terms)
+        batch, z, elbo = _drawn(model, batch, self.samples)
+        q, count = _posterior(model, batch), _counted(self.observations)
+        correlation = torch.stack([total_correlation(pairwise_log_prob(q, each), count) for each in z]).mean()
+        return _penalised(elbo, "tc", correlation, self.beta - 1)
 
 
 def total_correlation(log_q: Tensor, observations: int) -> Tensor:
@@ -126,7 +125,7 @@ class DIP:
 
     Raises:
         ValueError: for negative weights, another word, or no samples; when called, for a batch of one.
-        TypeError: when called, for a model without a closed-form rate, or a posterior without mean and variance.
+        TypeError: when called, for a posterior without mean and variance, or whose draws have no path.
 
     References:
         Kumar, Sattigeri, Balakrishnan: Variational Inference of Disentangled Latent Concepts (2018),
@@ -151,13 +150,12 @@ class DIP:
             raise ValueError(f"Expected of='means' (DIP-VAE-I) or of='draws' (DIP-VAE-II); got {self.of!r}.")
 
     def __call__(self, model: Model, batch: Batch, step: Tensor | None = None) -> Loss:
-        batch, draws, rate = _drawn(model, batch, self.samples)
+        batch, _, elbo = _drawn(model, batch, self.samples)
         covariance = _covariance(_posterior(model, batch), draws=self.of == "draws")
         diagonal = covariance.diagonal()
         off = covariance.square().sum() - diagonal.square().sum()
         penalty = self.off_diagonal * off + self.diagonal * (diagonal - 1).square().sum()
-        terms = {**terms_of(draws, rate), "covariance": penalty.detach()}
-        return Loss(-reconstruction(draws).mean() + rate.mean() + penalty, terms)
+        return _penalised(elbo, "covariance", penalty, 1.0)
 
 
 def _covariance(q: Distribution, *, draws: bool) -> Tensor:
@@ -181,8 +179,9 @@ class InfoVAE:
 
     .. math:: \mathbb{E}_q[-\log p(x \mid z)] + \beta\, \mathrm{KL}(q(z \mid x) \,\|\, p(z)) + \lambda\, \mathrm{MMD}^2
 
-    The discrepancy is the unbiased estimate from the batch's draws and as many of the prior's, with a kernel that is
-    the sum of seven widths, 0.1 to 10 times the prior's. In the paper's letters β is 1 − α and λ is α + λ − 1.
+    The discrepancy is the unbiased estimate from the batch's draws and as many of the prior's. Its kernel is the mean
+    over seven widths, 0.1 to 10 times the mean squared distance of two draws of the prior. In the paper's letters β is
+    1 − α and λ is α + λ − 1.
 
     Args:
         mmd: λ, weight of the discrepancy.
@@ -192,8 +191,8 @@ class InfoVAE:
 
     Raises:
         ValueError: for negative weights, another kernel, or no samples; when called, for a batch of one.
-        TypeError: when called, for a model without a prior to draw from, or whose prior would not be trained by it; or,
-            with β above 0, without a closed-form rate.
+        TypeError: when called, for a model without a prior to draw from, or whose prior it would not train; or for a
+            posterior whose draws have no path.
 
     References:
         Zhao, Song, Ermon: InfoVAE (2019), https://arxiv.org/abs/1706.02262; Gretton et al.: A Kernel Two-Sample Test
@@ -218,15 +217,13 @@ class InfoVAE:
             raise ValueError(f"Expected a kernel of {' or '.join(get_args(Kernel))}; got {self.kernel!r}.")
 
     def __call__(self, model: Model, batch: Batch, step: Tensor | None = None) -> Loss:
-        batch, draws, rate = _drawn(model, batch, self.samples, need_rate=self.beta > 0)
-        prior = _prior(model)
+        batch, z, elbo = _drawn(model, batch, self.samples, beta=self.beta)
+        prior = _prior(model, trained=self.beta > 0)
         shape = torch.Size([batch.size])
         theirs = prior.rsample(shape) if prior.has_rsample else prior.sample(shape)
-        width = prior.variance.sum() if self.kernel == "squared-exponential" else 2 * prior.variance.sum()
-        apart = torch.stack([discrepancy(z, theirs, self.kernel, width.detach()) for z in draws.z]).mean()
-        terms = {**terms_of(draws, rate if self.beta else None), "mmd": apart.detach()}
-        value = -reconstruction(draws).mean() + self.mmd * apart
-        return Loss(value + self.beta * rate.mean() if self.beta else value, terms)
+        width = 2 * prior.variance.sum().detach()
+        apart = torch.stack([discrepancy(each, theirs, self.kernel, width) for each in z]).mean()
+        return _penalised(elbo, "mmd", apart, self.mmd)
 
 
 def WAE(mmd: float = 1000.0, *, samples: int = 1) -> InfoVAE:
@@ -254,7 +251,7 @@ def discrepancy(first: Tensor, second: Tensor, kernel: Kernel, width: Tensor | f
 
     .. math:: \overline{k(a_i, a_j)}_{i \ne j} + \overline{k(b_i, b_j)}_{i \ne j} - 2\, \overline{k(a_i, b_j)}
 
-    The kernel is the mean over scales s of :math:`\exp(-d^2 / 2 s w)` or :math:`s w / (s w + d^2)`, between 0 and 1.
+    The kernel is the mean over scales s of :math:`\exp(-d^2 / s w)` or :math:`s w / (s w + d^2)`, between 0 and 1.
 
     Args:
         first: shape (M, L).
@@ -279,7 +276,7 @@ def _kernel(first: Tensor, second: Tensor, kernel: Kernel, width: Tensor | float
     squares = (first[:, None] - second).square().sum(-1)
     scaled = [scale * width for scale in SCALES]
     if kernel == "squared-exponential":
-        return torch.stack([torch.exp(-squares / (2 * each)) for each in scaled]).mean(0)
+        return torch.stack([torch.exp(-squares / each) for each in scaled]).mean(0)
     return torch.stack([each / (each + squares) for each in scaled]).mean(0)
 
 
@@ -301,7 +298,7 @@ class FactorVAE(nn.Module):
 
     Raises:
         ValueError: for a negative γ, or sizes below 1; when called, for a latent of another length or a batch of one.
-        TypeError: when called, for a model without a closed-form rate, or whose draws have no path.
+        TypeError: when called, for a posterior whose draws have no path.
 
     References:
         Kim, Mnih: Disentangling by Factorising (2018), https://arxiv.org/abs/1802.05983. They permute codes of a
@@ -345,8 +342,8 @@ class FactorVAE(nn.Module):
         return super().__call__(model, batch, step)
 
     def forward(self, model: Model, batch: Batch, step: Tensor | None = None) -> Loss:
-        batch, draws, rate = _drawn(model, batch, 1)
-        z = draws.z[0]
+        batch, draws, elbo = _drawn(model, batch, 1)
+        z = draws[0]
         if z.shape[1:] != (self.latent_dim,):
             raise ValueError(
                 f"Expected a latent of length {self.latent_dim}, as FactorVAE was made for; got {tuple(z.shape[1:])}. "
@@ -357,31 +354,28 @@ class FactorVAE(nn.Module):
         order = torch.rand(codes.shape, device=codes.device).argsort(0)
         real, permuted = self.discriminator(codes), self.discriminator(codes.gather(0, order))
         second = 0.5 * (F.softplus(-real).mean() + F.softplus(permuted).mean())
-        terms = {**terms_of(draws, rate), "tc": correlation.detach()}
-        return Loss(-reconstruction(draws).mean() + rate.mean() + self.gamma * correlation, terms, second)
+        return replace(_penalised(elbo, "tc", correlation, self.gamma), second=second)
 
 
-def _drawn(model: Model, batch: Batch, samples: int, *, need_rate: bool = True) -> tuple[Batch, Draws, Tensor]:
-    """Draws with a path, and the rate in closed form."""
+def _drawn(model: Model, batch: Batch, samples: int, *, beta: float = 1.0) -> tuple[Batch, Tensor, Loss]:
+    """The encoded batch, draws with a path, shape (K, B, L), and the negative ELBO of the same draws."""
     batch = model.encoded(as_batch(batch))
     if batch.size < 2:
         raise ValueError(
             "Expected a batch of at least 2 observations, as this objective compares them; got 1. Take a larger "
             "batch_size."
         )
-    rate = model.rate(batch)
-    if need_rate and rate is None:
-        raise TypeError(
-            f"Expected a model whose rate has a closed form; got {parts_in_words(model)}, for which there is none. "
-            "Take DiagonalNormal and StandardNormal."
-        )
     if batch.q is not None and not batch.q.has_rsample:
         raise TypeError(
             f"Expected a posterior whose draws have a path to its parameters; got {parts_in_words(model)}. Take "
             "DiagonalNormal."
         )
-    _, draws = Pathwise()(model, batch, reconstruction, samples=samples)
-    return batch, draws, draws.log_px_z.new_zeros(()) if rate is None else rate
+    elbo, draws = negative_elbo(model, batch, Pathwise(), samples=samples, closed=model.rate(batch), beta=beta)
+    return batch, draws.z, elbo
+
+
+def _penalised(elbo: Loss, name: str, penalty: Tensor, weight: float) -> Loss:
+    return Loss(elbo.value + weight * penalty, {**elbo.terms, name: penalty.detach()})
 
 
 def _posterior(model: Model, batch: Batch) -> Distribution:
@@ -393,25 +387,24 @@ def _posterior(model: Model, batch: Batch) -> Distribution:
     return batch.q
 
 
-def _prior(model: Model) -> Distribution:
+def _prior(model: Model, *, trained: bool) -> Distribution:
+    """The prior, to draw from; ``trained`` says whether something else trains its parameters."""
     prior = getattr(model, "prior", None)
     if not callable(prior):
         raise TypeError(f"Expected a model with a prior to draw from; got {type(model).__name__}. Take VAE.")
     made = prior()
-    if not made.has_rsample and any(p.requires_grad for p in getattr(model.prior, "parameters", list)()):
+    if not trained and not made.has_rsample and any(p.requires_grad for p in getattr(prior, "parameters", list)()):
         raise TypeError(
             "Expected a prior without parameters, or one whose draws have a path to them; got "
-            f"{parts_in_words(model)}, whose prior nothing would train. Take StandardNormal."
+            f"{parts_in_words(model)}, whose prior nothing would train. Take StandardNormal, or beta above 0."
         )
     return made
 
 
-def _observations(count: int | None, size: int) -> int:
-    if count is None:
+def _counted(observations: int | None) -> int:
+    if observations is None:
         raise ValueError(
             "Expected the number of training observations; got none. fit fills it in; elsewhere write "
             "TotalCorrelation(observations=len(data))."
         )
-    if count < size:
-        raise ValueError(f"Expected at least as many observations as a batch has, {size}; got {count}.")
-    return count
+    return observations

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
-import torch
 from torch import Tensor
 
 from tightbound import bounds
@@ -15,14 +13,12 @@ from tightbound.bounds import BoundFunction
 from tightbound.draws import Draws
 from tightbound.gradients import (
     DoublyReparameterised,
-    Enumerate,
     Gradient,
-    GumbelSoftmax,
     Pathwise,
     StickingTheLanding,
 )  # fmt: skip
 from tightbound.model import Model
-from tightbound.objectives.loss import Loss, at_least, parts_in_words, reconstruction, sampled_rate, terms_of
+from tightbound.objectives.loss import Loss, at_least, parts_in_words, reconstruction, terms_of
 from tightbound.schedules import Linear, at
 
 KL = Literal["auto", "closed-form", "sampled"]
@@ -64,16 +60,42 @@ class ELBO:
     def __post_init__(self) -> None:
         at_least("beta", self.beta, 0)
         at_least("samples", self.samples, 1)
-        _require_gradient_and_kl(self)
+        require_gradient_and_kl(self)
 
     def __call__(self, model: Model, batch: Batch, step: Tensor | None = None) -> Loss:
-        batch, beta = model.encoded(as_batch(batch)), at(self.beta, step)
-        closed = _closed_form(self, model, batch)
-        if closed is None:
-            value, draws = self.gradient(model, batch, _weighed(bounds.elbo, beta), samples=self.samples, step=step)
-            return Loss(-value.mean(), terms_of(draws))
-        value, draws = self.gradient(model, batch, reconstruction, samples=self.samples, step=step)
-        return Loss(beta * closed.mean() - value.mean(), terms_of(draws, closed))
+        batch = model.encoded(as_batch(batch))
+        closed = closed_form(self, model, batch)
+        return negative_elbo(
+            model, batch, self.gradient, samples=self.samples, closed=closed, beta=at(self.beta, step), step=step
+        )[0]
+
+
+def negative_elbo(
+    model: Model,
+    batch: Batch,
+    gradient: Gradient,
+    *,
+    samples: int,
+    closed: Tensor | None,
+    beta: float | Tensor = 1.0,
+    step: Tensor | None = None,
+) -> tuple[Loss, Draws]:
+    """The negative ELBO, and the draws that it is of, for objectives that ask more of the same draws.
+
+    Args:
+        model: any.
+        batch: encoded.
+        gradient: how draws become a gradient.
+        samples: K.
+        closed: the rate in closed form, shape (B,); None takes it from the draws.
+        beta: weight of the rate.
+        step: drives the gradient's schedules.
+    """
+    if closed is None:
+        value, draws = gradient(model, batch, _weighed(bounds.elbo, beta), samples=samples, step=step)
+        return Loss(-value.mean(), terms_of(draws)), draws
+    value, draws = gradient(model, batch, reconstruction, samples=samples, step=step)
+    return Loss(beta * closed.mean() - value.mean(), terms_of(draws, closed)), draws
 
 
 @dataclass(frozen=True)
@@ -109,7 +131,7 @@ class Bound:
             )
         at_least("samples", self.samples, 1)
         at_least("beta", self.beta, 0)
-        _expect_gradient(self.gradient)
+        expect_gradient(self.gradient)
 
     def __call__(self, model: Model, batch: Batch, step: Tensor | None = None) -> Loss:
         batch = model.encoded(as_batch(batch))
@@ -143,7 +165,7 @@ class IWAE:
 
     def __post_init__(self) -> None:
         at_least("samples", self.samples, 1)
-        _expect_gradient(self.gradient)
+        expect_gradient(self.gradient)
 
     def __call__(self, model: Model, batch: Batch, step: Tensor | None = None) -> Loss:
         return Bound(bounds.iwae, self.samples, self.gradient)(model, batch, step)
@@ -182,7 +204,7 @@ class FreeBits:
     def __post_init__(self) -> None:
         at_least("nats", self.nats, 0)
         at_least("samples", self.samples, 1)
-        _expect_gradient(self.gradient)
+        expect_gradient(self.gradient)
         if _of_draws_alone(self):
             raise ValueError(
                 f"Expected a gradient for a rate in closed form with FreeBits; got {type(self.gradient).__name__}(), "
@@ -199,129 +221,6 @@ class FreeBits:
             )
         value, draws = self.gradient(model, batch, reconstruction, samples=self.samples, step=step)
         return Loss(rates.mean(0).clamp(min=self.nats).sum() - value.mean(), terms_of(draws, rates.sum(-1)))
-
-
-@dataclass(frozen=True)
-class Capacity:
-    r"""Distortion, with the rate held at a capacity that grows: :math:`D + \gamma\,|R - C|`.
-
-    References:
-        Burgess et al.: Understanding disentangling in β-VAE (2018), https://arxiv.org/abs/1804.03599.
-
-    Args:
-        capacity: C in nats, a number or a schedule.
-        gamma: γ, how strictly.
-        samples: K, draws for the distortion.
-        kl: the rate in "closed-form", "sampled" from the draws, or "auto": closed-form where the model has one and the
-            gradient allows it.
-        gradient: how distortion and sampled rate become a gradient.
-
-    Raises:
-        ValueError: for negative numbers, no samples, another word for ``kl``, a gradient of draws alone in closed
-            form, or ``Enumerate()`` with a sampled rate.
-        TypeError: for a gradient that is none; when called, for a model without a closed form if that was asked for.
-
-    Example:
-        >>> Capacity(capacity=25.0, gamma=1000.0)
-        Capacity(capacity=25.0, gamma=1000.0, samples=1, kl='auto', gradient=Pathwise())
-    """
-
-    capacity: float | Linear = 25.0
-    gamma: float = 100.0
-    samples: int = 1
-    kl: KL = "auto"
-    gradient: Gradient = field(default_factory=Pathwise)
-
-    def __post_init__(self) -> None:
-        at_least("capacity", self.capacity, 0)
-        at_least("gamma", self.gamma, 0)
-        at_least("samples", self.samples, 1)
-        _require_gradient_and_kl(self)
-        if self.kl == "sampled" and isinstance(self.gradient, Enumerate):
-            raise ValueError(
-                "Expected kl='auto' or kl='closed-form' with Enumerate() in Capacity, whose penalty is of the batch's "
-                "rate and not a sum over codes; got kl='sampled'."
-            )
-
-    def __call__(self, model: Model, batch: Batch, step: Tensor | None = None) -> Loss:
-        batch = model.encoded(as_batch(batch))
-        capacity, closed = at(self.capacity, step), _closed_form(self, model, batch)
-        if closed is not None:
-            value, draws = self.gradient(model, batch, reconstruction, samples=self.samples, step=step)
-            return Loss(self.gamma * (closed.mean() - capacity).abs() - value.mean(), terms_of(draws, closed))
-
-        def side(draws: Draws) -> Tensor:
-            """Whether the batch's rate lies above the capacity, 1, or below, −1."""
-            return (sampled_rate(draws).detach().mean() - capacity).sign()
-
-        def held(draws: Draws) -> Tensor:
-            """Minus D + γ (R − C) · side, which is D + γ |R − C|: by observation, so that any gradient can take it."""
-            rate = sampled_rate(draws).mean(0)
-            return draws.log_px_z.mean(0) - self.gamma * side(draws) * (rate - capacity)
-
-        value, draws = self.gradient(model, batch, held, samples=self.samples, step=step)
-        return Loss(-value.mean(), terms_of(draws))
-
-
-@dataclass(frozen=True)
-class JointVAE:
-    r"""Distortion, with the rate of real numbers and that of codes each held at a capacity of its own.
-
-    .. math:: D + \gamma\,|R_\text{real} - C_\text{real}| + \gamma\,|R_\text{codes} - C_\text{codes}|
-
-    Without one of their own, codes stay empty: real numbers carry the same nats at less cost.
-
-    Args:
-        real: capacity of the real numbers in nats, a number or a schedule.
-        codes: capacity of bits and classes; at most what they can carry, log C for each variable, counts.
-        gamma: γ, how strictly.
-        samples: K, draws for the distortion.
-        gradient: how the distortion becomes a gradient; one that can be taken through both kinds.
-
-    Raises:
-        ValueError: for negative numbers or no samples.
-        TypeError: for a gradient that is none; when called, for a latent that is not made of both kinds, or whose rate
-            has no closed form by dimension.
-
-    References:
-        Dupont: Learning Disentangled Joint Continuous and Discrete Representations (2018),
-        https://arxiv.org/abs/1804.00104.
-
-    Example:
-        >>> JointVAE(real=Linear(0.0, 5.0, steps=25_000), codes=Linear(0.0, 5.0, steps=25_000)).gamma
-        100.0
-    """
-
-    real: float | Linear = 5.0
-    codes: float | Linear = 5.0
-    gamma: float = 100.0
-    samples: int = 1
-    gradient: Gradient = field(default_factory=GumbelSoftmax)
-
-    def __post_init__(self) -> None:
-        for name in ("real", "codes", "gamma"):
-            at_least(name, getattr(self, name), 0)
-        at_least("samples", self.samples, 1)
-        _expect_gradient(self.gradient)
-
-    def __call__(self, model: Model, batch: Batch, step: Tensor | None = None) -> Loss:
-        batch = model.encoded(as_batch(batch))
-        rates, parts = model.rate_per_dimension(batch), model.parts(batch)
-        if rates is None or len({part.discrete for part in parts}) < 2:
-            raise TypeError(
-                "Expected a latent of real numbers and of codes side by side, with a closed-form rate of each; got "
-                f"{parts_in_words(model)}. Take posteriors.Joint and priors.Joint."
-            )
-        pieces = list(zip(parts, rates.split([part.variables for part in parts], -1), strict=True))
-        real = sum(rate.sum(-1) for part, rate in pieces if not part.discrete)
-        codes = sum(rate.sum(-1) for part, rate in pieces if part.discrete)
-        coded = [part for part in parts if part.discrete]
-        most = sum(part.variables * math.log(max(2, part.length // part.variables)) for part in coded)
-        value, draws = self.gradient(model, batch, reconstruction, samples=self.samples, step=step)
-        off = (real.mean() - at(self.real, step)).abs()
-        apart = (codes.mean() - torch.as_tensor(at(self.codes, step)).clamp(max=most)).abs()
-        terms = {**terms_of(draws, rates.sum(-1)), "rate_codes": codes.detach().mean()}
-        return Loss(self.gamma * (off + apart) - value.mean(), terms)
 
 
 def resolve(objective: Any, model: Model, batch: Tensor | Batch, *, observations: int | None = None) -> Any:
@@ -357,7 +256,7 @@ def resolve(objective: Any, model: Model, batch: Tensor | Batch, *, observations
     return replace(objective, kl="sampled" if sampled else "closed-form")
 
 
-def _closed_form(objective: ELBO | Capacity, model: Model, batch: Batch) -> Tensor | None:
+def closed_form(objective: Any, model: Model, batch: Batch) -> Tensor | None:
     """The rate in closed form, shape (B,); None where it is to be taken from the draws."""
     if objective.kl == "sampled" or (objective.kl == "auto" and _of_draws_alone(objective)):
         return None
@@ -379,7 +278,7 @@ def _weighed(bound: BoundFunction, beta: float | Tensor) -> BoundFunction:
     return lambda draws: bound(draws.weighed(beta))
 
 
-def _expect_gradient(gradient: object) -> None:
+def expect_gradient(gradient: object) -> None:
     if not isinstance(gradient, Gradient):
         raise TypeError(
             f"Expected a gradient such as tb.gradients.Pathwise() or tb.gradients.StickingTheLanding(); got "
@@ -387,11 +286,11 @@ def _expect_gradient(gradient: object) -> None:
         )
 
 
-def _require_gradient_and_kl(objective: ELBO | Capacity) -> None:
+def require_gradient_and_kl(objective: Any) -> None:
     kl, gradient = objective.kl, objective.gradient
     if kl not in get_args(KL):
         raise ValueError(f"Expected kl='auto', kl='closed-form' or kl='sampled'; got {kl!r}.")
-    _expect_gradient(gradient)
+    expect_gradient(gradient)
     if _of_draws_alone(objective) and kl == "closed-form":
         raise ValueError(
             f"Expected kl='sampled' or kl='auto' with {type(gradient).__name__}(), whose point is the noise of a "

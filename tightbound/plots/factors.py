@@ -120,6 +120,7 @@ def factor_scatter(
     figure, axes = panels(len(factor_names), columns=columns, width=7.6 / columns, height=2.2)
     for place, (panel, name, unit) in enumerate(zip(axes, factor_names, best, strict=True)):
         words = values[place] if place < len(values) else ()
+        words = words if len(words) == len(np.unique(known[:, place])) else ()  # a value that is not there has no place
         _ranges(panel, points[:, unit], known[:, place], words)
         panel.set(xlabel=name, ylabel=z_name(unit))
     note(figure, "5th to 95th percentile, thick between the quartiles, and the median, of the posterior's mean.")

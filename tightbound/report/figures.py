@@ -150,7 +150,7 @@ def _factors(run: Run, model: VAE, data: Data) -> list[Picture]:
         ("by-factor", "Each factor against its best unit", "A flat row of lines: the unit does not follow the factor."),
     ]
     pictures = [Picture(*words, figure) for words, figure in zip(made, (matrix, scatter), strict=True)]
-    if model.embed(data.test.eval_batch(0, 1).x).shape[1] > max(best) and class_probabilities(model.prior()) is None:
+    if class_probabilities(model.prior()) is None:
         figure = plots.latent_traversal(model, examples(data.test, 1)[1][0], dimensions=best, names=names)
         caption = "The unit that tells most of each factor goes along the prior; the others stay."
         pictures.append(Picture("traversal-by-factor", "What the best unit of each factor does", caption, figure))

@@ -11,13 +11,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tightbound.runs.registry import FORMER, GRADIENTS, LIKELIHOODS, OBJECTIVES, POSTERIORS, PRIORS, DrawnRecipe, row
-from tightbound.runs.rows import LATENTS, PATHS, ObjectiveRecipe, PosteriorRow
+from tightbound.runs.fitting import require_fitting
+from tightbound.runs.registry import FORMER, LIKELIHOODS, OBJECTIVES, POSTERIORS, PRIORS, row
+from tightbound.runs.rows import ObjectiveRecipe
 from tightbound.runs.schema import Names, Variants, read, to_table
 from tightbound.settings import Training, require_seed
-from tightbound.surface import listed
 
-MOST_CODES = 4096  # that a sum runs over, as of tightbound.distributions, which needs torch
 GIVEN = "given in Python"  # the source of data that were made in Python, which no folder keeps
 
 
@@ -26,8 +25,10 @@ class DataRecipe:
     """Where observations come from.
 
     Attributes:
-        source: "digits", "mnist", or a path: .npy, .npz, a folder of images; "given in Python" for data made there.
-        size: Side in pixels that images of a folder are resized and cropped to; needed where they differ.
+        source: "digits", "mnist", "sprites" and its kin, or a path: .npy, .npz, .h5, a folder of images; "given in
+            Python" for data made there.
+        size: Side in pixels of sprites, and that images of a folder are resized and cropped to; needed where they
+            differ.
         test_fraction: What is split off as the test set where the source has none of its own.
 
     Example:
@@ -159,7 +160,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         require_seed(self.seed)
-        _require_fitting(self.model, self.objective)
+        require_fitting(self.model, self.objective)
 
     def updated(self, changes: Mapping[str, Any]) -> Recipe:
         """A copy with fields changed by dotted name.
@@ -191,80 +192,6 @@ class Recipe:
                     raise ValueError(f"Expected a section in {dotted!r}; got the field {section!r}.")
             inner[last] = value
         return from_table(table)
-
-
-def _require_fitting(model: ModelRecipe, objective: ObjectiveRecipe) -> None:
-    """Refuse parts that do not fit together, each by the fields that say so."""
-    posterior = row(POSTERIORS, model.posterior, "model.posterior")
-    prior = row(PRIORS, model.prior_by_name(), "model.prior")
-    if prior.needs not in ("", posterior.name):
-        raise ValueError(
-            f"Expected model.posterior {prior.needs!r} with model.prior {prior.name!r}; got {posterior.name!r}, whose "
-            "mixture has no closed form here."
-        )
-    if prior.latents != posterior.latents and (prior.latents, posterior.latents) != ("real", "positive"):
-        raise ValueError(
-            f"Expected model.prior 'auto', or {posterior.partner!r}, with model.posterior {posterior.name!r}, whose "
-            f"latents are {LATENTS[posterior.latents]}; got {prior.name!r}, one of {LATENTS[prior.latents]}."
-        )
-    one_family = bool(prior.family) and prior.family == posterior.family
-    if objective.per_dimension and not (one_family and posterior.factorised):
-        raise ValueError(
-            "Expected a factorised model.posterior and its own prior, such as 'diagonal-normal' and 'auto', with the "
-            f"objective {objective.name!r}, for the KL of each dimension; got {posterior.name!r} and {prior.name!r}."
-        )
-    if objective.needs_path and posterior.latents not in PATHS:
-        raise ValueError(
-            f"Expected a model.posterior of real numbers with the objective {objective.name!r}, whose gradient goes "
-            f"through the draws; got {posterior.name!r}, whose latents are {LATENTS[posterior.latents]}."
-        )
-    closed_form = getattr(objective, "kl", None) == "closed-form"
-    if closed_form and not one_family:
-        raise ValueError(
-            f"Expected objective.kl 'auto' or 'sampled' with model.prior {prior.name!r} and model.posterior "
-            f"{posterior.name!r}; got 'closed-form', which only a prior of the posterior's family has."
-        )
-    if isinstance(objective, DrawnRecipe):
-        _require_fitting_gradient(posterior, objective, closed_form=closed_form)
-        if row(GRADIENTS, objective.gradient, "objective.gradient").lists_codes:
-            _require_few_codes(model, posterior, objective.gradient)
-
-
-def _require_fitting_gradient(posterior: PosteriorRow, objective: DrawnRecipe, *, closed_form: bool) -> None:
-    """Refuse a gradient that cannot be taken through these latents, or not with these settings."""
-    gradient = row(GRADIENTS, objective.gradient, "objective.gradient")
-    if posterior.latents not in gradient.latents:
-        fitting = listed((each.name for each in GRADIENTS.values() if posterior.latents in each.latents), "or")
-        raise ValueError(
-            f"Expected objective.gradient {fitting} with model.posterior {posterior.name!r}, whose latents are "
-            f"{LATENTS[posterior.latents]}; got {gradient.name!r}."
-        )
-    if closed_form and gradient.needs_draws:
-        raise ValueError(
-            f"Expected objective.kl 'auto' or 'sampled' with objective.gradient {gradient.name!r}, which is one of "
-            "draws; got 'closed-form'."
-        )
-    if objective.samples < gradient.least_samples:
-        raise ValueError(
-            f"Expected objective.samples of at least {gradient.least_samples} with objective.gradient "
-            f"{gradient.name!r}; got {objective.samples}."
-        )
-    if gradient.most_samples is not None and objective.samples > gradient.most_samples:
-        raise ValueError(
-            f"Expected objective.samples of at most {gradient.most_samples} with objective.gradient "
-            f"{gradient.name!r}; got {objective.samples}."
-        )
-
-
-def _require_few_codes(model: ModelRecipe, posterior: PosteriorRow, gradient: str) -> None:
-    """Refuse a sum over more codes than can be listed."""
-    classes = model.classes if posterior.latents == "classes" else 2
-    if classes**model.latent_dim > MOST_CODES:
-        raise ValueError(
-            f"Expected at most {MOST_CODES} codes with objective.gradient {gradient!r}; got model.latent_dim "
-            f"{model.latent_dim} of {classes} classes each, {classes}^{model.latent_dim} codes. Take fewer, or "
-            "'leave-one-out' with objective.samples of 2 or more."
-        )
 
 
 def to_toml(recipe: Recipe) -> str:

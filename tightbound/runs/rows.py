@@ -129,6 +129,7 @@ class ObjectiveRecipe(ABC):
     of_bound: ClassVar[tuple[str, ...]] = ()  # … and the fields that are that bound's
     warms: ClassVar[str] = ""  # the field that rises from zero over ``warmup_steps``
     per_dimension: ClassVar[bool] = False  # whether it needs the KL of each latent dimension
+    factorised: ClassVar[bool] = False  # whether it needs a posterior of independent dimensions
     needs_path: ClassVar[bool] = False  # whether its gradient goes through the draws
 
     @abstractmethod

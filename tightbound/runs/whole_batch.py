@@ -1,4 +1,4 @@
-"""Rows of the objectives that look at a batch as a whole, whose draws need a path and whose rate a closed form."""
+"""Rows of the objectives that look at a batch as a whole, whose draws need a path."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class TotalCorrelation(ObjectiveRecipe):
     beta: float = 4.0
     samples: int = 1
     cls: ClassVar[str] = "tightbound.objectives.TotalCorrelation"
+    factorised: ClassVar[bool] = True
     needs_path: ClassVar[bool] = True
-    per_dimension: ClassVar[bool] = True
 
     def in_words(self, steps: int) -> str:
         return f"Loss = distortion + rate + (β − 1) · total correlation of the code, β = {self.beta:g}."
@@ -47,7 +47,6 @@ class FactorVAE(ObjectiveRecipe):
     learning_rate: float = 1e-4
     cls: ClassVar[str] = "tightbound.objectives.FactorVAE"
     needs_path: ClassVar[bool] = True
-    per_dimension: ClassVar[bool] = True
 
     def in_words(self, steps: int) -> str:
         return f"Loss = distortion + rate + {self.gamma:g} × the total correlation that a discriminator tells."
@@ -71,7 +70,6 @@ class DIP(ObjectiveRecipe):
     samples: int = 1
     cls: ClassVar[str] = "tightbound.objectives.DIP"
     needs_path: ClassVar[bool] = True
-    per_dimension: ClassVar[bool] = True
 
     def in_words(self, steps: int) -> str:
         first = f"{self.off_diagonal:g} × squared covariances of {self.of}"
@@ -85,7 +83,7 @@ class InfoVAE(ObjectiveRecipe):
     Attributes:
         mmd: Weight of the discrepancy.
         beta: Weight of the rate; 0 is MMD-VAE, and WAE with the other kernel.
-        kernel: Of the discrepancy, a sum of seven widths.
+        kernel: Of the discrepancy, a mean over seven widths.
         samples: Draws of z for each observation.
     """
 

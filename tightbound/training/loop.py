@@ -21,7 +21,7 @@ from tightbound.execution import Execution, obstacle, step_pays
 from tightbound.files import foreign
 from tightbound.progress import Progress
 from tightbound.runtime import random_state, restore_random_state
-from tightbound.settings import LARGEST_SEED, Training
+from tightbound.settings import Training, seed_after
 from tightbound.training import checkpoint
 from tightbound.training.batches import Sampler
 from tightbound.training.failure import NonFiniteError, explain
@@ -74,7 +74,7 @@ class Setup:
     @property
     def noise_seed(self) -> int:
         """Of this process's own noise; batches are of the run's seed, the same everywhere."""
-        return (self.seed + NEXT_RANK * self.world.rank) % (LARGEST_SEED + 1)
+        return seed_after(self.seed, NEXT_RANK * self.world.rank)
 
 
 class Loop:
@@ -246,7 +246,7 @@ class Loop:
         """Keep the weights if they are the best so far; give up after too long without better ones."""
         step, best, number = self.step, self.at.best, self.at.number
         step.swap_average()
-        values = validate(step, held_out, names=step.names)
+        values = validate(step, held_out, names=step.names, batch_size=self.setup.sampler.batch_size)
         if not math.isfinite(values["loss"]):
             self._restore(self._good)
             self._save()

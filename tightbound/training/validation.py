@@ -16,16 +16,16 @@ ROWS = 1024
 
 
 @torch.no_grad()
-def validate(step: TrainStep, observations: Observations, *, names: Sequence[str]) -> dict[str, float]:
+def validate(step: TrainStep, observations: Observations, *, names: Sequence[str], batch_size: int) -> dict[str, float]:
     """The loss and its terms, by ``names``, in nats per observation, schedules at their end.
 
     Several processes take batches in turn; noise belongs to a batch, so the result does not depend on their number.
-    An objective that looks at a batch as a whole sees batches of the training's size; the last is filled up with
-    observations before it. Leaves model and objective in training mode.
+    An objective that looks at a batch as a whole sees batches of the training's ``batch_size``; the last is filled up
+    with observations before it. Leaves model and objective in training mode.
     """
     here, count = world(), len(observations)
     whole = getattr(step.objective, "whole_batch", False)
-    rows = step.settings.batch_size if whole else max(ROWS // getattr(step.objective, "samples", 1), 1)
+    rows = batch_size if whole else max(ROWS // getattr(step.objective, "samples", 1), 1)
     total = torch.zeros(1 + len(names), dtype=torch.float64)
     step.set_mode(training=False)
     with own_random_state(step.device):

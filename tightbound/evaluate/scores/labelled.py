@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -70,6 +71,30 @@ def _classes(column: Tensor) -> Tensor:
         return classes
     edges = column.quantile(torch.arange(1, PARTS, dtype=torch.float64) / PARTS)
     return torch.searchsorted(edges, column).unique(return_inverse=True)[1]
+
+
+def alive_units(codes: Tensor, alive: Any) -> Tensor:
+    """Which units are scored: as the caller says, or those that are not :func:`dead`.
+
+    Args:
+        codes: shape (N, L).
+        alive: booleans, shape (L,), or None.
+
+    Raises:
+        ValueError: for anything but one boolean for each unit.
+
+    Example:
+        >>> alive_units(torch.eye(2), None), alive_units(torch.eye(2), [True, False])
+        (tensor([True, True]), tensor([ True, False]))
+    """
+    if alive is None:
+        return ~dead(codes)
+    mask, count = torch.as_tensor(alive), codes.shape[1]
+    if mask.dtype != torch.bool or mask.shape != (count,):
+        raise ValueError(
+            f"Expected alive as {count} booleans, one for each unit; got {mask.dtype} of shape {tuple(mask.shape)}."
+        )
+    return mask.cpu()
 
 
 def dead(codes: Tensor) -> Tensor:

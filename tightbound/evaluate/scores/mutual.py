@@ -40,7 +40,7 @@ def mutual_information(labelled: Labelled, *, bins: int = BINS, correction: Corr
     binned = cut(labelled.codes, bins)
     return torch.stack(
         [
-            _information(_joint(binned, labelled.classes[:, factor], bins, size), correction)
+            _information(joint_counts(binned, labelled.classes[:, factor], bins, size), correction)
             for factor, size in enumerate(labelled.sizes)
         ],
         dim=1,
@@ -66,8 +66,8 @@ def entropy(counts: Tensor, correction: Correction = "none") -> Tensor:
     return plain if correction == "none" else plain + ((counts > 0).sum(-1) - 1) / (2 * total[..., 0])
 
 
-def _joint(binned: Tensor, classes: Tensor, bins: int, size: int) -> Tensor:
-    """How often each bin and each class meet, shape (L, bins, classes), float64."""
+def joint_counts(binned: Tensor, classes: Tensor, bins: int, size: int) -> Tensor:
+    """How often each bin of each unit, shape (N, L), and each class, shape (N,), meet: (L, bins, classes), float64."""
     cells = binned * size + classes[:, None] + torch.arange(binned.shape[1]) * (bins * size)
     counts = torch.bincount(cells.flatten(), minlength=binned.shape[1] * bins * size)
     return counts.view(binned.shape[1], bins, size).double()
@@ -101,7 +101,7 @@ def mig(information: Tensor, entropies: Tensor) -> Tensor:
         >>> mig(torch.tensor([[1.0, 0.5], [0.0, 0.5]]), torch.tensor([1.0, 1.0]))
         tensor([1., 0.])
     """
-    return _gap(information, 0) / entropies
+    return gap(information, 0) / entropies
 
 
 def mig_sup(information: Tensor, entropies: Tensor) -> Tensor:
@@ -122,7 +122,7 @@ def mig_sup(information: Tensor, entropies: Tensor) -> Tensor:
         >>> mig_sup(torch.tensor([[1.0, 0.5], [0.0, 0.5]]), torch.tensor([1.0, 1.0]))
         tensor([0.5000, 0.5000])
     """
-    return _gap(information / entropies, 1)
+    return gap(information / entropies, 1)
 
 
 def modularity(information: Tensor) -> Tensor:
@@ -148,7 +148,8 @@ def modularity(information: Tensor) -> Tensor:
     return torch.where(best > 0, 1 - others, torch.zeros_like(best))
 
 
-def _gap(values: Tensor, dim: int) -> Tensor:
+def gap(values: Tensor, dim: int) -> Tensor:
+    """How far the largest along an axis is above the second; the largest itself where there is no other."""
     ordered = values.sort(dim, descending=True).values
     best = ordered.select(dim, 0)
     return best - ordered.select(dim, 1) if ordered.shape[dim] > 1 else best

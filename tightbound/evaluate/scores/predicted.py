@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import torch
 from torch import Tensor
 
 from tightbound.evaluate.scores.labelled import Labelled
-from tightbound.evaluate.scores.mutual import BINS, cut
+from tightbound.evaluate.scores.mutual import BINS, cut, entropy, gap, joint_counts
 
 TREES = 30
 TRAINED_ON = 3000  # observations at most
@@ -56,8 +57,7 @@ def disentanglement_of(importance: Tensor) -> Tensor:
         >>> disentanglement_of(torch.eye(3)), disentanglement_of(torch.ones(2, 3))
         (tensor(1.), tensor(0.))
     """
-    each = 1 - _entropy(importance, 1)
-    return (each * importance.sum(1)).sum() / importance.sum().clamp(min=1e-300)
+    return (_peaked(importance, 1) * importance.sum(1)).sum() / importance.sum().clamp(min=1e-300)
 
 
 def completeness_of(importance: Tensor) -> Tensor:
@@ -70,15 +70,14 @@ def completeness_of(importance: Tensor) -> Tensor:
         >>> completeness_of(torch.eye(3)), completeness_of(torch.ones(3, 2))
         (tensor(1.), tensor(0.))
     """
-    return (1 - _entropy(importance, 0)).mean()
+    return _peaked(importance, 0).mean()
 
 
-def _entropy(values: Tensor, dim: int) -> Tensor:
-    """To the base of how many there are: 0 for one alone, 1 for all alike."""
-    if values.shape[dim] == 1:
-        return torch.zeros_like(values.sum(dim))
-    shares = values / values.sum(dim, keepdim=True).clamp(min=1e-300)
-    return torch.special.entr(shares).sum(dim) / torch.log(torch.tensor(float(values.shape[dim])))
+def _peaked(values: Tensor, dim: int) -> Tensor:
+    """1 less the entropy of shares along an axis, to the base of their number: 1 for one alone, 0 for all alike."""
+    count = values.shape[dim]
+    found = entropy(values.movedim(dim, -1)).nan_to_num(0.0)  # where all are 0, which count for nothing
+    return 1 - found / math.log(count) if count > 1 else torch.ones_like(found)
 
 
 def explicitness(labelled: Labelled, seed: int) -> Tensor:
@@ -146,9 +145,8 @@ def sap(labelled: Labelled) -> Tensor:
             scores = _told_by_bins(labelled, factor)
         else:
             scores = _squared_correlation(labelled.codes, labelled.values[:, factor])
-        first, *others = scores.sort(descending=True).values
-        found.append(first - others[0] if others else first)
-    return torch.stack(found)
+        found.append(scores)
+    return gap(torch.stack(found, 1), 0)
 
 
 def _squared_correlation(codes: Tensor, values: Tensor) -> Tensor:
@@ -160,15 +158,12 @@ def _told_by_bins(labelled: Labelled, factor: int) -> Tensor:
     """Learnt on every other observation and tried on the rest, of each unit."""
     classes, size = labelled.classes[:, factor], labelled.sizes[factor]
     binned, learnt = cut(labelled.codes, BINS), torch.arange(len(labelled)) % 2 == 0
-    scores = []
-    for column in binned.T:
-        cells = ((~learnt).long() * BINS + column) * size + classes
-        joint = torch.bincount(cells, minlength=2 * BINS * size).view(2, BINS, size).double()
-        shares = joint / joint.sum(1, keepdim=True).clamp(min=1e-300)
-        told = shares[0].argmax(1)
-        right = shares[1].gather(1, told[:, None])[:, 0].sum() / size
-        scores.append(((right - 1 / size) / (1 - 1 / size)).clamp(min=0))
-    return torch.stack(scores)
+    first, second = (joint_counts(binned[part], classes[part], BINS, size) for part in (learnt, ~learnt))
+    first, second = (
+        joint / joint.sum(1, keepdim=True).clamp(min=1) for joint in (first, second)
+    )  # classes count alike
+    right = second.gather(2, first.argmax(2, keepdim=True)).sum((1, 2)) / size
+    return ((right - 1 / size) / (1 - 1 / size)).clamp(min=0)
 
 
 def _parts(labelled: Labelled, seed: int) -> tuple[Labelled, Labelled]:

@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from tightbound.evaluate.estimates import Estimate, Judged, number
+from tightbound.evaluate.scores import mutual
 from tightbound.evaluate.scores.definitions import DEFINITIONS, Definition
 
 MATTERS = 3  # errors above chance from which on a score says something
@@ -79,7 +79,7 @@ class Disentanglement(Judged):
         per_observation: the codes, shape (N, all units), and factors that were scored; empty where the caller has them.
 
     Example:
-        >>> import tightbound as tb
+        >>> import torch, tightbound as tb
         >>> factors = torch.arange(600.0).view(300, 2) % torch.tensor([3.0, 4.0])
         >>> tb.evaluate.disentanglement(factors, factors, names=("a", "b")).best
         {'a': 0, 'b': 1}
@@ -113,7 +113,8 @@ class Disentanglement(Judged):
         """Which factors have a unit of their own, and which are not told at all."""
         if not self.units:
             return "The code is collapsed: no unit moves, so it tells of no factor, and every score is 0."
-        told = [name for name, seen in zip(self.factor_names, self._shares, strict=True) if seen >= HALF]
+        ahead = mutual.mig(self.information, self.entropies).tolist()
+        told = [name for name, seen in zip(self.factor_names, ahead, strict=True) if seen >= HALF]
         lost = [name for name, seen in zip(self.factor_names, self._above_chance, strict=True) if seen < HARDLY]
         mig = self.scores["mig"]
         said = [f"Unit {self.best[name]} (from 0) stands for {name}." for name in told]
@@ -131,13 +132,6 @@ class Disentanglement(Judged):
             "than an error here: compare over seeds."
         )
         return " ".join(said)
-
-    @property
-    def _shares(self) -> list[float]:
-        """The gap of each factor: what its best unit tells more than any other, as a share of all."""
-        ordered = self.information.sort(0, descending=True).values
-        second = ordered[1] if len(ordered) > 1 else torch.zeros_like(ordered[0])
-        return ((ordered[0] - second) / self.entropies).tolist()
 
     @property
     def _above_chance(self) -> list[float]:

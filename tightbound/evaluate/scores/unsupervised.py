@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tightbound.evaluate.scores.labelled import dead
+from tightbound.evaluate.scores.labelled import alive_units
 
 
 def udr(codes: Sequence[Any], *, alive: Sequence[Any] | None = None) -> Tensor:
@@ -53,11 +53,10 @@ def udr(codes: Sequence[Any], *, alive: Sequence[Any] | None = None) -> Tensor:
             "Expected codes of shape (N, L), of the same N observations; got "
             f"{', '.join(str(tuple(each.shape)) for each in values)}."
         )
-    masks = [~dead(each) for each in values] if alive is None else [torch.as_tensor(mask) for mask in alive]
-    sizes = [tuple(each.shape[1:]) for each in values]
-    if [tuple(mask.shape) for mask in masks] != sizes:
-        raise ValueError("Expected alive as one boolean for each unit of each model; got another number.")
-    ranks = [_ranks(each[:, mask.bool()]) for each, mask in zip(values, masks, strict=True)]
+    if alive is not None and len(alive) != len(values):
+        raise ValueError(f"Expected alive for each of {len(values)} models; got {len(alive)}.")
+    masks = [alive_units(*each) for each in zip(values, alive or [None] * len(values), strict=True)]
+    ranks = [_ranks(each[:, mask]) for each, mask in zip(values, masks, strict=True)]
     pairs = torch.tensor([[_alike(first, second) for second in ranks] for first in ranks], dtype=torch.float64)
     others = ~torch.eye(len(ranks), dtype=torch.bool)
     return torch.stack([row[own].quantile(0.5) for row, own in zip(pairs, others, strict=True)])
