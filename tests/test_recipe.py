@@ -386,6 +386,33 @@ def test_as_many_codes_as_can_be_listed_may_be_summed_over() -> None:
     assert recipes.from_toml(text).model.latent_dim == 4
 
 
+@pytest.mark.parametrize(
+    ("model", "objective", "message"),
+    [
+        (
+            "full-normal",
+            "total-correlation",
+            "Expected a factorised model.posterior, such as .* with",
+        ),
+        (
+            "bernoulli",
+            "dip",
+            "Expected a model.posterior of real numbers with the objective .dip., whose",
+        ),
+        ("categorical", "factor-vae", "Expected a model.posterior of real numbers with the objective 'factor-vae'"),
+    ],
+)
+def test_objectives_of_batches_need_draws_that_they_can_compare(model: str, objective: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        recipes.Recipe().updated({"model.posterior": model, "objective.name": objective})
+
+
+def test_objectives_of_batches_take_any_prior_of_their_latents() -> None:
+    for objective in ("total-correlation", "factor-vae", "dip", "info-vae"):
+        changes = {"model.prior": "mixture", "objective.name": objective}
+        assert recipes.Recipe().updated(changes).objective.name == objective
+
+
 def test_the_number_of_codes_is_that_of_the_library() -> None:
     from tightbound.distributions.discrete import MOST_CODES
     from tightbound.runs import fitting

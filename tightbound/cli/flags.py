@@ -122,7 +122,7 @@ class Changes:
     """What the command line changes in a recipe.
 
     Attributes:
-        data: "digits", "mnist", "sprites" and its kin, or the path of a .npy, .npz or .h5 file or of a folder of images.
+        data: "digits", "mnist", "sprites" and its kin, or the path of a .npy, .npz or .h5 file, or a folder of images.
         seed: Of weights, noise, batches and the validation split.
     """
 
