@@ -1,8 +1,8 @@
 """Objectives beside each other on sprites of known factors: scores and ELBO over seeds, with intervals.
 
 Each setting is trained once for each seed into a folder of its own; what is there already is not trained again, and a
-run that was broken off goes on. ± is the standard error over seeds; the ELBO is of the 922 test images, the scores are
-of all 9216.
+run that was broken off goes on. ± is the standard error over seeds; ELBO and rate are of the 922 test images, the
+scores and the total correlation TC of all 9216. "?" stands where 9216 images cannot tell the TC.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ def measured(recipe: tb.Recipe, folder: Path) -> dict[str, float]:
     whole = trained.data.everything()[-1]
     scores = tb.evaluate.disentangle(trained.model, whole)
     found = tb.evaluate.evidence(trained.model, trained.data.test, samples=100)
+    told = tb.evaluate.information(trained.model, whole).total_correlation
     values = {name: scores.scores[name].value.value for name in SHOWN}
+    values["tc"] = math.nan if told is None else told.value
     values |= {"elbo": found.elbo.value, "rate": found.rate.value, "active": float(len(scores.units))}
     values |= {
         f"accuracy of {name}": float(each) for name, each in zip(scores.factor_names, scores.accuracy, strict=True)
@@ -62,10 +64,12 @@ def row(name: str, found: list[dict[str, float]]) -> str:
 
     def cell(key: str, digits: int) -> str:
         values = [each[key] for each in found]
+        if any(map(math.isnan, values)):
+            return "?"
         error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
         return f"{statistics.mean(values):.{digits}f} ± {error:.{digits}f}".replace("-", "−")
 
-    cells = [cell("elbo", 2), cell("rate", 2), cell("active", 1), *(cell(key, 3) for key in SHOWN)]
+    cells = [cell("elbo", 2), cell("rate", 2), cell("tc", 2), cell("active", 1), *(cell(key, 3) for key in SHOWN)]
     return f"| {name} | {' | '.join(cells)} | {statistics.mean(each['seconds'] for each in found):.0f} |"
 
 
@@ -91,8 +95,8 @@ def main() -> None:
             folder = args.out / args.network / f"{name.replace(' ', '')}-{seed}"
             found[name].append(measured(base.updated({"seed": seed, **changes}), folder))
             print(f"{name}, seed {seed}: {found[name][-1]}", flush=True)
-    print("\n| objective | ELBO | rate | active | " + " | ".join(SHOWN.values()) + " | seconds |")
-    print("|---" * (len(SHOWN) + 5) + "|")
+    print("\n| objective | ELBO | rate | TC | active | " + " | ".join(SHOWN.values()) + " | seconds |")
+    print("|---" * (len(SHOWN) + 6) + "|")
     for name, each in found.items():
         print(row(name, each))
 
