@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from building import recipe, source, values
 
-from tightbound.runs.build import MOST_LEVELS, Config, build, build_model
+from tightbound.runs.build import Config, build, build_model
 from tightbound.runs.recipe import ModelRecipe
+from tightbound.runs.resolving import MOST_LEVELS
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 CORE = {
     "batch", "bounds", "conditional", "distributions", "divergences", "draws", "flows", "gradients", "likelihoods",
     "model", "networks", "objectives", "posteriors", "priors", "saving", "schedules", "support", "autoencoder",
+    "conditioned",
 }  # fmt: skip
 # Each may know those before it, never one after it.
 EDGES = ["plots", "runs", "report", "labs", "explore", "cli", "__main__"]
@@ -47,11 +48,14 @@ ALLOWED: dict[str, set[str]] = {
         "batch", "conditional", "distributions", "divergences", "draws", "likelihoods", "model", "priors", "runtime",
         "saving", "support",
     },
+    "conditioned": {"autoencoder", "batch", "conditional", "likelihoods", "model", "networks", "runtime"},
     "gradients": {"batch", "bounds", "distributions", "draws", "model", "runtime", "schedules", "settings"},
     "objectives": {"batch", "bounds", "divergences", "draws", "gradients", "model", "networks", "schedules", "surface"},
-    "saving": {"files", "likelihoods", "model", "networks", "posteriors", "priors", "runtime", "autoencoder"},
+    "saving": {
+        "autoencoder", "conditioned", "files", "likelihoods", "model", "networks", "posteriors", "priors", "runtime",
+    },
     "checks": {
-        "batch", "data", "distributions", "model", "priors", "runtime", "support", "surface",
+        "batch", "conditioned", "data", "distributions", "model", "priors", "runtime", "support", "surface",
         "autoencoder",
     },
 }  # fmt: skip

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tightbound import training as training
     from tightbound.autoencoder import VAE as VAE
     from tightbound.batch import Batch as Batch
+    from tightbound.conditioned import ConditionalVAE as ConditionalVAE
     from tightbound.draws import Draws as Draws
     from tightbound.evaluate.evidence import evidence as evidence
     from tightbound.model import Model as Model
@@ -67,6 +68,7 @@ _NAMES = {  # and where each is, under the same name unless another one is given
     "Run": "tightbound.runs.run",
     "Training": "tightbound.settings",
     "VAE": "tightbound.autoencoder",
+    "ConditionalVAE": "tightbound.conditioned",
     "evidence": "tightbound.evaluate",
     "fit": "tightbound.training",
     "load_data": "tightbound.data:load",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from tightbound.batch import Batch
+from tightbound.batch import Batch, blocks_of, require_some
 from tightbound.conditional import Conditional
 from tightbound.distributions import (
     Part,
@@ -75,7 +75,7 @@ class VAE(Model):
 
     def log_joint(self, batch: Batch, z: Tensor) -> tuple[Tensor, Tensor]:
         _require_complete(batch)
-        p, prior = self.likelihood(z), self.prior()
+        p, prior = self.likelihood(self._seen_by_decoder(batch, z)), self.prior()
         if not batch.checked:
             require_support(p, batch.x, likelihood=type(self.likelihood).__name__)
         if prior.event_shape != z.shape[2:]:
@@ -90,7 +90,9 @@ class VAE(Model):
         if not frozen:
             return q.log_prob(z)
         constant = held(q)  # of the q that is there: a random encoder, asked again, would give another one
-        return self.posterior.log_prob(z, batch.x, frozen=True) if constant is None else constant.log_prob(z)
+        if constant is None:
+            return self.posterior.log_prob(z, self._seen_by_encoder(batch), frozen=True)
+        return constant.log_prob(z)
 
     def rate(self, batch: Batch) -> Tensor | None:
         return _or_none(kl, self._posterior_at(batch), self.prior())
@@ -125,7 +127,15 @@ class VAE(Model):
 
     def _posterior_at(self, batch: Batch) -> Distribution:
         _require_complete(batch)
-        return self.posterior(batch.x) if batch.q is None else batch.q
+        return self.posterior(self._seen_by_encoder(batch)) if batch.q is None else batch.q
+
+    # What the two networks see: a model that is given more than x and z has its own
+
+    def _seen_by_encoder(self, batch: Batch) -> Tensor:
+        return batch.x
+
+    def _seen_by_decoder(self, batch: Batch, z: Tensor) -> Tensor:
+        return z
 
     # Prediction: in evaluation mode and without gradient, whoever calls
 
@@ -163,8 +173,13 @@ class VAE(Model):
         Returns:
             Shape as ``x``; for categories the likeliest one of each element.
         """
-        codes = self.embed(x, batch_size=batch_size)
-        return torch.cat([point_estimate(self.decode(part)) for part in codes.split(batch_size)])
+        require_some(batch_size)
+        device, dtype = home(self)
+        with evaluation_mode(self):
+            return torch.cat([self._reconstructed(block) for block in blocks_of(x, batch_size, device, dtype)])
+
+    def _reconstructed(self, batch: Batch) -> Tensor:
+        return point_estimate(self.likelihood(self._seen_by_decoder(batch, self._code(batch))))
 
     def sample(self, count: int, *, mean: bool = False, temperature: float = 1.0) -> Tensor:
         r"""Draws of x from the model: z from the prior, then x from p(x | z).
@@ -181,7 +196,10 @@ class VAE(Model):
         Raises:
             ValueError: for a count below 1, a negative temperature, or weights that are not finite.
         """
-        p = self.decode(self.sample_prior(count, temperature=temperature))
+        return self._observation(self.decode(self.sample_prior(count, temperature=temperature)), mean=mean)
+
+    def _observation(self, p: Distribution, *, mean: bool) -> Tensor:
+        """Its mean, or a draw from it."""
         with torch.no_grad():
             try:
                 return point_estimate(p) if mean else p.sample().to(home(self)[1])

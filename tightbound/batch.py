@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -108,3 +109,41 @@ def as_batch(x: Tensor | Batch) -> Batch:
             f"Expected a tensor of observations or a Batch; got {type(x).__name__}. Convert it: torch.as_tensor(x)."
         )
     return Batch(x)
+
+
+def require_some(batch_size: int) -> None:
+    """Refuse to go through observations none at a time.
+
+    Raises:
+        ValueError: for a batch size below 1.
+    """
+    if batch_size < 1:
+        raise ValueError(f"Expected a batch_size of at least 1; got {batch_size}.")
+
+
+def blocks_of(x: Any, size: int, device: torch.device, dtype: torch.dtype) -> Iterator[Batch]:
+    """Some observations at a time: of a batch, of an array, or of what gives its own batches.
+
+    Args:
+        x: observations, as :meth:`tightbound.Model.embed` takes them.
+        size: how many at a time.
+        device: where they are wanted.
+        dtype: the floating-point type that they are wanted in.
+    """
+    if isinstance(x, Batch) or not hasattr(x, "batches"):
+        whole = x if isinstance(x, Batch) else Batch(_array(x))
+        for start in range(0, whole.size, size):
+            yield whole.rows(slice(start, start + size)).to(device, dtype)
+        return
+    for block in x.batches(size, dtype):
+        yield block.to(device, dtype)
+
+
+def _array(x: Any) -> Tensor:
+    try:
+        return torch.as_tensor(x)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(
+            f"Expected a tensor, an array, a Batch or Observations; got {type(x).__name__}. Of a data set with splits "
+            "give one: data.test."
+        ) from None

@@ -18,6 +18,7 @@ from torch.distributions.constraints import Constraint
 from tightbound import priors
 from tightbound.autoencoder import VAE
 from tightbound.batch import Batch
+from tightbound.conditioned import ConditionalVAE
 from tightbound.data import Observations
 from tightbound.distributions import parts_of, sample_and_log_prob
 from tightbound.model import Model
@@ -105,6 +106,8 @@ def described(model: Model) -> Described:
     """
     if not isinstance(model, VAE) or type(model).log_joint is not VAE.log_joint:
         return Described(None, None, type(model).__name__)
+    if isinstance(model, ConditionalVAE):
+        model = model.given_any()
     device, _ = home(model)
     with own_random_state(device, seed=0):
         p = model.decode(model.sample_prior(1))
@@ -132,10 +135,13 @@ def check_data(model: Model, data: Observations) -> None:
     device, dtype = home(model)
     known = described(model)
     known.require_shape(data.shape, data.name)
+    everything = torch.arange(len(data))
+    known_besides = Batch(torch.empty(len(data), 0), label=data.label(everything), factors=data.factor_table())
+    model.require_known(known_besides.to(device), data.name)
     if data.binarise:
         return
     rows = max(CHUNK // data.shape.numel(), 1)
-    order = torch.arange(len(data)) if data.rows is None else data.rows.cpu().argsort()  # as they lie on the disk
+    order = everything if data.rows is None else data.rows.cpu().argsort()  # as they lie on the disk
     for part in order.split(rows):
         x = data.unbinarised(part, dtype)
         if data.mask is None:
@@ -159,6 +165,7 @@ def check_model(model: Model, batch: Batch, *, name: str) -> None:
     if (known := _described_or_none(model)) is not None:
         known.require_shape(batch.x.shape[1:], name)
     batch = batch.rows(slice(0, FEW))._replace(checked=True)
+    model.require_known(batch, name)
     with evaluation_mode(model), own_random_state(batch.x.device, seed=0):
         if isinstance(model, VAE) and type(model).encoded is VAE.encoded:
             _require_latents(model, batch, name)
@@ -195,7 +202,7 @@ def _require_plain_parameters(model: nn.Module) -> None:
 def _require_latents(model: VAE, batch: Batch, name: str) -> None:
     observed = tuple(batch.x.shape[1:])
     with _told_as(f"an encoder that takes observations of shape {observed}, those of {name}"):
-        q = model.posterior(batch.x)
+        q = model.posterior(model._seen_by_encoder(batch))
     _require_batch(q, batch.x.shape[:1], "posterior")
     prior = model.prior()
     if q.event_shape != prior.event_shape:
@@ -209,7 +216,7 @@ def _require_latents(model: VAE, batch: Batch, name: str) -> None:
     _require_one_space(model, q, z)
     if type(model).log_joint is VAE.log_joint:
         with _told_as(f"a decoder that takes latents of shape {tuple(q.event_shape)}, as the posterior draws them"):
-            p = model.likelihood(z)
+            p = model.likelihood(model._seen_by_decoder(batch, z))
         _require_batch(p, z.shape[:2], "likelihood")
 
 

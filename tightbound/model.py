@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
 
 from tightbound import bounds
-from tightbound.batch import Batch, as_batch
+from tightbound.batch import Batch, as_batch, blocks_of, require_some
 from tightbound.distributions import Part
 from tightbound.draws import Draws, Relaxation
 from tightbound.runtime import evaluation_mode, home, own_random_state
@@ -222,6 +222,17 @@ class Model(nn.Module, ABC):
         """
         return None
 
+    def require_known(self, batch: Batch, name: str) -> None:
+        """Look at what the model must know of observations besides x, once before they are used; nothing by default.
+
+        Args:
+            batch: observations.
+            name: of the data, for the error.
+
+        Raises:
+            ValueError: where it is missing or out of range.
+        """
+
     @property
     def is_normalised(self) -> bool:
         """Whether p(x | z) sums or integrates to one over x, so that log p(x) deserves its name."""
@@ -310,7 +321,7 @@ class Model(nn.Module, ABC):
         device, dtype = home(self)
         found = []
         with evaluation_mode(self):
-            for block in _blocks(x, ROWS, device, dtype):
+            for block in blocks_of(x, ROWS, device, dtype):
                 rows = max(1, WRITTEN // block.x[0].numel())
                 for index in range(block.size):
                     with own_random_state(device, seed=SEED):
@@ -335,11 +346,10 @@ class Model(nn.Module, ABC):
         Raises:
             ValueError: for a batch size below 1.
         """
-        if batch_size < 1:
-            raise ValueError(f"Expected a batch_size of at least 1; got {batch_size}.")
+        require_some(batch_size)
         device, dtype = home(self)
         with evaluation_mode(self):
-            return torch.cat([self._code(block) for block in _blocks(x, batch_size, device, dtype)])
+            return torch.cat([self._code(block) for block in blocks_of(x, batch_size, device, dtype)])
 
     def _code(self, batch: Batch) -> Tensor:
         mean = self.posterior_mean(self.encoded(batch))
@@ -386,24 +396,3 @@ def with_log_joint(model: Model, log_joint: Callable[[Batch, Tensor], tuple[Tens
 
 def _parts(total: int, size: int) -> list[int]:
     return [size] * (total // size) + ([total % size] if total % size else [])
-
-
-def _blocks(x: Any, size: int, device: torch.device, dtype: torch.dtype) -> Iterator[Batch]:
-    """Some observations at a time: of a batch, of an array, or of what gives its own batches."""
-    if isinstance(x, Batch) or not hasattr(x, "batches"):
-        whole = x if isinstance(x, Batch) else Batch(_array(x))
-        for start in range(0, whole.size, size):
-            yield whole.rows(slice(start, start + size)).to(device, dtype)
-        return
-    for block in x.batches(size, dtype):
-        yield block.to(device, dtype)
-
-
-def _array(x: Any) -> Tensor:
-    try:
-        return torch.as_tensor(x)
-    except (TypeError, ValueError, RuntimeError):
-        raise TypeError(
-            f"Expected a tensor, an array, a Batch or Observations; got {type(x).__name__}. Of a data set with splits "
-            "give one: data.test."
-        ) from None

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tightbound import likelihoods, networks, posteriors, priors
 from tightbound._version import __version__
 from tightbound.autoencoder import VAE
+from tightbound.conditioned import ConditionalVAE
 from tightbound.files import foreign, write_json, write_tensors
 from tightbound.model import Model
 from tightbound.runtime import home
@@ -26,7 +27,7 @@ MODEL = "model.json"
 WEIGHTS = "model.safetensors"
 FORMAT = 4
 LARGEST = 2**31  # numbers in one model that a file may ask for
-OTHERS: tuple[type[nn.Module], ...] = (VAE, nn.Linear, nn.Sigmoid, *networks.ACTIVATIONS.values())
+OTHERS: tuple[type[nn.Module], ...] = (VAE, ConditionalVAE, nn.Linear, nn.Sigmoid, *networks.ACTIVATIONS.values())
 
 
 def _name_of(cls: type) -> str:

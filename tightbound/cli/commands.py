@@ -23,11 +23,13 @@ from matplotlib.figure import Figure
 from tightbound import evaluate as evaluation
 from tightbound import plots
 from tightbound.autoencoder import VAE
+from tightbound.conditioned import ConditionalVAE, of_one_condition
 from tightbound.distributed import joined
 from tightbound.distributions import class_probabilities
 from tightbound.evaluate import Certificate, Checks, Disentanglement, Gaps, Information, Schedule, evidence
 from tightbound.files import write_atomically
 from tightbound.labs import Lab
+from tightbound.plots.pictures import label_name
 from tightbound.progress import evaluating
 from tightbound.report import figures
 from tightbound.report.page import write_report
@@ -179,16 +181,51 @@ def _checked(
     return 0
 
 
-def sample(path: Path, *, count: int, noise: bool, temperature: float, seed: int, out: Path | None) -> int:
+def sample(
+    path: Path, *, count: int, noise: bool, temperature: float, label: str | None, like: int | None, seed: int,
+    out: Path | None,
+) -> int:  # fmt: skip
     """Samples from the prior, decoded, as a picture or as numbers: means of p(x|z), or with noise draws of x."""
     _at_least("count", count, 1)
     if not temperature >= 0:
         raise ValueError(f"Expected --temperature of 0 or more; got {temperature:g}.")
     made, out = _open(path, out, "samples", (".png", ".npy"), count)
     model = _model(made)
+    given = _condition(made, model, label, like)
     with own_random_state(home(model)[0], seed=seed):
-        x = model.sample(count, mean=not noise, temperature=temperature)
+        x = model.sample(count, mean=not noise, temperature=temperature, **given)
     return _save(x, out, lambda: plots.samples(x))
+
+
+def _condition(made: Run, model: VAE, label: str | None, like: int | None) -> dict[str, Any]:
+    """What samples are drawn under, as ``model.sample`` takes it."""
+    if not isinstance(model, ConditionalVAE):
+        if label is not None or like is not None:
+            raise ValueError(
+                "Expected a run with a condition for --label and --like; got one without. Train it with "
+                "--model.condition label."
+            )
+        return {}
+    test = made.data().test
+    if (label is None) == (like is None) or (label is not None and model.covariates):
+        wanted = "--like INDEX" if model.covariates else "--label CLASS or --like INDEX"
+        raise ValueError(
+            f"Expected {wanted}, for samples under a condition; got "
+            f"{'none' if label is None and like is None else 'another'}. INDEX counts test observations."
+        )
+    if label is not None:
+        names = [label_name(y, test.label_names) for y in range(model.classes)]
+        if label not in names:
+            raise ValueError(f"Expected --label among {', '.join(names)}; got {label}.")
+        return {"label": names.index(label)}
+    if not 0 <= int(like or 0) < len(test):
+        raise ValueError(f"Expected --like between 0 and {len(test) - 1}, a test observation; got {like}.")
+    one = test.eval_batch(int(like or 0), int(like or 0) + 1)
+    return {
+        name: value[0]
+        for name, value, wanted in (("label", one.label, model.classes), ("factors", one.factors, model.covariates))
+        if wanted and value is not None
+    }
 
 
 def reconstruct(path: Path, *, count: int, split: Split, out: Path | None) -> int:
@@ -213,6 +250,7 @@ def traverse(path: Path, *, index: int, dimensions: int, steps: int, out: Path |
     found = (
         made.evaluation() or evidence(model, test, samples=1, proposal="posterior").to_json()
     )  # which dimensions say most
+    model, _ = of_one_condition(model, test.subset(torch.tensor([index])))
     x = test.eval_batch(index, index + 1).x[0]
     if out.suffix != ".png":
         frames = plots.traversal_frames(model, x, steps=2 * steps, **figures.ranked(found, shown))
@@ -227,10 +265,11 @@ def interpolate(path: Path, *, rows: int, steps: int, out: Path | None) -> int:
     _at_least("rows", rows, 1)
     _at_least("steps", steps, 2)
     made, out = _open(path, out, "interpolation", (".png",), rows * (steps + 2))
-    _, seen = figures.examples(made.data().test, 2 * rows)
+    model, test = of_one_condition(_model(made), made.data().test)
+    seen = figures.examples(test, 2 * rows)[1].x
     if len(seen) < 2 * rows:
         raise ValueError(f"Expected two test observations a row, {2 * rows} for --rows {rows}; got {len(seen)}.")
-    figure = plots.interpolation(_model(made), seen[:rows], seen[rows:], steps)
+    figure = plots.interpolation(model, seen[:rows], seen[rows:], steps)
     return _save(None, out, lambda: figure)
 
 

@@ -298,6 +298,8 @@ def sample(
     count: int = 64,
     noise: Switch = False,
     temperature: float = 1.0,
+    label: str | None = None,
+    like: int | None = None,
     seed: int = 0,
     out: Path | None = None,
 ) -> int:
@@ -312,12 +314,16 @@ def sample(
         count: How many.
         noise: Draw x itself from p(x|z), in place of its mean.
         temperature: What the prior's standard deviations are multiplied by.
+        label: Of a model under a condition: the class, by name or number.
+        like: The same: a test observation that has the condition.
         seed: Of the draws.
         out: A new .png for a picture, .npy for the numbers; RUN/figures/samples.png by default.
     """
     from tightbound.cli import commands
 
-    return commands.sample(run, count=count, noise=noise, temperature=temperature, seed=seed, out=out)
+    return commands.sample(
+        run, count=count, noise=noise, temperature=temperature, label=label, like=like, seed=seed, out=out
+    )
 
 
 @app.command

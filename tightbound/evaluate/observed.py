@@ -11,6 +11,7 @@ from torch import Tensor
 from tightbound.autoencoder import VAE
 from tightbound.batch import Batch
 from tightbound.checks import check_model, described
+from tightbound.conditioned import ConditionalVAE
 from tightbound.evaluate.noise import proposed
 from tightbound.model import Model
 from tightbound.runtime import home
@@ -84,6 +85,7 @@ def blocks(model: Model, observed: Observations, size: int) -> Iterator[tuple[in
     for batch in observed.batches(size, dtype):
         batch = batch.to(device)._replace(checked=True)
         known.require_values(batch.x, torch.arange(start, start + batch.size), observed.name)
+        model.require_known(batch, observed.name)
         if not start:
             check_model(model, batch, name=observed.name)
         yield start, batch
@@ -119,7 +121,8 @@ def continuous_latent_of(model: Model, batch: Batch, purpose: str) -> torch.Size
 
 def simulates(model: Model) -> bool:
     """Whether the model can make observations with their latents, by the log_joint that it is judged by."""
-    return isinstance(model, VAE) and type(model).log_joint is VAE.log_joint
+    conditional = isinstance(model, ConditionalVAE)
+    return isinstance(model, VAE) and not conditional and type(model).log_joint is VAE.log_joint
 
 
 def require_simulating(model: Model) -> VAE:
@@ -130,6 +133,11 @@ def require_simulating(model: Model) -> VAE:
     """
     if isinstance(model, VAE) and simulates(model):
         return model
+    if isinstance(model, ConditionalVAE):
+        raise TypeError(
+            "Expected a VAE, which can simulate observations with their latents; got ConditionalVAE, whose conditions "
+            "have no distribution. Take it under one of them, model.given(label=0), with the data of that condition."
+        )
     raise TypeError(
         f"Expected a VAE, which can simulate observations with their latents; got {type(model).__name__}, whose "
         "log_joint is its own."

@@ -13,11 +13,12 @@ from tightbound.plots.factors import factor_matrix, factor_scatter
 from tightbound.plots.gradients import gradient_comparison
 from tightbound.plots.latents import interpolation, latent_traversal, manifold
 from tightbound.plots.output import save, to_png
-from tightbound.plots.pictures import alt_text, data_grid, images, reconstructions, samples
+from tightbound.plots.pictures import alt_text, analogies, data_grid, images, reconstructions, samples
 from tightbound.plots.tradeoff import beta_tradeoff, rate_distortion
 
 __all__ = [
     "alt_text",
+    "analogies",
     "beta_tradeoff",
     "bound_by_samples",
     "data_grid",

@@ -92,13 +92,14 @@ def label_name(label: int, names: Sequence[str]) -> str:
 
 
 @styled
-def samples(x: Array, *, columns: int | None = None, limits: Limits | None = None) -> Figure:
+def samples(x: Array, *, columns: int | None = None, rows: Sequence[str] = (), limits: Limits | None = None) -> Figure:
     r"""Samples of a model in a grid.
 
     Args:
         x: shape (N, \*shape).
         columns: as for :func:`images`.
-        limits: likewise.
+        rows: what each row is called.
+        limits: as for :func:`images`.
 
     Returns:
         The figure.
@@ -108,7 +109,40 @@ def samples(x: Array, *, columns: int | None = None, limits: Limits | None = Non
         '6 samples from the model.'
     """
     made = _titled(as_array(x, "samples"), columns, (), limits)
+    if rows:
+        made.label_rows(rows)
     return describe(made.figure, f"{counted(len(x), 'sample')} from the model.")
+
+
+@styled
+def analogies(originals: Array, decoded: Array, names: Sequence[str], *, limits: Limits | None = None) -> Figure:
+    r"""The style of each observation in every class: a row an observation, framed, then a column a class.
+
+    Args:
+        originals: shape (N, \*shape).
+        decoded: of each observation in each class, shape (N, classes, \*shape), as
+            :meth:`tightbound.ConditionalVAE.analogies` gives it.
+        names: of the classes.
+        limits: as for :func:`images`.
+
+    Raises:
+        ValueError: for another number of observations or of names.
+
+    Example:
+        >>> alt_text(analogies(torch.rand(2, 1, 8, 8), torch.rand(2, 3, 1, 8, 8), ["a", "b", "c"]))
+        '2 observations, each with its style in 3 classes.'
+    """
+    first, rest = as_array(originals), as_array(decoded)
+    if rest.shape[:2] != (len(first), len(names)):
+        raise ValueError(
+            f"Expected decodings of {len(first)} observations in {len(names)} classes; got {tuple(rest.shape[:2])}."
+        )
+    everything = np.concatenate([first[:, None], rest], 1)
+    made = sheet(everything.reshape(-1, *first.shape[1:]), len(names) + 1, limits=limits)
+    for row in range(len(first)):
+        made.frame(row * (len(names) + 1), BLUE)
+    made.label_columns(["original", *names])
+    return describe(made.figure, f"{counted(len(first), 'observation')}, each with its style in {len(names)} classes.")
 
 
 def _titled(x: np.ndarray, columns: int | None, titles: Sequence[object], limits: Limits | None) -> Sheet:

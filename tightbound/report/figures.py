@@ -12,15 +12,20 @@ from torch import Tensor
 
 from tightbound import plots
 from tightbound.autoencoder import VAE
+from tightbound.batch import Batch
+from tightbound.conditioned import ConditionalVAE, of_one_condition
 from tightbound.data import Data, Observations
 from tightbound.distributions import class_probabilities
 from tightbound.files import foreign
+from tightbound.networks import Beside
+from tightbound.plots.pictures import label_name
 from tightbound.runs.run import CHECKED, CHECKS, DISENTANGLEMENT, FACTORED, Run
 from tightbound.runtime import home, own_random_state
 
 CODES = 5000  # observations in the latent map: enough to see its shape
 ROWS = 12  # latent dimensions in the traversal
 PAIRS = 6  # rows of the interpolation
+COLUMNS = 8  # samples of a class; and observations whose style is shown in every class
 SHOWN = 32  # reconstructions, and samples; twice as many of pictures, which are small
 
 
@@ -47,10 +52,13 @@ def pictures(run: Run, model: VAE, data: Data) -> Iterator[Picture]:
     if evaluation:
         yield from _evidence(run, evaluation)
     yield from _checked(run)
-    yield from _factors(run, model, data)
+    plain, test = of_one_condition(model, data.test)
+    yield from _factors(run, plain, test)
     yield from _maps(model, data)
+    yield from _manifold(plain, test)
     yield from _decoded(model, data)
-    yield from _walks(model, data, evaluation)
+    yield from _analogies(model, data)
+    yield from _walks(plain, test, evaluation)
     yield _stored(data)
 
 
@@ -134,7 +142,7 @@ def _neighbours(found: dict[str, Tensor]) -> Iterator[Picture]:
         yield Picture("neighbours", "Samples and their nearest training observations", caption, figure)
 
 
-def _factors(run: Run, model: VAE, data: Data) -> list[Picture]:
+def _factors(run: Run, model: VAE, test: Observations) -> list[Picture]:
     """Units beside the known factors, where they were scored."""
     if (found := run.kept(DISENTANGLEMENT)) is None or not found["units"]:
         return []
@@ -142,7 +150,7 @@ def _factors(run: Run, model: VAE, data: Data) -> list[Picture]:
         seen, names = run.per_observation(FACTORED), list(found["factors"])
         best = [each["best_unit"] for each in found["factors"].values()]
         first, second = torch.tensor(found["information"]), torch.tensor(found["importance"])
-        words = [data.test.label_names if name in found["unordered"] else () for name in names]
+        words = [test.label_names if name in found["unordered"] else () for name in names]
         matrix = plots.factor_matrix(first, second, names, found["units"])
         scatter = plots.factor_scatter(seen["codes"], seen["factors"], names, best, words)
     made = [
@@ -151,7 +159,7 @@ def _factors(run: Run, model: VAE, data: Data) -> list[Picture]:
     ]
     pictures = [Picture(*words, figure) for words, figure in zip(made, (matrix, scatter), strict=True)]
     if class_probabilities(model.prior()) is None:
-        figure = plots.latent_traversal(model, examples(data.test, 1)[1][0], dimensions=best, names=names)
+        figure = plots.latent_traversal(model, examples(test, 1)[1].x[0], dimensions=best, names=names)
         caption = "The unit that tells most of each factor goes along the prior; the others stay."
         pictures.append(Picture("traversal-by-factor", "What the best unit of each factor does", caption, figure))
     return pictures
@@ -167,8 +175,11 @@ def _maps(model: VAE, data: Data) -> Iterator[Picture]:
         caption += "" if labels is None else " The model has never seen the labels."
         figure = plots.latent_map(codes, labels, data.test.label_names)
         yield Picture("map", "The latent space", caption, figure)
-    if codes.shape[1] == 2 and class_probabilities(model.prior()) is None:
-        caption = "Decodings at equally spaced quantiles of the prior."
+
+
+def _manifold(model: VAE, test: Observations) -> Iterator[Picture]:
+    if model.prior().event_shape == (2,) and class_probabilities(model.prior()) is None:
+        caption = f"Decodings at equally spaced quantiles of the prior{_under(model, test)}."
         yield Picture("manifold", "The manifold", caption, plots.manifold(model))
 
 
@@ -179,10 +190,70 @@ def _decoded(model: VAE, data: Data) -> Iterator[Picture]:
         caption += " The originals are shown in grey; the model saw them binarised."
     figure = plots.reconstructions(shown, model.reconstruct(seen))
     yield Picture("reconstructions", "Reconstructions", caption, figure)
+    count = 2 * SHOWN if shown.ndim > 2 else SHOWN
     with own_random_state(home(model)[0], seed=0):
-        drawn = model.sample(2 * SHOWN if shown.ndim > 2 else SHOWN, mean=True)
-    caption = "The means of p(x|z) for z drawn from the prior, not chosen by anyone."
-    yield Picture("samples", "Samples", caption, plots.samples(drawn))
+        drawn, rows = samples_of(model, data.test, count)
+    caption = "The means of p(x|z) for z drawn from the prior, not chosen by anyone"
+    caption += ", a row a class." if rows else "."
+    yield Picture("samples", "Samples", caption, plots.samples(drawn, rows=rows, columns=COLUMNS if rows else None))
+
+
+def samples_of(model: VAE, observations: Observations, count: int, **options: Any) -> tuple[Tensor, list[str]]:
+    """Samples for a picture: where a model has a condition, of each class equally many, or under known covariates.
+
+    Args:
+        model: any.
+        observations: whose class names and covariates are taken.
+        count: how many; for a model of classes a full row of each.
+        options: of ``model.sample``; means by default.
+
+    Returns:
+        Samples, and what each row of eight is called; nothing where rows have no name.
+
+    Example:
+        >>> import tightbound as tb
+        >>> model = tb.VAE(
+        ...     prior=tb.priors.StandardNormal(2),
+        ...     posterior=tb.posteriors.DiagonalNormal(torch.nn.Linear(5, 4)),
+        ...     likelihood=tb.likelihoods.Gaussian(torch.nn.Linear(2, 5)),
+        ... )
+        >>> drawn, rows = samples_of(model, Observations(torch.rand(9, 5)), 3)
+        >>> drawn.shape, rows
+        (torch.Size([3, 5]), [])
+    """
+    options = {"mean": True, **options}
+    if not isinstance(model, ConditionalVAE):
+        return model.sample(count, **options), []
+    rows: list[str] = []
+    given: dict[str, Any] = {}
+    if model.classes:
+        rows = [label_name(y, observations.label_names) for y in range(model.classes)]
+        count = COLUMNS * model.classes
+        given["label"] = torch.arange(model.classes).repeat_interleave(COLUMNS)
+    if model.covariates:
+        table = observations.factor_table()
+        given["factors"] = table[torch.arange(count) % len(table)]  # type: ignore[index,arg-type]
+    return model.sample(count, **given, **options), rows
+
+
+def _analogies(model: VAE, data: Data) -> Iterator[Picture]:
+    if isinstance(model, ConditionalVAE) and model.classes:
+        shown, seen = examples(data.test, COLUMNS)
+        names = [label_name(y, data.test.label_names) for y in range(model.classes)]
+        caption = "The code of each framed test observation, decoded in every class: what z says beside the class."
+        yield Picture(
+            "analogies", "One style in every class", caption, plots.analogies(shown, model.analogies(seen), names)
+        )
+
+
+def _under(model: VAE, test: Observations) -> str:
+    """The condition in words; empty where there is none."""
+    if not isinstance(getattr(model.likelihood, "network", None), Beside):
+        return ""
+    label = test.label(torch.arange(1))
+    return ", under the condition of the first test observation" + (
+        "" if label is None else f", of class {label_name(int(label), test.label_names)}"
+    )
 
 
 def ranked(evaluation: dict[str, Any], count: int) -> dict[str, Any]:
@@ -208,16 +279,17 @@ def ranked(evaluation: dict[str, Any], count: int) -> dict[str, Any]:
     return {"dimensions": spread.argsort(descending=True)[:count].tolist(), "active": active}
 
 
-def _walks(model: VAE, data: Data, evaluation: dict[str, Any]) -> Iterator[Picture]:
-    _, seen = examples(data.test, 2 * PAIRS)
+def _walks(model: VAE, test: Observations, evaluation: dict[str, Any]) -> Iterator[Picture]:
+    seen = examples(test, 2 * PAIRS)[1].x
     figure = plots.latent_traversal(model, seen[0], **ranked(evaluation, ROWS))
     order = "the most informative first" if evaluation.get("kl_per_dimension") else "by how their posterior means vary"
     caption = f"One latent dimension at a time, {order if evaluation else 'in order'}; the others stay where the first"
-    caption += " test observation has them."
+    caption += f" test observation has them{_under(model, test)}."
     yield Picture("traversal", "What each dimension does", caption, figure)
     if pairs := len(seen) // 2:
         caption = "Straight lines through the latent space between pairs of test observations, those framed"
-        caption += ", as the model saw them." if data.test.binarise else "."
+        caption += ", as the model saw them" if test.binarise else ""
+        caption += f"{_under(model, test)}."
         figure = plots.interpolation(model, seen[:pairs], seen[pairs : 2 * pairs])
         yield Picture("interpolation", "Interpolation", caption, figure)
 
@@ -229,7 +301,7 @@ def _stored(data: Data) -> Picture:
     return Picture("data", "The data", caption, plots.data_grid(data.test))
 
 
-def examples(observations: Observations, count: int) -> tuple[Tensor, Tensor]:
+def examples(observations: Observations, count: int) -> tuple[Tensor, Batch]:
     """The first observations, as a person wants to see them and as the model does.
 
     Args:
@@ -237,12 +309,12 @@ def examples(observations: Observations, count: int) -> tuple[Tensor, Tensor]:
         count: how many; all where there are fewer.
 
     Returns:
-        Two tensors of one shape. They differ where the model sees binarised values.
+        A tensor, and a batch of the same shape. They differ where the model sees binarised values.
 
     Example:
         >>> shown, seen = examples(Observations(torch.rand(9, 4), binarise=True), 2)
-        >>> shown.shape, bool(((seen == 0) | (seen == 1)).all())
+        >>> shown.shape, bool(((seen.x == 0) | (seen.x == 1)).all())
         (torch.Size([2, 4]), True)
     """
     rows = torch.arange(min(count, len(observations)))
-    return observations.unbinarised(rows), observations.eval_batch(0, len(rows)).x
+    return observations.unbinarised(rows), observations.eval_batch(0, len(rows))

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tightbound import networks, objectives, posteriors, priors
 from tightbound.autoencoder import VAE
-from tightbound.data import Data, DataSummary, Observations, load, moments, summarise
+from tightbound.conditioned import ConditionalVAE
+from tightbound.data import Data, Observations, load, moments, summarise
 from tightbound.likelihoods import Likelihood
 from tightbound.runs import registry
 from tightbound.runs.plan import imported
 from tightbound.runs.recipe import GIVEN, ModelRecipe, Recipe
 from tightbound.runs.registry import LIKELIHOODS, POSTERIORS, PRIORS, row
-from tightbound.runs.rows import LikelihoodRow, ObjectiveRecipe
+from tightbound.runs.resolving import conditions_of, levels_of, prepared, reason, resolve
+from tightbound.runs.rows import ObjectiveRecipe
 from tightbound.runtime import evaluation_mode
-
-LARGEST_MLP_SIDE = 32
-MOST_LEVELS = 2**16
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class Config:
         shape: Of one observation.
         levels: How many values an element takes (grey levels, classes); 0 where that means nothing.
         why: How the likelihood was chosen, in words.
+        classes: How many classes the label has, where it is a condition; else 0.
+        covariates: How many columns the factors have, where they are a condition; else 0.
 
     Example:
         >>> Config((1, 28, 28), levels=256).shape
@@ -42,6 +44,13 @@ class Config:
     shape: tuple[int, ...]
     levels: int = 0
     why: str = ""
+    classes: int = 0
+    covariates: int = 0
+
+    @property
+    def conditions(self) -> int:
+        """How many numbers say the condition."""
+        return self.classes + self.covariates
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +100,8 @@ def build(recipe: Recipe, data: Any = None) -> Built:
     resolved = resolve(recipe, facts)
     levels = levels_of(resolved.model.likelihood, facts, unseen)
     found = prepared(resolved, found, facts, unseen)
-    config = Config(tuple(facts.shape), levels, _why(recipe, facts))
+    classes, covariates = conditions_of(resolved.model.condition, found)
+    config = Config(tuple(facts.shape), levels, reason(recipe, facts), classes, covariates)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(resolved.seed)
         model = build_model(resolved.model, config, observations=found.train)
@@ -133,97 +143,6 @@ def loaded(recipe: Recipe, data: Any = None) -> tuple[Recipe, Data]:
     return dataclasses.replace(recipe, data=wanted), found
 
 
-def resolve(recipe: Recipe, facts: DataSummary) -> Recipe:
-    """The recipe with every "auto" of the model replaced.
-
-    Args:
-        recipe: any.
-        facts: a summary of the training data.
-
-    Returns:
-        A recipe that names its network and its likelihood.
-
-    Raises:
-        ValueError: for convolutions on data that are no images.
-
-    Example:
-        >>> resolve(Recipe(), summarise(Observations(torch.randn(9, 5)))).model.network
-        'mlp'
-    """
-    model = recipe.model
-    image = len(facts.shape) == 3
-    if model.network == "auto":
-        large = image and max(facts.shape[1:]) > LARGEST_MLP_SIDE
-        model = dataclasses.replace(model, network="conv" if large else "mlp")
-    if model.network in ("conv", "resnet") and not image:
-        raise ValueError(
-            f"Expected images (channels, height, width) for network={model.network!r}; got observations of shape "
-            f"{tuple(facts.shape)}. Take network='mlp'."
-        )
-    if model.likelihood == "auto":
-        model = dataclasses.replace(model, likelihood=registry.suited(facts.nature))
-    model = dataclasses.replace(model, prior=model.prior_by_name())
-    return dataclasses.replace(recipe, model=model)
-
-
-def prepared(recipe: Recipe, data: Data, facts: DataSummary, unseen: DataSummary) -> Data:
-    """The data as the likelihood wants them: grey values binarised where it is one of binary data.
-
-    Args:
-        recipe: resolved.
-        data: as they were loaded.
-        facts: a summary of the training data.
-        unseen: the same of the test data.
-
-    Example:
-        >>> digits = load("digits")
-        >>> facts = summarise(digits.train)
-        >>> recipe = Recipe(model=ModelRecipe(likelihood="bernoulli"))
-        >>> prepared(recipe, digits, facts, facts).train.binarise
-        True
-    """
-    binarises = row(LIKELIHOODS, recipe.model.likelihood, "model.likelihood").binarises
-    return data.binarised() if binarises and {facts.kind, unseen.kind} != {"binary"} else data
-
-
-def levels_of(likelihood: str, facts: DataSummary, unseen: DataSummary) -> int:
-    """How many values an element takes, in training and test set together; 0 where the likelihood does not care.
-
-    Args:
-        likelihood: its name in the registry.
-        facts: a summary of the training data.
-        unseen: the same of the test data.
-
-    Raises:
-        ValueError: for data of a kind that the likelihood does not describe.
-
-    Example:
-        >>> facts = summarise(load("digits").train)
-        >>> levels_of("discretized-logistic", facts, facts), levels_of("bernoulli", facts, facts)
-        (17, 0)
-    """
-    wanted = row(LIKELIHOODS, likelihood, "model.likelihood")
-    levels = 0
-    if wanted.counts == "grey":
-        levels = round(facts.scale) + 1
-    if wanted.counts == "classes":
-        levels = round(max(facts.high, unseen.high) / facts.scale) + 1
-    for part in (facts, unseen):
-        fractions = wanted.counts == "grey" and "float" in part.dtype
-        if part.kind not in wanted.kinds or fractions or levels > MOST_LEVELS:
-            raise ValueError(_undescribed(wanted, part))
-    return levels
-
-
-def _undescribed(wanted: LikelihoodRow, facts: DataSummary) -> str:
-    most = f", {MOST_LEVELS} different ones at most," if wanted.counts else ""
-    remedy = f" {wanted.remedy}" if wanted.remedy else ""
-    return (
-        f"Expected {wanted.wants}{most} for model.likelihood {wanted.name!r}; got {facts.describe()}. For these data "
-        f"'auto' takes {registry.suited(facts.nature)!r}.{remedy}"
-    )
-
-
 def build_model(
     recipe: ModelRecipe, config: Config, *, observations: Observations | None = None, device: str = "cpu"
 ) -> VAE:
@@ -263,19 +182,28 @@ def build_model(
     # The likelihood's own numbers, which are few, are real ones even in an outline.
     likelihood = imported(likelihood_row.cls)(nn.Identity(), **{name: given[name] for name in likelihood_row.takes})
     with torch.device(device):
-        encoder = _encoder(recipe, shape, posterior_class.outputs_for(latent))
-        decoder = _decoder(recipe, latent, (*_leading(likelihood), *shape))
+        encoder = _encoder(recipe, shape, posterior_class.outputs_for(latent), config.conditions)
+        decoder = _decoder(recipe, latent + config.conditions, (*_leading(likelihood), *shape))
     likelihood.network = decoder
     if recipe.init == "xavier" and observations is not None:
         networks.xavier_(encoder)
         networks.end_in_zeros(encoder, posterior_class.zeros_for(latent))
         networks.xavier_(decoder)
         networks.start_at(decoder, likelihood.initial_output(mean.to(torch.get_default_dtype())))
-    network = networks.Standardized(encoder, mean, deviation) if likelihood_row.standardises else encoder
+    network: nn.Module = encoder
+    if config.conditions and isinstance(encoder, networks.ConvEncoder):
+        network = networks.Planes(encoder, shape)
+    if likelihood_row.standardises:
+        network = networks.Standardized(network, *_with_conditions(mean, deviation, config.conditions))
     with torch.device(device):
         posterior = posterior_class(network, **{name: getattr(recipe, name) for name in posterior_row.takes})
         prior = _prior(recipe, posterior, shape, observations)
-    return VAE(prior, posterior, likelihood)
+        if not config.conditions:
+            return VAE(prior, posterior, likelihood)
+        model = ConditionalVAE(prior, posterior, likelihood, classes=config.classes, covariates=config.covariates)
+    if config.covariates and observations is not None:
+        model.standardise(observations.factor_table())  # type: ignore[arg-type]
+    return model
 
 
 def build_objective(recipe: ObjectiveRecipe) -> Any:
@@ -306,10 +234,22 @@ def _leading(likelihood: Likelihood) -> tuple[int, ...]:
     return () if count == 1 else (count,)
 
 
-def _encoder(recipe: ModelRecipe, shape: tuple[int, ...], outputs: int) -> networks.MLP | networks.ConvEncoder:
+def _with_conditions(mean: Tensor, deviation: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The same behind which so many numbers stay as they are."""
+    if not count:
+        return mean, deviation
+    rest = mean.new_zeros(count)
+    return torch.cat([mean.flatten(), rest]), torch.cat([deviation.flatten(), rest + 1])
+
+
+def _encoder(
+    recipe: ModelRecipe, shape: tuple[int, ...], outputs: int, conditions: int
+) -> networks.MLP | networks.ConvEncoder:
     if recipe.network == "mlp":
-        return networks.MLP(shape, (outputs,), hidden=recipe.hidden, act=recipe.activation)
+        inputs = (math.prod(shape) + conditions,) if conditions else shape
+        return networks.MLP(inputs, (outputs,), hidden=recipe.hidden, act=recipe.activation)
     blocks = 2 if recipe.network == "resnet" else 0
+    shape = (shape[0] + conditions, *shape[1:])
     return networks.ConvEncoder(shape, outputs, base=recipe.channels, blocks=blocks, act=recipe.activation)
 
 
@@ -340,7 +280,3 @@ def _prior(
             rows = torch.randint(len(observations), (recipe.components,))
             given["pseudo_inputs"] = observations.unbinarised(rows)
     return imported(wanted.cls)(**{name: given[name] for name in wanted.takes})
-
-
-def _why(recipe: Recipe, facts: DataSummary) -> str:
-    return facts.because if recipe.model.likelihood == "auto" else "named in the recipe"

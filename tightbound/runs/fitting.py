@@ -20,6 +20,8 @@ class Model(Protocol):
     def latent_dim(self) -> int: ...
     @property
     def classes(self) -> int: ...
+    @property
+    def condition(self) -> str: ...
     def prior_by_name(self) -> str: ...
 
 
@@ -36,6 +38,11 @@ def require_fitting(model: Model, objective: ObjectiveRecipe) -> None:
         raise ValueError(
             f"Expected model.prior 'auto', or {posterior.partner!r}, with model.posterior {posterior.name!r}, whose "
             f"latents are {LATENTS[posterior.latents]}; got {prior.name!r}, one of {LATENTS[prior.latents]}."
+        )
+    if model.condition != "none" and prior.needs:
+        raise ValueError(
+            f"Expected model.condition 'none' with model.prior {prior.name!r}, whose pseudo-inputs have none; got "
+            f"{model.condition!r}."
         )
     one_family = bool(prior.family) and prior.family == posterior.family
     if objective.per_dimension and not (one_family and posterior.factorised):

@@ -63,6 +63,7 @@ class ModelRecipe:
             of a mixture and of a vamp prior always are.
         likelihood: p(x|z); "auto" follows from the data.
         scale: σ of the likelihood: a number, "learned" or "per-element".
+        condition: What encoder and decoder are told of each observation besides: "none", its "label", or its "factors".
 
     Example:
         >>> ModelRecipe(latent_dim=8, hidden=(200, 100)).likelihood
@@ -84,6 +85,7 @@ class ModelRecipe:
     learned_prior: bool = False
     likelihood: Annotated[str, Names(LIKELIHOODS, extra=("auto",), former=FORMER)] = "auto"
     scale: float | Literal["learned", "per-element"] = "learned"
+    condition: Literal["none", "label", "factors"] = "none"
 
     def __post_init__(self) -> None:
         for name in ("latent_dim", "channels", "components", "transforms"):

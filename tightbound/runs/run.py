@@ -19,12 +19,13 @@ from tightbound.distributed import world
 from tightbound.evaluate import Certificate, Checks, Disentanglement, Gaps, Information
 from tightbound.files import foreign, temporary_for, write_json, write_tensors, write_text
 from tightbound.runs import recipe as recipes
-from tightbound.runs.build import MOST_LEVELS, Built, Config, build, build_model, levels_of, loaded, prepared
+from tightbound.runs.build import Built, Config, build, build_model, loaded
 from tightbound.runs.environment import environment
 from tightbound.runs.measured import Measured
 from tightbound.runs.migrate import CONFIG, FORMAT, RECIPE, is_of_first_format, recipe_of, require_same_weights
 from tightbound.runs.recipe import GIVEN, Recipe
 from tightbound.runs.registry import LIKELIHOODS
+from tightbound.runs.resolving import MOST_LEVELS, levels_of, prepared
 from tightbound.training import TrainResult, batches, fit
 from tightbound.training.checkpoint import OBJECTIVE, STATE, WEIGHTS, check_weights, load_weights
 from tightbound.training.journal import METRICS, TIMING, read_metrics
@@ -368,14 +369,16 @@ def _recipe(folder: Path) -> Recipe:
 
 def _config(path: Path) -> Config:
     values = _json(path)
-    shape, levels = values.get("shape"), values.get("levels", 0)
-    whole = isinstance(shape, list) and all(type(n) is int and n > 0 for n in shape) and type(levels) is int
-    if values.get("format") not in range(1, FORMAT + 1) or not whole or not shape or not 0 <= levels <= MOST_LEVELS:
+    shape, counts = values.get("shape"), [values.get(name, 0) for name in ("levels", "classes", "covariates")]
+    whole = isinstance(shape, list) and all(type(n) is int and n > 0 for n in shape)
+    counted = all(type(n) is int and 0 <= n <= MOST_LEVELS for n in counts)
+    if values.get("format") not in range(1, FORMAT + 1) or not whole or not shape or not counted:
         raise ValueError(
             f"Expected a configuration of format {FORMAT} or older, a shape of positive whole numbers and at most "
             f"{MOST_LEVELS} levels; got something else in {path}. A newer version of tightbound may have written it."
         )
-    return Config(tuple(shape), levels, str(values.get("why", "")))
+    levels, classes, covariates = counts
+    return Config(tuple(shape), levels, str(values.get("why", "")), classes, covariates)
 
 
 def _json(path: Path) -> dict[str, Any]:

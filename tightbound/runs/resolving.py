@@ -1,0 +1,160 @@
+"""What data decide in a recipe: the names that it leaves open, and what a model's shape depends on."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from tightbound.data import Data, DataSummary
+from tightbound.runs import registry
+from tightbound.runs.recipe import Recipe
+from tightbound.runs.registry import LIKELIHOODS, row
+from tightbound.runs.rows import LikelihoodRow
+
+LARGEST_MLP_SIDE = 32
+MOST_LEVELS = 2**16
+
+
+def resolve(recipe: Recipe, facts: DataSummary) -> Recipe:
+    """The recipe with every "auto" of the model replaced.
+
+    Args:
+        recipe: any.
+        facts: a summary of the training data.
+
+    Returns:
+        A recipe that names its network and its likelihood.
+
+    Raises:
+        ValueError: for convolutions on data that are no images.
+
+    Example:
+        >>> from tightbound.data import Observations, summarise
+        >>> resolve(Recipe(), summarise(Observations(torch.randn(9, 5)))).model.network
+        'mlp'
+    """
+    model = recipe.model
+    image = len(facts.shape) == 3
+    if model.network == "auto":
+        large = image and max(facts.shape[1:]) > LARGEST_MLP_SIDE
+        model = dataclasses.replace(model, network="conv" if large else "mlp")
+    if model.network in ("conv", "resnet") and not image:
+        raise ValueError(
+            f"Expected images (channels, height, width) for network={model.network!r}; got observations of shape "
+            f"{tuple(facts.shape)}. Take network='mlp'."
+        )
+    if model.likelihood == "auto":
+        model = dataclasses.replace(model, likelihood=registry.suited(facts.nature))
+    model = dataclasses.replace(model, prior=model.prior_by_name())
+    return dataclasses.replace(recipe, model=model)
+
+
+def prepared(recipe: Recipe, data: Data, facts: DataSummary, unseen: DataSummary) -> Data:
+    """The data as the likelihood wants them: grey values binarised where it is one of binary data.
+
+    Args:
+        recipe: resolved.
+        data: as they were loaded.
+        facts: a summary of the training data.
+        unseen: the same of the test data.
+
+    Example:
+        >>> from tightbound.data import load, summarise
+        >>> from tightbound.runs.recipe import ModelRecipe
+        >>> digits = load("digits")
+        >>> facts = summarise(digits.train)
+        >>> recipe = Recipe(model=ModelRecipe(likelihood="bernoulli"))
+        >>> prepared(recipe, digits, facts, facts).train.binarise
+        True
+    """
+    binarises = row(LIKELIHOODS, recipe.model.likelihood, "model.likelihood").binarises
+    return data.binarised() if binarises and {facts.kind, unseen.kind} != {"binary"} else data
+
+
+def levels_of(likelihood: str, facts: DataSummary, unseen: DataSummary) -> int:
+    """How many values an element takes, in training and test set together; 0 where the likelihood does not care.
+
+    Args:
+        likelihood: its name in the registry.
+        facts: a summary of the training data.
+        unseen: the same of the test data.
+
+    Raises:
+        ValueError: for data of a kind that the likelihood does not describe.
+
+    Example:
+        >>> from tightbound.data import load, summarise
+        >>> facts = summarise(load("digits").train)
+        >>> levels_of("discretized-logistic", facts, facts), levels_of("bernoulli", facts, facts)
+        (17, 0)
+    """
+    wanted = row(LIKELIHOODS, likelihood, "model.likelihood")
+    levels = 0
+    if wanted.counts == "grey":
+        levels = round(facts.scale) + 1
+    if wanted.counts == "classes":
+        levels = round(max(facts.high, unseen.high) / facts.scale) + 1
+    for part in (facts, unseen):
+        fractions = wanted.counts == "grey" and "float" in part.dtype
+        if part.kind not in wanted.kinds or fractions or levels > MOST_LEVELS:
+            raise ValueError(_undescribed(wanted, part))
+    return levels
+
+
+def conditions_of(condition: str, data: Data) -> tuple[int, int]:
+    """How many classes and how many covariates a condition has.
+
+    Args:
+        condition: as a recipe has it.
+        data: training and test set.
+
+    Returns:
+        Classes of the label, and columns of the factors; 0 where they are no condition.
+
+    Raises:
+        ValueError: for data without what the condition is made of, or labels below 0.
+
+    Example:
+        >>> from tightbound.data import load
+        >>> conditions_of("label", load("digits"))
+        (10, 0)
+    """
+    parts = (data.train, data.test)
+    if condition == "label":
+        labels = [part.label(torch.arange(len(part))) for part in parts]
+        least = min((int(each.min()) for each in labels if each is not None), default=-1)
+        if any(each is None for each in labels) or least < 0:
+            got = "none" if any(each is None for each in labels) else f"{least}"
+            raise ValueError(
+                f"Expected labels from 0 for model.condition 'label'; got {got} in {data.name}. Take data with labels, "
+                "or model.condition 'none'."
+            )
+        return max(2, len(data.train.label_names), 1 + max(int(each.max()) for each in labels if each is not None)), 0
+    if condition == "factors":
+        if any(part.factors is None for part in parts):
+            raise ValueError(
+                f"Expected factors for model.condition 'factors'; got none in {data.name}. Give them in a .npz file "
+                "as the array factors, or take model.condition 'none'."
+            )
+        return 0, data.train.factors.shape[1]  # type: ignore[union-attr]
+    return 0, 0
+
+
+def _undescribed(wanted: LikelihoodRow, facts: DataSummary) -> str:
+    most = f", {MOST_LEVELS} different ones at most," if wanted.counts else ""
+    remedy = f" {wanted.remedy}" if wanted.remedy else ""
+    return (
+        f"Expected {wanted.wants}{most} for model.likelihood {wanted.name!r}; got {facts.describe()}. For these data "
+        f"'auto' takes {registry.suited(facts.nature)!r}.{remedy}"
+    )
+
+
+def reason(recipe: Recipe, facts: DataSummary) -> str:
+    """How the likelihood was chosen, in words.
+
+    Args:
+        recipe: as it was before it was resolved.
+        facts: a summary of the training data.
+    """
+    return facts.because if recipe.model.likelihood == "auto" else "named in the recipe"
