@@ -16,12 +16,13 @@ import tightbound as tb
 from tightbound.conditioned import ConditionalVAE, of_one_condition
 from tightbound.data import Observations
 from tightbound.execution import Execution, obstacle
-from tightbound.networks import MLP, Beside, Planes
+from tightbound.networks import MLP
 from tightbound.objectives import ELBO
 from tightbound.runs.build import build
-from tightbound.runs.recipe import Recipe
+from tightbound.runs.recipe import ModelRecipe, Recipe
 from tightbound.runs.resolving import conditions_of
 from tightbound.settings import Training
+from tightbound.told import Beside, Planes
 from tightbound.training.step import TrainStep
 
 X = torch.linspace(-1, 1, 30, dtype=torch.float64).reshape(6, 5)
@@ -269,6 +270,6 @@ def test_recipes_refuse_conditions_that_the_data_lack() -> None:
         build(Recipe().updated({"model.condition": "factors"}), torch.randn(40, 3))
     unknown = tb.load_data(Observations(torch.randn(40, 3), torch.full((40,), -1)))
     with pytest.raises(ValueError, match=re.escape("for model.condition 'label'; got -1")):
-        conditions_of("label", unknown)
+        conditions_of(ModelRecipe(condition="label"), unknown)
     with pytest.raises(ValueError, match=re.escape("Expected model.condition 'none' with model.prior 'vamp', whose")):
         Recipe().updated({"model.condition": "label", "model.prior": "vamp"})

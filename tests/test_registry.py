@@ -279,7 +279,7 @@ def alternatives(node: ast.AST) -> list[ast.AST]:
     return [part for group in groups for part in group]
 
 
-ROWS = ("runs/registry.py", "runs/whole_batch.py")
+ROWS = ("runs/registry.py", "runs/whole_batch.py", "runs/labelled.py")
 
 
 @pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda file: str(file.relative_to(PACKAGE)))

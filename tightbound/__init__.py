@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from tightbound.runs.recipe import Recipe as Recipe
     from tightbound.runs.run import Run as Run
     from tightbound.runs.run import open_run as open_run
+    from tightbound.semi_supervised import SemiSupervisedVAE as SemiSupervisedVAE
     from tightbound.settings import Training as Training
     from tightbound.training.fit import fit as fit
 
@@ -69,6 +70,7 @@ _NAMES = {  # and where each is, under the same name unless another one is given
     "Training": "tightbound.settings",
     "VAE": "tightbound.autoencoder",
     "ConditionalVAE": "tightbound.conditioned",
+    "SemiSupervisedVAE": "tightbound.semi_supervised",
     "evidence": "tightbound.evaluate",
     "fit": "tightbound.training",
     "load_data": "tightbound.data:load",

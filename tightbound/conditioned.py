@@ -14,8 +14,8 @@ from tightbound.batch import Batch, blocks_of
 from tightbound.conditional import Conditional, Networked
 from tightbound.likelihoods import point_estimate
 from tightbound.model import ROWS
-from tightbound.networks import Beside
 from tightbound.runtime import evaluation_mode, home
+from tightbound.told import Beside
 
 Part = TypeVar("Part", bound=Conditional)
 
@@ -28,7 +28,7 @@ class ConditionalVAE(VAE):
     log p(x | c) throughout.
 
     The encoder sees x as a flat vector with c behind it, of length D + C. The decoder sees z with c behind it. To let a
-    network see images, wrap it in :class:`tightbound.networks.Planes`.
+    network see images, wrap it in :class:`tightbound.told.Planes`.
 
     Args:
         prior: p(z).
@@ -289,6 +289,7 @@ def of_one_condition(model: VAE, observations: Any) -> tuple[VAE, Any]:
         The model under that condition, and the observations of the same class; model and observations as they are where
         there is no condition.
     """
+    model = getattr(model, "conditional", model)  # of a model whose class is a latent: that of x given the class
     if not isinstance(model, ConditionalVAE):
         return model, observations
     first, labels = observations.eval_batch(0, 1), observations.label(torch.arange(len(observations)))

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal
 
-from tightbound.distributions import Bernoulli, Exponential, Gumbel, Joint, LogNormal, Normal, OneHot
+from tightbound.distributions import Bernoulli, ClassFirst, Exponential, Gumbel, Joint, LogNormal, Normal, OneHot
 from tightbound.distributions.reparameterised import EULER
 
 
@@ -18,7 +18,8 @@ def kl(q: Distribution, p: Distribution) -> Tensor:
     r"""Closed-form :math:`\mathrm{KL}(q \,\|\, p) = \mathbb{E}_q[\log q(z) - \log p(z)]`, in nats.
 
     Known for two factorised distributions of one family (normal, log-normal, exponential, Gumbel, bits, classes), for
-    a full-covariance normal against a factorised one, and for such pairs side by side.
+    a full-covariance normal against a factorised one, and for such pairs side by side. Of a class and a vector given
+    the class it is :math:`\mathrm{KL}(q(y) \,\|\, p(y)) + \sum_y q(y)\, \mathrm{KL}(q(z \mid y) \,\|\, p(z))`.
 
     Args:
         q: batch shape (B,), event shape (L,).
@@ -37,6 +38,9 @@ def kl(q: Distribution, p: Distribution) -> Tensor:
     """
     if (pairs := _pairs(q, p)) is not None:
         return torch.stack([kl(own, other) for own, other in pairs]).sum(0)
+    if isinstance(q, ClassFirst) and isinstance(p, Joint) and q.lengths == p.lengths:
+        within = (q.classes.mean * kl(q.every, p.parts[0])).sum(-1)
+        return kl(q.classes, p.parts[1]) + within
     if isinstance(q, MultivariateNormal) and _family(p) is Normal:
         return _full_against_factorised(q, p)  # type: ignore[arg-type]
     return kl_per_dimension(q, p).sum(-1)

@@ -148,7 +148,7 @@ class ConvEncoder(nn.Module):
         self, shape: Sequence[int], outputs: int, *, base: int = 32, blocks: int = 0, act: str = "relu"
     ) -> None:
         super().__init__()
-        channels, height, width = self.shape = _image(shape)
+        channels, height, width = self.shape = image_shape(shape)
         self.outputs, self.base, self.blocks, self.act = outputs, base, blocks, act
         sizes = _sizes(height, width)
         widths = _widths(max(len(sizes) - 1, 1), base)
@@ -192,7 +192,7 @@ class ConvDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.outputs = torch.Size(outputs)
-        _image(outputs[-3:])
+        image_shape(outputs[-3:])
         planes = math.prod(outputs[:-2])
         self.sizes = _sizes(*outputs[-2:])[::-1]
         widths = _widths(max(len(self.sizes) - 1, 1), base)[::-1]
@@ -219,7 +219,7 @@ class ConvDecoder(nn.Module):
         return self.last(h).reshape(*lead, *self.outputs)
 
 
-def _image(shape: Sequence[int]) -> torch.Size:
+def image_shape(shape: Sequence[int]) -> torch.Size:
     if len(shape) != 3 or min(shape) < 1:
         raise ValueError(
             f'Expected images of shape (channels, height, width); got {tuple(shape)}. For other data use network="mlp".'
@@ -251,55 +251,6 @@ class Standardized(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.network((x - self.mean) / self.deviation)
-
-
-class Beside(nn.Module):
-    """A network that is told a constant beside its input.
-
-    Args:
-        network: takes flat vectors of the input's numbers and the constant's.
-        value: the constant, a vector.
-
-    Example:
-        >>> Beside(nn.Identity(), torch.tensor([7.0]))(torch.zeros(1, 2))
-        tensor([[0., 0., 7.]])
-    """
-
-    value: Tensor
-
-    def __init__(self, network: nn.Module, value: Tensor) -> None:
-        super().__init__()
-        self.network = network
-        self.register_buffer("value", value)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.network(torch.cat([x.flatten(1), self.value.expand(len(x), -1)], 1))
-
-
-class Planes(nn.Module):
-    """A network of images that sees further numbers as planes: constant channels behind those of the image.
-
-    Args:
-        network: takes images of so many more channels.
-        shape: of the image: (channels, height, width).
-
-    Example:
-        >>> Planes(nn.Identity(), (1, 2, 2))(torch.tensor([[1.0, 2.0, 3.0, 4.0, 7.0]]))
-        tensor([[[[1., 2.],
-                  [3., 4.]],
-        <BLANKLINE>
-                 [[7., 7.],
-                  [7., 7.]]]])
-    """
-
-    def __init__(self, network: nn.Module, shape: Sequence[int]) -> None:
-        super().__init__()
-        self.network, self.shape = network, _image(shape)
-
-    def forward(self, x: Tensor) -> Tensor:
-        image, others = x.split([self.shape.numel(), x.shape[1] - self.shape.numel()], 1)
-        planes = others[:, :, None, None].expand(-1, -1, *self.shape[1:])
-        return self.network(torch.cat([image.reshape(-1, *self.shape), planes], 1))
 
 
 def xavier_(network: nn.Module) -> nn.Module:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tightbound import distributions, flows
 from tightbound.conditional import Conditional, Networked, as_parts
+from tightbound.told import in_every_class
 
 
 class Posterior(Networked, ABC):
@@ -360,3 +361,49 @@ class Joint(Conditional):
 
     def forward(self, context: Tensor | None = None) -> distributions.Joint:
         return distributions.Joint([part(context) for part in self.parts])
+
+
+class ClassFirst(Conditional):
+    r"""A class, then numbers that depend on it: :math:`q(z, y \mid x) = q(y \mid x)\, q(z \mid x, y)`.
+
+    A latent is the vector (z, y), y a one-hot vector, under a prior of independent parts in the same order,
+    ``priors.Joint([StandardNormal(L), Categorical(1, classes=C)])``.
+
+    Args:
+        classifier: q(y | x), of one variable.
+        given: q(z | x, y). Its network takes x as a flat vector with y behind it. A network of
+            :class:`tightbound.told.Late` looks at x once for all classes.
+
+    Raises:
+        TypeError: for other parts.
+
+    References:
+        Kingma et al.: Semi-Supervised Learning with Deep Generative Models (2014), https://arxiv.org/abs/1406.5298.
+
+    Example:
+        >>> q = ClassFirst(Categorical(nn.Linear(5, 3), classes=3), DiagonalNormal(nn.Linear(5 + 3, 4)))
+        >>> q(torch.zeros(7, 5)).event_shape
+        torch.Size([5])
+    """
+
+    def __init__(self, classifier: Categorical, given: Posterior) -> None:
+        super().__init__()
+        if not isinstance(classifier, Categorical) or not isinstance(given, Posterior):
+            raise TypeError(
+                "Expected a Categorical posterior as classifier, and one made of one network that is given the class; "
+                f"got {type(classifier).__name__} and {type(given).__name__}."
+            )
+        self.classifier, self.given = classifier, given
+
+    def forward(self, context: Tensor | None = None) -> distributions.ClassFirst:
+        if context is None:
+            raise TypeError("Expected observations; got None. A posterior is conditional on x.")
+        classes = self.classifier(context)
+        if classes.event_shape.numel() != self.classifier.classes:
+            raise ValueError(
+                f"Expected a classifier of one variable of {self.classifier.classes} classes; got "
+                f"{classes.event_shape.numel()} outputs of its network."
+            )
+        out = in_every_class(self.given.network, context, self.classifier.classes)
+        out = out.float() if out.dtype in (torch.bfloat16, torch.float16) else out
+        return distributions.ClassFirst(classes, out, self.given.latent)

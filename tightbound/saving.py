@@ -15,19 +15,27 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from tightbound import likelihoods, networks, posteriors, priors
+from tightbound import likelihoods, networks, posteriors, priors, told
 from tightbound._version import __version__
 from tightbound.autoencoder import VAE
 from tightbound.conditioned import ConditionalVAE
 from tightbound.files import foreign, write_json, write_tensors
 from tightbound.model import Model
 from tightbound.runtime import home
+from tightbound.semi_supervised import SemiSupervisedVAE
 
 MODEL = "model.json"
 WEIGHTS = "model.safetensors"
 FORMAT = 4
 LARGEST = 2**31  # numbers in one model that a file may ask for
-OTHERS: tuple[type[nn.Module], ...] = (VAE, ConditionalVAE, nn.Linear, nn.Sigmoid, *networks.ACTIVATIONS.values())
+OTHERS: tuple[type[nn.Module], ...] = (
+    VAE,
+    ConditionalVAE,
+    SemiSupervisedVAE,
+    nn.Linear,
+    nn.Sigmoid,
+    *networks.ACTIVATIONS.values(),
+)
 
 
 def _name_of(cls: type) -> str:
@@ -37,7 +45,7 @@ def _name_of(cls: type) -> str:
 
 PIECES: dict[str, type[nn.Module]] = {
     _name_of(cls): cls
-    for module in (priors, posteriors, likelihoods, networks)
+    for module in (priors, posteriors, likelihoods, networks, told)
     for name, cls in vars(module).items()
     if inspect.isclass(cls) and issubclass(cls, nn.Module) and cls.__module__ == module.__name__ and name[0] != "_"
 }

@@ -39,6 +39,7 @@ from tightbound.runs.measured import measure
 from tightbound.runs.recipe import Recipe
 from tightbound.runs.run import FIGURES, Run, Split, Trained, open_run
 from tightbound.runtime import home, own_random_state, resolve_device
+from tightbound.semi_supervised import SemiSupervisedVAE
 from tightbound.surface import listed
 
 MOST = 1024  # pictures in one figure
@@ -199,6 +200,10 @@ def sample(
 
 def _condition(made: Run, model: VAE, label: str | None, like: int | None) -> dict[str, Any]:
     """What samples are drawn under, as ``model.sample`` takes it."""
+    if isinstance(model, SemiSupervisedVAE):
+        if label is None and like is None:
+            return {}
+        model = model.conditional
     if not isinstance(model, ConditionalVAE):
         if label is not None or like is not None:
             raise ValueError(
@@ -221,11 +226,8 @@ def _condition(made: Run, model: VAE, label: str | None, like: int | None) -> di
     if not 0 <= int(like or 0) < len(test):
         raise ValueError(f"Expected --like between 0 and {len(test) - 1}, a test observation; got {like}.")
     one = test.eval_batch(int(like or 0), int(like or 0) + 1)
-    return {
-        name: value[0]
-        for name, value, wanted in (("label", one.label, model.classes), ("factors", one.factors, model.covariates))
-        if wanted and value is not None
-    }
+    seen = (("label", one.label, model.classes), ("factors", one.factors, model.covariates))
+    return {name: value[0] for name, value, wanted in seen if wanted and value is not None}
 
 
 def reconstruct(path: Path, *, count: int, split: Split, out: Path | None) -> int:

@@ -1,6 +1,7 @@
 """Distributions that torch lacks, or computes in a form that loses digits; and draws written as maps of noise."""
 
 from tightbound.distributions.bernoulli import Bernoulli, IndependentBernoulli, UnnormalisedBernoulli, independent
+from tightbound.distributions.class_first import ClassFirst
 from tightbound.distributions.concrete import BinaryConcrete, Concrete, Relaxed, relaxation, relaxed
 from tightbound.distributions.discrete import (
     OneHot,
@@ -29,6 +30,7 @@ from tightbound.distributions.sampling import sample_and_log_prob
 __all__ = [
     "Bernoulli",
     "BinaryConcrete",
+    "ClassFirst",
     "Concrete",
     "ContinuousBernoulli",
     "DiscretizedLogistic",

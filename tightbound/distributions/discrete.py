@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Independent, constraints
 
+from tightbound.distributions.class_first import ClassFirst
 from tightbound.distributions.joint import Joint
 from tightbound.support import support_of
 
@@ -141,6 +142,8 @@ def class_probabilities(distribution: Distribution) -> Tensor | None:
         found = [p for p in map(class_probabilities, distribution.parts) if p is not None]
         most = max((p.shape[-1] for p in found), default=0)
         return torch.cat([F.pad(p, (0, most - p.shape[-1])) for p in found], -2) if found else None
+    if isinstance(distribution, ClassFirst):
+        return class_probabilities(distribution.classes)
     if isinstance(distribution, OneHot):
         return distribution.logits.softmax(-1)
     if isinstance(distribution, Independent) and isinstance(distribution.base_dist, Bernoulli):
@@ -190,7 +193,7 @@ def every_code(distribution: Distribution) -> Tensor:
     """
     if isinstance(distribution, Joint):
         return _side_by_side([every_code(part) for part in distribution.parts])
-    p = class_probabilities(distribution)
+    p = None if isinstance(distribution, ClassFirst) else class_probabilities(distribution)
     if p is None:
         raise TypeError(
             f"Expected codes that can be listed, bits or classes; got a latent of {type(distribution).__name__}. Take "
@@ -254,6 +257,8 @@ def parts_of(distribution: Distribution) -> tuple[Part, ...]:
     """
     if isinstance(distribution, Joint):
         return tuple(part for each in distribution.parts for part in parts_of(each))
+    if isinstance(distribution, ClassFirst):
+        return (*parts_of(distribution.every), *parts_of(distribution.classes))
     length, classes = distribution.event_shape.numel(), class_probabilities(distribution)
     variables = length if classes is None else classes.shape[-2]
     return (Part(length, variables, classes is not None, support_of(distribution)),)

@@ -48,7 +48,7 @@ class Joint(Distribution):
 
     @property
     def support(self) -> constraints.Constraint:
-        return _SideBySide([part.support for part in self.parts], self.lengths)
+        return SideBySide([part.support for part in self.parts], self.lengths)
 
     @property
     def mean(self) -> Tensor:
@@ -96,7 +96,7 @@ class Joint(Distribution):
             return torch.cat([part.sample(torch.Size(sample_shape)) for part in self.parts], -1)
 
 
-class _SideBySide(constraints.Constraint):
+class SideBySide(constraints.Constraint):
     """Vectors whose parts satisfy a constraint each; unlike torch's ``cat`` it knows that a part is one event."""
 
     event_dim = 1

@@ -4,6 +4,7 @@ from tightbound.evaluate.annealing import Schedule
 from tightbound.evaluate.calibration import Calibration, calibration
 from tightbound.evaluate.certify import Certificate, certify
 from tightbound.evaluate.check import Checks, check
+from tightbound.evaluate.classification import Classification, classification
 from tightbound.evaluate.disentanglement import disentangle, disentanglement
 from tightbound.evaluate.estimates import Estimate
 from tightbound.evaluate.evidence import evidence
@@ -19,6 +20,7 @@ __all__ = [
     "Calibration",
     "Certificate",
     "Checks",
+    "Classification",
     "Disentanglement",
     "Estimate",
     "Evidence",
@@ -31,6 +33,7 @@ __all__ = [
     "calibration",
     "certify",
     "check",
+    "classification",
     "disentangle",
     "disentanglement",
     "evidence",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from tightbound.objectives.capacities import Capacity, JointVAE
+from tightbound.objectives.labelled import SemiSupervised
 from tightbound.objectives.loss import Loss, Objective, SecondPlayer
 from tightbound.objectives.of_batches import DIP, WAE, FactorVAE, InfoVAE, TotalCorrelation
 from tightbound.objectives.of_draws import ELBO, IWAE, Bound, FreeBits, resolve
@@ -17,7 +18,7 @@ from tightbound.surface import missing
 
 __all__ = [
     "DIP", "ELBO", "IWAE", "WAE", "Bound", "Capacity", "FactorVAE", "FreeBits", "InfoVAE", "JointVAE", "Loss",
-    "Objective", "SecondPlayer", "TotalCorrelation", "resolve",
+    "Objective", "SecondPlayer", "SemiSupervised", "TotalCorrelation", "resolve",
 ]  # fmt: skip
 
 _INSTEAD = {
@@ -26,6 +27,7 @@ _INSTEAD = {
     "DIPVAE": "DIP(…)",
     "MMDVAE": "InfoVAE(…)",
     "BetaELBO": "ELBO(beta=…)",
+    "M2": "SemiSupervised()",
     "VAE": "ELBO()",
     "IWELBO": "IWAE(samples=…)",
 }

@@ -74,10 +74,20 @@ class Objective(Protocol):
     * ``whole_batch``, True where it compares the observations of a batch: then a batch is never shared between
       processes, and validation sees batches of the training's size.
     * ``fitted_to(model, batch, observations)``, which gives the objective that is trained, with what it leaves to model
-      and data filled in. ``observations`` is their number in the training set, or None.
+      and data filled in. ``observations`` is the training set, or None.
     """
 
     def __call__(self, model: Model, batch: Batch, step: Tensor | None = None) -> Loss: ...
+
+
+class TrainingSet(Protocol):
+    """What an objective may ask of the observations that it is trained on."""
+
+    @property
+    def binarise(self) -> bool: ...
+    def __len__(self) -> int: ...
+    def label(self, indices: Tensor) -> Tensor | None: ...
+    def unbinarised(self, indices: Tensor) -> Tensor: ...
 
 
 def terms_of(draws: Draws, rate: Tensor | None = None) -> dict[str, Tensor]:

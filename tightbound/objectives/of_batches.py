@@ -21,7 +21,7 @@ from tightbound.divergences import pairwise_log_prob
 from tightbound.gradients import Pathwise
 from tightbound.model import Model
 from tightbound.networks import MLP
-from tightbound.objectives.loss import Loss, SecondPlayer, at_least, parts_in_words
+from tightbound.objectives.loss import Loss, SecondPlayer, TrainingSet, at_least, parts_in_words
 from tightbound.objectives.of_draws import negative_elbo
 
 Kernel = Literal["squared-exponential", "inverse-multiquadratic"]
@@ -69,9 +69,10 @@ class TotalCorrelation:
         if self.observations is not None:
             at_least("observations", self.observations, 1)
 
-    def fitted_to(self, model: Model, batch: Batch, observations: int | None) -> TotalCorrelation:
+    def fitted_to(self, model: Model, batch: Batch, observations: TrainingSet | None) -> TotalCorrelation:
         """With the number of observations that it is trained on, unless it was given one."""
-        return self if self.observations is not None else replace(self, observations=observations)
+        counted = None if observations is None else len(observations)
+        return self if self.observations is not None else replace(self, observations=counted)
 
     def __call__(self, model: Model, batch: Batch, step: Tensor | None = None) -> Loss:
         batch, z, elbo = _drawn(model, batch, self.samples)
@@ -329,7 +330,7 @@ class FactorVAE(nn.Module):
         self.discriminator = MLP((latent_dim or 1,), (1,), hidden=[width] * depth, act="silu")
         self.second_player = SecondPlayer(self.discriminator, learning_rate=learning_rate, betas=(0.5, 0.9))
 
-    def fitted_to(self, model: Model, batch: Batch, observations: int | None) -> FactorVAE:
+    def fitted_to(self, model: Model, batch: Batch, observations: TrainingSet | None) -> FactorVAE:
         """With a discriminator for the model's latent, unless it was given its length."""
         if self.latent_dim is not None:
             return self

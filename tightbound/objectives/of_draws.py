@@ -18,7 +18,7 @@ from tightbound.gradients import (
     StickingTheLanding,
 )  # fmt: skip
 from tightbound.model import Model
-from tightbound.objectives.loss import Loss, at_least, parts_in_words, reconstruction, terms_of
+from tightbound.objectives.loss import Loss, TrainingSet, at_least, parts_in_words, reconstruction, terms_of
 from tightbound.schedules import Linear, at
 
 KL = Literal["auto", "closed-form", "sampled"]
@@ -223,7 +223,7 @@ class FreeBits:
         return Loss(rates.mean(0).clamp(min=self.nats).sum() - value.mean(), terms_of(draws, rates.sum(-1)))
 
 
-def resolve(objective: Any, model: Model, batch: Tensor | Batch, *, observations: int | None = None) -> Any:
+def resolve(objective: Any, model: Model, batch: Tensor | Batch, *, observations: TrainingSet | None = None) -> Any:
     """The objective with what it leaves to model and data filled in, so that it can be recorded.
 
     ``kl="auto"`` becomes what the model allows. An objective with a method ``fitted_to(model, batch, observations)`` is
@@ -233,7 +233,7 @@ def resolve(objective: Any, model: Model, batch: Tensor | Batch, *, observations
         objective: any; one that leaves nothing open is given back as it is.
         model: what it will train.
         batch: some observations.
-        observations: how many it will be trained on; None where that is not known yet.
+        observations: the training set; None where it is not known yet.
 
     Returns:
         The objective.

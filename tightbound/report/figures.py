@@ -17,10 +17,11 @@ from tightbound.conditioned import ConditionalVAE, of_one_condition
 from tightbound.data import Data, Observations
 from tightbound.distributions import class_probabilities
 from tightbound.files import foreign
-from tightbound.networks import Beside
 from tightbound.plots.pictures import label_name
 from tightbound.runs.run import CHECKED, CHECKS, DISENTANGLEMENT, FACTORED, Run
 from tightbound.runtime import home, own_random_state
+from tightbound.semi_supervised import SemiSupervisedVAE
+from tightbound.told import Beside
 
 CODES = 5000  # observations in the latent map: enough to see its shape
 ROWS = 12  # latent dimensions in the traversal
@@ -58,7 +59,8 @@ def pictures(run: Run, model: VAE, data: Data) -> Iterator[Picture]:
     yield from _manifold(plain, test)
     yield from _decoded(model, data)
     yield from _analogies(model, data)
-    yield from _walks(plain, test, evaluation)
+    # The numbers of a latent that a class comes first in are not those of the plain model's dimensions.
+    yield from _walks(plain, test, {} if isinstance(model, SemiSupervisedVAE) else evaluation)
     yield _stored(data)
 
 
@@ -172,7 +174,9 @@ def _maps(model: VAE, data: Data) -> Iterator[Picture]:
         labels = data.test.label(torch.arange(count))
         caption = f"Posterior means of {count} test observations"
         caption += ", seen along the two directions in which they vary most." if codes.shape[1] > 2 else "."
-        caption += "" if labels is None else " The model has never seen the labels."
+        told = model.classes if isinstance(model, ConditionalVAE | SemiSupervisedVAE) else 0
+        if labels is not None:
+            caption += " The model has seen labels." if told else " The model has never seen the labels."
         figure = plots.latent_map(codes, labels, data.test.label_names)
         yield Picture("map", "The latent space", caption, figure)
 
@@ -222,6 +226,7 @@ def samples_of(model: VAE, observations: Observations, count: int, **options: An
         (torch.Size([3, 5]), [])
     """
     options = {"mean": True, **options}
+    model = _conditional(model)
     if not isinstance(model, ConditionalVAE):
         return model.sample(count, **options), []
     rows: list[str] = []
@@ -237,6 +242,7 @@ def samples_of(model: VAE, observations: Observations, count: int, **options: An
 
 
 def _analogies(model: VAE, data: Data) -> Iterator[Picture]:
+    model = _conditional(model)
     if isinstance(model, ConditionalVAE) and model.classes:
         shown, seen = examples(data.test, COLUMNS)
         names = [label_name(y, data.test.label_names) for y in range(model.classes)]
@@ -244,6 +250,11 @@ def _analogies(model: VAE, data: Data) -> Iterator[Picture]:
         yield Picture(
             "analogies", "One style in every class", caption, plots.analogies(shown, model.analogies(seen), names)
         )
+
+
+def _conditional(model: VAE) -> VAE:
+    """The model of x given its class, where there is one."""
+    return model.conditional if isinstance(model, SemiSupervisedVAE) else model
 
 
 def _under(model: VAE, test: Observations) -> str:

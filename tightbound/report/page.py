@@ -22,6 +22,7 @@ from tightbound.runs import recipe as recipes
 from tightbound.runs.run import (
     CERTIFICATE,
     CHECKS,
+    CLASSIFICATION,
     DISENTANGLEMENT,
     EVALUATION,
     FIGURES,
@@ -102,7 +103,7 @@ def _judged(run: Run) -> list[str]:
     """What was measured of the run, a section for each file that is there."""
     makers = (
         (EVALUATION, _evidence), (GAPS, _gaps), (INFORMATION, _information), (CERTIFICATE, _certificate),
-        (CHECKS, _checks), (DISENTANGLEMENT, _disentanglement),
+        (CLASSIFICATION, _classification), (CHECKS, _checks), (DISENTANGLEMENT, _disentanglement),
     )  # fmt: skip
     made = []
     for name, section in makers:
@@ -275,6 +276,16 @@ def _checks(found: dict[str, Any]) -> str:
     )
     table = _framed(cells, unit="share")
     return f'<section class="wide"><h2>Does it come true?</h2>{said}{left_out}{table}</section>'
+
+
+def _classification(found: dict[str, Any]) -> str:
+    """How often one class is taken for another."""
+    names = ("error", "expected_error")
+    shares = {key: 100 * found[key] for name in names for key in (name, f"{name}_se") if found[key] is not None}
+    rows = [("error", "error", "taken for another class"), ("expected", "expected_error", "by q(y|x) itself")]
+    cells = [_row(name, *_estimate(shares[key], shares.get(f"{key}_se")), about) for name, key, about in rows]
+    verdict = _escaped(found["verdict"])
+    return f'<section class="wide"><h2>Classes</h2><p>{verdict}</p>{_framed(cells, unit="%")}</section>'
 
 
 def _disentanglement(found: dict[str, Any]) -> str:

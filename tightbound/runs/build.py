@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from tightbound import networks, objectives, posteriors, priors
 from tightbound.autoencoder import VAE
 from tightbound.conditioned import ConditionalVAE
-from tightbound.data import Data, Observations, load, moments, summarise
+from tightbound.data import Data, Observations, few_labels, load, moments, summarise
 from tightbound.likelihoods import Likelihood
 from tightbound.runs import registry
 from tightbound.runs.plan import imported
@@ -23,6 +24,10 @@ from tightbound.runs.registry import LIKELIHOODS, POSTERIORS, PRIORS, row
 from tightbound.runs.resolving import conditions_of, levels_of, prepared, reason, resolve
 from tightbound.runs.rows import ObjectiveRecipe
 from tightbound.runtime import evaluation_mode
+from tightbound.semi_supervised import SemiSupervisedVAE
+from tightbound.told import Late, Planes
+
+WIDTH = 256  # of features, where a recipe names no hidden layer
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ def build(recipe: Recipe, data: Any = None) -> Built:
     resolved = resolve(recipe, facts)
     levels = levels_of(resolved.model.likelihood, facts, unseen)
     found = prepared(resolved, found, facts, unseen)
-    classes, covariates = conditions_of(resolved.model.condition, found)
+    classes, covariates = conditions_of(resolved.model, found)
     config = Config(tuple(facts.shape), levels, reason(recipe, facts), classes, covariates)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(resolved.seed)
@@ -139,6 +144,8 @@ def loaded(recipe: Recipe, data: Any = None) -> tuple[Recipe, Data]:
     source = wanted.source if data is None else data
     named = isinstance(source, str | os.PathLike)
     found = load(source, size=wanted.size if named else None, test_fraction=wanted.test_fraction)
+    if wanted.labels is not None:
+        found = dataclasses.replace(found, train=few_labels(found.train, wanted.labels, seed=recipe.seed))
     wanted = dataclasses.replace(wanted, source=os.fspath(source) if named else GIVEN)
     return dataclasses.replace(recipe, data=wanted), found
 
@@ -170,29 +177,20 @@ def build_model(
         raise ValueError("Expected a network and a likelihood by name; got 'auto'. Only data can tell: see build().")
     likelihood_row = row(LIKELIHOODS, recipe.likelihood, "model.likelihood")
     posterior_row = row(POSTERIORS, recipe.posterior, "model.posterior")
+    if posterior_row.latents == "class first":
+        return _class_first(recipe, config, observations=observations, device=device)
     posterior_class = imported(posterior_row.cls)
     shape, latent = config.shape, recipe.latent_dim * (recipe.classes if posterior_row.latents == "classes" else 1)
-    with torch.device(device):
-        mean, deviation = moments(observations) if observations is not None else (torch.zeros(shape), torch.ones(shape))
-        if len(shape) == 3:  # pixels share a unit: near-constant corners would otherwise outweigh the picture
-            pooled = (deviation.square().mean() + mean.var(unbiased=False)).sqrt()
-            deviation = pooled.expand_as(deviation)
-        unit = torch.where(deviation > 0, deviation, 1)
-    given = {"scale": recipe.scale, "centre": mean, "unit": unit, "levels": config.levels, "classes": config.levels}
-    # The likelihood's own numbers, which are few, are real ones even in an outline.
-    likelihood = imported(likelihood_row.cls)(nn.Identity(), **{name: given[name] for name in likelihood_row.takes})
+    likelihood, (mean, deviation) = _likelihood(recipe, config, observations, device)
     with torch.device(device):
         encoder = _encoder(recipe, shape, posterior_class.outputs_for(latent), config.conditions)
         decoder = _decoder(recipe, latent + config.conditions, (*_leading(likelihood), *shape))
-    likelihood.network = decoder
+    _start(recipe, observations, (encoder,), likelihood, decoder, mean)
     if recipe.init == "xavier" and observations is not None:
-        networks.xavier_(encoder)
         networks.end_in_zeros(encoder, posterior_class.zeros_for(latent))
-        networks.xavier_(decoder)
-        networks.start_at(decoder, likelihood.initial_output(mean.to(torch.get_default_dtype())))
     network: nn.Module = encoder
     if config.conditions and isinstance(encoder, networks.ConvEncoder):
-        network = networks.Planes(encoder, shape)
+        network = Planes(encoder, shape)
     if likelihood_row.standardises:
         network = networks.Standardized(network, *_with_conditions(mean, deviation, config.conditions))
     with torch.device(device):
@@ -204,6 +202,65 @@ def build_model(
     if config.covariates and observations is not None:
         model.standardise(observations.factor_table())  # type: ignore[arg-type]
     return model
+
+
+def _likelihood(
+    recipe: ModelRecipe, config: Config, observations: Observations | None, device: str
+) -> tuple[Likelihood, tuple[Tensor, Tensor]]:
+    """The likelihood, whose network is yet to come, and the mean and deviation of each element."""
+    shape = config.shape
+    wanted = row(LIKELIHOODS, recipe.likelihood, "model.likelihood")
+    with torch.device(device):
+        mean, deviation = moments(observations) if observations is not None else (torch.zeros(shape), torch.ones(shape))
+        if len(shape) == 3:  # pixels share a unit: near-constant corners would otherwise outweigh the picture
+            pooled = (deviation.square().mean() + mean.var(unbiased=False)).sqrt()
+            deviation = pooled.expand_as(deviation)
+        unit = torch.where(deviation > 0, deviation, 1)
+    given = {"scale": recipe.scale, "centre": mean, "unit": unit, "levels": config.levels, "classes": config.levels}
+    # The likelihood's own numbers, which are few, are real ones even in an outline.
+    made = imported(wanted.cls)(nn.Identity(), **{name: given[name] for name in wanted.takes})
+    return made, (mean, deviation)
+
+
+def _start(
+    recipe: ModelRecipe,
+    observations: Observations | None,
+    encoders: Sequence[nn.Module],
+    likelihood: Likelihood,
+    decoder: networks.MLP | networks.ConvDecoder,
+    mean: Tensor,
+) -> None:
+    """Give the likelihood its decoder, and networks their first weights where these depend on data."""
+    likelihood.network = decoder
+    if recipe.init == "xavier" and observations is not None:
+        for each in (*encoders, decoder):
+            networks.xavier_(each)
+        networks.start_at(decoder, likelihood.initial_output(mean.to(torch.get_default_dtype())))
+
+
+def _class_first(
+    recipe: ModelRecipe, config: Config, *, observations: Observations | None, device: str
+) -> SemiSupervisedVAE:
+    """A model of a class and normals that depend on it; its encoder looks at x once for all classes."""
+    shape, classes, latent = config.shape, config.classes, recipe.latent_dim
+    likelihood_row = row(LIKELIHOODS, recipe.likelihood, "model.likelihood")
+    likelihood, (mean, deviation) = _likelihood(recipe, config, observations, device)
+    width = recipe.hidden[-1] if recipe.hidden else WIDTH
+    with torch.device(device):
+        classifier = _encoder(recipe, shape, classes, 0)
+        trunk = _encoder(dataclasses.replace(recipe, hidden=recipe.hidden[:-1]), shape, width, 0)
+        head = networks.MLP((width + classes,), (posteriors.DiagonalNormal.outputs_for(latent),), hidden=())
+        decoder = _decoder(recipe, latent + classes, (*_leading(likelihood), *shape))
+    _start(recipe, observations, (classifier, trunk, head), likelihood, decoder, mean)
+    with torch.device(device):
+        features = nn.Sequential(trunk, networks.activation(recipe.activation))
+        seen: list[nn.Module] = [classifier, features]
+        if likelihood_row.standardises:
+            seen = [networks.Standardized(each, mean, deviation) for each in seen]
+        q_z = posteriors.DiagonalNormal(Late(seen[1], head, shape))
+        q = posteriors.ClassFirst(posteriors.Categorical(seen[0], classes=classes), q_z)
+        prior = priors.Joint([priors.StandardNormal(latent), priors.Categorical(1, classes=classes)])
+        return SemiSupervisedVAE(prior, q, likelihood)
 
 
 def build_objective(recipe: ObjectiveRecipe) -> Any:

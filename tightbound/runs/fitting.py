@@ -39,6 +39,7 @@ def require_fitting(model: Model, objective: ObjectiveRecipe) -> None:
             f"Expected model.prior 'auto', or {posterior.partner!r}, with model.posterior {posterior.name!r}, whose "
             f"latents are {LATENTS[posterior.latents]}; got {prior.name!r}, one of {LATENTS[prior.latents]}."
         )
+    _require_class_first(model, posterior, objective)
     if model.condition != "none" and prior.needs:
         raise ValueError(
             f"Expected model.condition 'none' with model.prior {prior.name!r}, whose pseudo-inputs have none; got "
@@ -70,6 +71,21 @@ def require_fitting(model: Model, objective: ObjectiveRecipe) -> None:
         _require_fitting_gradient(posterior, objective, closed_form=closed_form)
         if row(GRADIENTS, objective.gradient, "objective.gradient").lists_codes:
             _require_few_codes(model, posterior, objective.gradient)
+
+
+def _require_class_first(model: Model, posterior: PosteriorRow, objective: ObjectiveRecipe) -> None:
+    """Refuse a class that comes first without the objective that sums over it, and the other way round."""
+    first = posterior.latents == "class first"
+    if first != objective.class_first:
+        raise ValueError(
+            "Expected the objective 'semi-supervised' with model.posterior 'class-first', and with it alone; got "
+            f"{objective.name!r} and {posterior.name!r}."
+        )
+    if first and model.condition != "none":
+        raise ValueError(
+            f"Expected model.condition 'none' with model.posterior {posterior.name!r}, whose class is a latent; got "
+            f"{model.condition!r}."
+        )
 
 
 def _require_fitting_gradient(posterior: PosteriorRow, objective: DrawnRecipe, *, closed_form: bool) -> None:

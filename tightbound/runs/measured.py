@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from tightbound.data import Observations
-from tightbound.evaluate import Evidence, Information, evidence, information
+from tightbound.evaluate import Classification, Evidence, Information, classification, evidence, information
 from tightbound.model import Model
 from tightbound.progress import evaluating
+from tightbound.semi_supervised import SemiSupervisedVAE
 
 MUTUAL = "mutual_information"  # what its numbers are called among the others
 
@@ -20,17 +23,21 @@ class Measured:
     Attributes:
         evidence: How well they are explained.
         information: What the code tells; None of a single observation, which has no other to be told from.
+        classification: How often a model with a classifier takes one class for another; None of other models.
     """
 
     evidence: Evidence
     information: Information | None
+    classification: Classification | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The numbers of the evidence, and those of the information under "mutual_information"."""
-        return {**self.evidence.to_json(), MUTUAL: None if self.information is None else self.information.to_json()}
+        """The numbers of the evidence; under "mutual_information" those of the information, and so "classification"."""
+        found = {**self.evidence.to_json(), MUTUAL: None if self.information is None else self.information.to_json()}
+        return found if self.classification is None else {**found, "classification": self.classification.to_json()}
 
     def __str__(self) -> str:
-        return "\n\n".join([str(self.evidence), *([self.information.in_words] if self.information else [])])
+        others = (self.information, self.classification)
+        return "\n\n".join([str(self.evidence), *(each.in_words for each in others if each is not None)])
 
     __repr__ = __str__
 
@@ -63,4 +70,10 @@ def measure(model: Model, observations: Observations, *, progress: bool = False,
     if len(observations) < 2:
         return Measured(found, None)
     with evaluating(len(observations), show=progress) as tell:
-        return Measured(found, information(model, observations, seed=settings.get("seed", 0), progress=tell))
+        told = information(model, observations, seed=settings.get("seed", 0), progress=tell)
+    return Measured(found, told, classification(model, observations) if _classifies(model, observations) else None)
+
+
+def _classifies(model: Model, observations: Observations) -> bool:
+    labels = observations.label(torch.arange(len(observations)))
+    return isinstance(model, SemiSupervisedVAE) and labels is not None and int((labels >= 0).sum()) > 1

@@ -29,6 +29,7 @@ class DataRecipe:
             Python" for data made there.
         size: Side in pixels of sprites, and that images of a folder are resized and cropped to; needed where they
             differ.
+        labels: Labels that training keeps, of each class equally many; the others count as not known. By default all.
         test_fraction: What is split off as the test set where the source has none of its own.
 
     Example:
@@ -38,6 +39,7 @@ class DataRecipe:
 
     source: str = "digits"
     size: int | None = None
+    labels: int | None = None
     test_fraction: float = 0.1
 
 

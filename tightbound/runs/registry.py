@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
-from tightbound.runs import whole_batch
+from tightbound.runs import labelled, whole_batch
 from tightbound.runs.plan import Plan
 from tightbound.runs.rows import (
     CODES,
@@ -116,6 +116,10 @@ POSTERIORS = _table(
         name="categorical", cls="tightbound.posteriors.Categorical", about="variables of several classes",
         family="categorical", partner="categorical", latents="classes", takes=("classes",),
     ),
+    PosteriorRow(
+        name="class-first", cls="tightbound.posteriors.ClassFirst", about="a class, then normals that depend on it",
+        family="class-first", partner="class-and-normal", latents="class first", factorised=False,
+    ),
 )  # fmt: skip
 
 PRIORS = _table(
@@ -154,6 +158,10 @@ PRIORS = _table(
     PriorRow(
         name="categorical", cls="tightbound.priors.Categorical", about="variables of several classes",
         takes=("variables", "classes", "learned"), family="categorical", latents="classes",
+    ),
+    PriorRow(
+        name="class-and-normal", cls="tightbound.priors.Joint", about="N(0, I) and equally likely classes",
+        family="class-first", latents="class first",
     ),
 )  # fmt: skip
 
@@ -380,7 +388,9 @@ class Capacity(DrawnRecipe):
         return f"Loss = distortion + {self.gamma:g} × the distance of the rate from {self.capacity:g} nats{rises}."
 
 
-_OBJECTIVES: tuple[type[ObjectiveRecipe], ...] = (Elbo, Iwae, Renyi, Miwae, FreeBits, Capacity, *whole_batch.ROWS)
+_OBJECTIVES: tuple[type[ObjectiveRecipe], ...] = (
+    Elbo, Iwae, Renyi, Miwae, FreeBits, Capacity, *whole_batch.ROWS, *labelled.ROWS,
+)  # fmt: skip
 OBJECTIVES = {each.name: each for each in _OBJECTIVES}  # a recipe that names none has the first
 
 

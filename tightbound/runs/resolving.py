@@ -7,8 +7,9 @@ import dataclasses
 import torch
 
 from tightbound.data import Data, DataSummary
+from tightbound.data.few import UNKNOWN
 from tightbound.runs import registry
-from tightbound.runs.recipe import Recipe
+from tightbound.runs.recipe import ModelRecipe, Recipe
 from tightbound.runs.registry import LIKELIHOODS, row
 from tightbound.runs.rows import LikelihoodRow
 
@@ -102,36 +103,38 @@ def levels_of(likelihood: str, facts: DataSummary, unseen: DataSummary) -> int:
     return levels
 
 
-def conditions_of(condition: str, data: Data) -> tuple[int, int]:
-    """How many classes and how many covariates a condition has.
+def conditions_of(model: ModelRecipe, data: Data) -> tuple[int, int]:
+    """How many classes and how many covariates a condition has, or a latent class.
 
     Args:
-        condition: as a recipe has it.
+        model: resolved.
         data: training and test set.
 
     Returns:
         Classes of the label, and columns of the factors; 0 where they are no condition.
 
     Raises:
-        ValueError: for data without what the condition is made of, or labels below 0.
+        ValueError: for data without what the condition is made of, or labels below 0; a latent class need not be known
+            of all training observations.
 
     Example:
         >>> from tightbound.data import load
-        >>> conditions_of("label", load("digits"))
+        >>> conditions_of(ModelRecipe(condition="label"), load("digits"))
         (10, 0)
     """
-    parts = (data.train, data.test)
-    if condition == "label":
+    parts, latent = (data.train, data.test), model.posterior == "class-first"
+    if model.condition == "label" or latent:
         labels = [part.label(torch.arange(len(part))) for part in parts]
         least = min((int(each.min()) for each in labels if each is not None), default=-1)
-        if any(each is None for each in labels) or least < 0:
+        if any(each is None for each in labels) or least < (UNKNOWN if latent else 0):
+            field = "model.posterior 'class-first'" if latent else "model.condition 'label'"
             got = "none" if any(each is None for each in labels) else f"{least}"
             raise ValueError(
-                f"Expected labels from 0 for model.condition 'label'; got {got} in {data.name}. Take data with labels, "
-                "or model.condition 'none'."
+                f"Expected labels from 0 for {field}; got {got} in {data.name}. Take data with labels, or another "
+                f"{field.split()[0]}."
             )
         return max(2, len(data.train.label_names), 1 + max(int(each.max()) for each in labels if each is not None)), 0
-    if condition == "factors":
+    if model.condition == "factors":
         if any(part.factors is None for part in parts):
             raise ValueError(
                 f"Expected factors for model.condition 'factors'; got none in {data.name}. Give them in a .npz file "

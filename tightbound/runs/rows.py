@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 if TYPE_CHECKING:
     from tightbound.data.summary import Nature
 
-Latents = Literal["real", "positive", "bits", "classes"]
+Latents = Literal["real", "positive", "bits", "classes", "class first"]
 LATENTS: dict[Latents, str] = {
     "real": "real numbers", "positive": "positive numbers", "bits": "bits", "classes": "classes",
+    "class first": "a class and real numbers that depend on it",
 }  # fmt: skip
 PATHS: frozenset[Latents] = frozenset({"real", "positive"})  # along which a draw can be moved
 CODES: frozenset[Latents] = frozenset({"bits", "classes"})  # where it jumps
@@ -131,6 +132,7 @@ class ObjectiveRecipe(ABC):
     per_dimension: ClassVar[bool] = False  # whether it needs the KL of each latent dimension
     factorised: ClassVar[bool] = False  # whether it needs a posterior of independent dimensions
     needs_path: ClassVar[bool] = False  # whether its gradient goes through the draws
+    class_first: ClassVar[bool] = False  # whether it sums over a class that comes first
 
     @abstractmethod
     def in_words(self, steps: int) -> str:

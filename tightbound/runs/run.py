@@ -16,7 +16,7 @@ from torch import Tensor
 from tightbound.autoencoder import VAE
 from tightbound.data import Data, Observations, summarise
 from tightbound.distributed import world
-from tightbound.evaluate import Certificate, Checks, Disentanglement, Gaps, Information
+from tightbound.evaluate import Certificate, Checks, Classification, Disentanglement, Gaps, Information
 from tightbound.files import foreign, temporary_for, write_json, write_tensors, write_text
 from tightbound.runs import recipe as recipes
 from tightbound.runs.build import Built, Config, build, build_model, loaded
@@ -40,14 +40,16 @@ CHECKS = "checks.json"
 CHECKED = "checks.safetensors"
 DISENTANGLEMENT = "disentanglement.json"
 FACTORED = "disentanglement.safetensors"  # codes beside factors
+CLASSIFICATION = "classification.json"
 REPORT = "report.html"
 FIGURES = "figures"
 FILES = (
     RECIPE, CONFIG, ENVIRONMENT, EVALUATION, PER_OBSERVATION, CERTIFICATE, GAPS, INFORMATION, CHECKS, CHECKED,
-    DISENTANGLEMENT, FACTORED, REPORT, FIGURES, WEIGHTS, OBJECTIVE, METRICS, TIMING, STATE,
+    CLASSIFICATION, DISENTANGLEMENT, FACTORED, REPORT, FIGURES, WEIGHTS, OBJECTIVE, METRICS, TIMING, STATE,
 )  # fmt: skip
 LEFTOVERS = {temporary_for(Path(RECIPE)).name}  # of a start that was killed before there was anything else
 
+Kept = Certificate | Classification | Gaps | Information | Checks | Disentanglement
 Split = Literal["train", "validation", "test"]
 
 
@@ -179,20 +181,22 @@ class Run:
         write_json(self.path / EVALUATION, found.evidence.to_json())
         if found.information is not None:
             self.save(INFORMATION, found.information)
+        if found.classification is not None:
+            self.save(CLASSIFICATION, found.classification)
 
     def kept(self, name: str) -> dict[str, Any] | None:
         """What a file of measured numbers holds, or None where it was not made yet.
 
         Args:
-            name: ``EVALUATION``, ``CERTIFICATE``, ``GAPS``, ``INFORMATION``, ``CHECKS`` or ``DISENTANGLEMENT``.
+            name: ``EVALUATION``, or as of :meth:`save`.
         """
         return _json(self.path / name) if (self.path / name).is_file() else None
 
-    def save(self, name: str, found: Certificate | Gaps | Information | Checks | Disentanglement) -> None:
+    def save(self, name: str, found: Kept) -> None:
         """Keep a further check.
 
         Args:
-            name: ``CERTIFICATE``, ``GAPS``, ``INFORMATION``, ``CHECKS`` or ``DISENTANGLEMENT``.
+            name: ``CERTIFICATE``, ``GAPS``, ``INFORMATION``, ``CHECKS``, ``DISENTANGLEMENT`` or ``CLASSIFICATION``.
             found: of the run's own observations.
         """
         if isinstance(found, Checks | Disentanglement):  # whose figures need more than means

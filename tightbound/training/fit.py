@@ -163,7 +163,7 @@ def prepare(
     few = observations.eval_batch(0, 2, home(model)[1]).to(device)
     check_model(model, few, name=observations.name)
     with torch.no_grad(), own_random_state(device, seed=seed):  # parts that it makes are the seed's
-        objective = resolve(objective, model, few, observations=len(train))
+        objective = resolve(objective, model, few, observations=train)
     if isinstance(objective, nn.Module):
         objective.to(device)
     if getattr(objective, "whole_batch", False):

@@ -1,0 +1,55 @@
+"""Labels that few observations have."""
+
+from __future__ import annotations
+
+import torch
+
+from tightbound.data.observations import Observations
+from tightbound.settings import require_seed, seed_after
+
+UNKNOWN = -1
+APART = 1_000_003  # from the seed's other choices: the same order would hold the labelled ones out for validation
+
+
+def few_labels(observations: Observations, count: int, *, seed: int = 0) -> Observations:
+    """The same observations, of which few keep their label, of each class equally many; others have −1, unknown.
+
+    Args:
+        observations: with labels.
+        count: how many keep theirs, a multiple of the number of classes.
+        seed: of the choice.
+
+    Returns:
+        Observations that share their values with these.
+
+    Raises:
+        TypeError: for a seed that is no whole number.
+        ValueError: for observations without labels, a count that is no multiple of the classes, or more than there are.
+
+    Example:
+        >>> made = few_labels(Observations(torch.zeros(6, 1), torch.tensor([0, 1, 0, 1, 0, 1])), 2)
+        >>> sorted(made.label(torch.arange(6)).tolist())
+        [-1, -1, -1, -1, 0, 1]
+    """
+    require_seed(seed)
+    everything = torch.arange(len(observations))
+    labels = observations.label(everything)
+    if labels is None:
+        raise ValueError(f"Expected observations with labels; got none in {observations.name}.")
+    classes, found = labels[labels != UNKNOWN].unique(return_counts=True)
+    if len(classes) == 0 or count < 1 or count % len(classes):
+        raise ValueError(
+            f"Expected a number of labels that is a multiple of {len(classes)}, the classes of {observations.name}; "
+            f"got {count}."
+        )
+    each = count // len(classes)
+    if each > int(found.min()):
+        raise ValueError(
+            f"Expected at most {int(found.min())} labels of a class, as {observations.name} has; got {each}."
+        )
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed_after(seed, APART)))
+    kept = torch.cat([order[labels[order] == y][:each] for y in classes])
+    rows = everything if observations.rows is None else observations.rows
+    known = torch.full((len(observations.stored),), UNKNOWN, dtype=torch.long)
+    known[rows[kept]] = labels[kept].long()
+    return observations.replace(labels=known)
