@@ -249,9 +249,8 @@ def traverse(path: Path, *, index: int, dimensions: int, steps: int, out: Path |
     test, model = made.data().test, _model(made)
     if not 0 <= index < len(test):
         raise ValueError(f"Expected --index between 0 and {len(test) - 1}, a test observation; got {index}.")
-    found = (
-        made.evaluation() or evidence(model, test, samples=1, proposal="posterior").to_json()
-    )  # which dimensions say most
+    found = made.evaluation() or evidence(model, test, samples=1, proposal="posterior").to_json()
+    found = figures.of_dimensions(model, found)  # which say most
     model, _ = of_one_condition(model, test.subset(torch.tensor([index])))
     x = test.eval_batch(index, index + 1).x[0]
     if out.suffix != ".png":

@@ -59,8 +59,7 @@ def pictures(run: Run, model: VAE, data: Data) -> Iterator[Picture]:
     yield from _manifold(plain, test)
     yield from _decoded(model, data)
     yield from _analogies(model, data)
-    # The numbers of a latent that a class comes first in are not those of the plain model's dimensions.
-    yield from _walks(plain, test, {} if isinstance(model, SemiSupervisedVAE) else evaluation)
+    yield from _walks(plain, test, of_dimensions(model, evaluation))
     yield _stored(data)
 
 
@@ -265,6 +264,22 @@ def _under(model: VAE, test: Observations) -> str:
     return ", under the condition of the first test observation" + (
         "" if label is None else f", of class {label_name(int(label), test.label_names)}"
     )
+
+
+def of_dimensions(model: VAE, evaluation: dict[str, Any]) -> dict[str, Any]:
+    """An evaluation whose numbers are those of the dimensions that move; nothing where the class counts among them.
+
+    Args:
+        model: any.
+        evaluation: as ``Run.evaluation`` gives it.
+
+    Example:
+        >>> import tightbound as tb
+        >>> parts = tb.priors.StandardNormal(2), tb.posteriors.DiagonalNormal(torch.nn.Linear(5, 4))
+        >>> of_dimensions(tb.VAE(*parts, tb.likelihoods.Gaussian(torch.nn.Linear(2, 5))), {"elbo": -9.0})
+        {'elbo': -9.0}
+    """
+    return {} if isinstance(model, SemiSupervisedVAE) else evaluation
 
 
 def ranked(evaluation: dict[str, Any], count: int) -> dict[str, Any]:
