@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tiny import SMALL, refused, said, stopped, trained
 
 from tightbound.cli import commands
-from tightbound.evaluate import evidence
+from tightbound.evaluate import Estimate, disentangle, evidence, udr
+from tightbound.evaluate.scores import predicted
 from tightbound.runs import advice, sweep
 from tightbound.runs import recipe as recipes
 from tightbound.runs.advice import Outcome, choices
@@ -112,8 +115,8 @@ def test_two_standard_errors_tell_apart(errors):
     other = 10 * torch.randn(2000)  # of a spread that would hide the difference, were it not paired
     difference = torch.randn(2000)
     difference = (difference - difference.mean()) / difference.std() * 2000**0.5 / errors + 1
-    assert advice.surely_above(other + difference, other) == (errors >= 2)
-    assert not advice.surely_above(other, other + difference)
+    assert advice.surely_positive(Estimate.of(other + difference - (other))) == (errors >= 2)
+    assert not advice.surely_positive(Estimate.of(other - (other + difference)))
 
 
 @pytest.mark.parametrize(("errors", "apart"), [(1.5, False), (2.5, True)])
@@ -150,7 +153,7 @@ def test_two_units_and_two_bits_are_the_least_there_is_to_untangle(rate, units, 
 
 
 def test_an_observation_alone_tells_nothing_apart():
-    assert not advice.surely_above(torch.tensor([3.0]), torch.tensor([1.0]))
+    assert not advice.surely_positive(Estimate.of(torch.tensor([3.0]) - (torch.tensor([1.0]))))
 
 
 @pytest.mark.parametrize(
@@ -186,7 +189,7 @@ def test_values_are_checked_before_anything_is_written(tmp_path):
 
 def test_folders_are_named_after_values_and_lie_in_the_sweeps(tmp_path):
     planned = sweep.begin(tmp_path / "s", recipes.load("digits"), "data.source", ["a/b.npy", "../c"])
-    assert [path.name for _, _, path in planned] == ["source=a-b.npy", "source=..-c"]
+    assert [run.path.name for run in planned] == ["source=a-b.npy", "source=..-c"]
     with pytest.raises(ValueError, match="Expected values whose folders have names of their own"):
         sweep.begin(tmp_path / "t", recipes.load("digits"), "data.source", ["a/b", "a-b"])
 
@@ -271,3 +274,94 @@ def test_a_sweep_of_nothing_there_is_is_refused(capsys):
     assert "Expected a field of the objective 'elbo'; got 'objective.bet'" in refused(
         capsys, "sweep", "digits", "--over", "objective.bet=1,2"
     )
+
+
+def seeded(value, *, log_px, mig, **found) -> list[Outcome]:
+    """Runs of several seeds: each has its own level, beside which the spread of observations says nothing."""
+    made = []
+    for seed, (level, score) in enumerate(zip(log_px, mig, strict=True)):
+        scores = {"mig": {"value": score, "se": 0.001}}
+        one = outcome(value, log_px=level, distortion=-level - 20, rate=20.0, scores=scores, **found)
+        made.append(dataclasses.replace(one, seed=seed))
+    return made
+
+
+def test_several_seeds_are_compared_by_what_they_differ_by():
+    near = [*seeded(1, log_px=[-90, -92, -91], mig=[0.1, 0.1, 0.1]), *seeded(4, log_px=[-93, -90, -92], mig=[0.1] * 3)]
+    assert "not told apart from β = 4" in chosen(near)["generation"].because
+    alone = [near[0], near[3]]  # one seed each: three nats, without a word on what another seed would have
+    assert "β = 4 is 3.00 ± 0.00 lower" in chosen(alone)["generation"].because
+    apart = [*seeded(1, log_px=[-90, -92, -91], mig=[0.1] * 3), *seeded(4, log_px=[-99, -98, -97], mig=[0.1] * 3)]
+    assert "β = 4 is 7.00 ± 0.82 lower" in chosen(apart)["generation"].because
+
+
+def test_where_factors_are_known_disentanglement_is_measured():
+    runs = [
+        *seeded(1, log_px=[-90] * 3, mig=[0.05, 0.07, 0.06]),
+        *seeded(4, log_px=[-95] * 3, mig=[0.30, 0.20, 0.25]),
+        *seeded(8, log_px=[-99] * 3, mig=[0.10, 0.40, 0.01]),
+    ]
+    found = chosen(runs)["disentanglement"]
+    assert found.value == 4
+    assert found.because.startswith("highest MIG, 0.250 ± 0.029; not told apart from β = 8: at most 20.0 nats")
+    assert "; costs 5.00 ± 0.00 nats of log p(x)" in found.because
+    assert "strongest pressure" in chosen(four())["disentanglement"].because
+
+
+def test_one_seed_beside_several_tells_nothing_apart():
+    runs = [seeded(1, log_px=[-90], mig=[0.5])[0], *seeded(4, log_px=[-200, -201], mig=[0.1, 0.1])]
+    assert "not told apart from β = 4" in chosen(runs)["generation"].because
+
+
+def test_seeds_are_planned_values_first_and_may_be_added(tmp_path):
+    recipe = recipes.load("digits").updated({"seed": 7})
+    one = sweep.begin(tmp_path / "s", recipe, "objective.beta", [1, 4])
+    two = sweep.begin(tmp_path / "s", recipe, "objective.beta", [1, 4], seeds=2)
+    assert [run.path.name for run in one] == ["beta=1", "beta=4"]
+    assert [run.path.name for run in two] == ["beta=1", "beta=4", "beta=1,seed=8", "beta=4,seed=8"]
+    assert [run.recipe.seed for run in two] == [7, 7, 8, 8]
+    with pytest.raises(ValueError, match=re.escape("Expected at least one seed, and one alone in a sweep over seed")):
+        sweep.begin(tmp_path / "t", recipe, "seed", [1, 2], seeds=2)
+    with pytest.raises(ValueError, match="Expected at least one seed"):
+        sweep.begin(tmp_path / "t", recipe, "objective.beta", [1, 2], seeds=0)
+
+
+@pytest.fixture(scope="module")
+def bars(tmp_path_factory) -> Path:
+    """Images of a bar whose kind and place are known."""
+    path = tmp_path_factory.mktemp("bars") / "bars.npz"
+    kind, place, _ = (each.ravel() for each in np.meshgrid(range(2), range(6), range(25), indexing="ij"))
+    images = np.zeros((len(kind), 6, 6), np.uint8)
+    images[np.arange(len(kind)), place] = 1
+    images[kind == 1] = images[kind == 1].transpose(0, 2, 1)
+    names = np.array(["kind", "place"])
+    np.savez(path, x=images, factors=np.stack([kind, place], 1), factor_names=names)
+    return path
+
+
+def test_a_sweep_beside_known_factors(bars, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(predicted, "TREES", 5)
+    words = ["sweep", "auto", "--data", bars, "--over", "objective.beta=1,4", "--seeds", "2", *SMALL, "--quiet"]
+    code, out, _ = said(capsys, *words, "--out", tmp_path / "s")
+    assert code == 0
+    said_ = " ".join(out.split())
+    for each in ("what its dimensions stand for", "MIG", "DCI-D", "FactorVAE", "UDR", "highest MIG", "Means of 2"):
+        assert each in said_
+    table = json.loads((tmp_path / "s" / "sweep.json").read_text())
+    assert [(row["beta"], row["seed"]) for row in table["rows"]] == [(1, 0), (4, 0), (1, 1), (4, 1)]
+    run = open_run(tmp_path / "s" / "beta=4,seed=1")
+    scores = disentangle(run.model(), run.data().train).scores
+    row = table["rows"][3]
+    assert math.isclose(row["mig"], scores["mig"].value.value, abs_tol=1e-6)
+    first, second = (open_run(tmp_path / "s" / name) for name in ("beta=4", "beta=4,seed=1"))
+    assert first.recipe.seed == 0
+    codes = [each.model().embed(each.split("validation")) for each in (first, second)]
+    assert math.isclose(row["udr"], float(udr(codes)[1]), abs_tol=1e-6)
+    assert (tmp_path / "s" / "disentanglement.png").read_bytes().startswith(b"\x89PNG")
+    again = said(capsys, *words, "--out", tmp_path / "s")  # nothing is trained again
+    assert again[1] == out
+
+
+def test_a_sweep_of_no_seeds_is_refused(capsys, tmp_path):
+    words = ("sweep", "digits", "--over", "objective.beta=1,2", "--seeds", "0", "--out", tmp_path / "s")
+    assert "Expected --seeds of at least 1; got 0." in refused(capsys, *words)

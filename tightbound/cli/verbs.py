@@ -319,9 +319,9 @@ def sample(
         seed: Of the draws.
         out: A new .png for a picture, .npy for the numbers; RUN/figures/samples.png by default.
     """
-    from tightbound.cli import commands
+    from tightbound.cli import pictures
 
-    return commands.sample(
+    return pictures.sample(
         run, count=count, noise=noise, temperature=temperature, label=label, like=like, seed=seed, out=out
     )
 
@@ -338,9 +338,9 @@ def reconstruct(run: Path, /, *, count: int = 32, split: Split = "test", out: Pa
         split: Which observations.
         out: A new .png for a picture, .npy for the numbers; RUN/figures/reconstructions.png by default.
     """
-    from tightbound.cli import commands
+    from tightbound.cli import pictures
 
-    return commands.reconstruct(run, count=count, split=split, out=out)
+    return pictures.reconstruct(run, count=count, split=split, out=out)
 
 
 @app.command
@@ -356,9 +356,9 @@ def traverse(run: Path, /, *, index: int = 0, dimensions: int = 10, steps: int =
         steps: Pictures for each; a variable of classes has one for each class instead.
         out: A new .png, or a .gif or .webp that moves; RUN/figures/traversal.png by default.
     """
-    from tightbound.cli import commands
+    from tightbound.cli import pictures
 
-    return commands.traverse(run, index=index, dimensions=dimensions, steps=steps, out=out)
+    return pictures.traverse(run, index=index, dimensions=dimensions, steps=steps, out=out)
 
 
 @app.command
@@ -373,9 +373,9 @@ def interpolate(run: Path, /, *, rows: int = 6, steps: int = 11, out: Path | Non
         steps: Decodings for each.
         out: A new .png; RUN/figures/interpolation.png by default.
     """
-    from tightbound.cli import commands
+    from tightbound.cli import pictures
 
-    return commands.interpolate(run, rows=rows, steps=steps, out=out)
+    return pictures.interpolate(run, rows=rows, steps=steps, out=out)
 
 
 @app.command
@@ -398,9 +398,9 @@ def embed(
         split: Which observations of the run's data: test by default; all: as they are stored, row by row.
         data: Other observations of the same shape: all of them, unless --split says otherwise.
     """
-    from tightbound.cli import commands
+    from tightbound.cli import pictures
 
-    return commands.embed(run, out=out, split=split, source=data)
+    return pictures.embed(run, out=out, split=split, source=data)
 
 
 @app.command
@@ -409,6 +409,7 @@ def sweep(
     /,
     *,
     over: str,
+    seeds: int = 1,
     out: Path | None = None,
     quiet: Switch = False,
     changes: Changes | None = None,
@@ -418,18 +419,20 @@ def sweep(
     For example: `tightbound sweep digits --over objective.beta=0.5,1,2,4 --out beta`.
 
     The values are compared on the observations held out for validation: the test set is left for the run you choose.
+    With several seeds errors are over seeds. Where factors are known, dimensions are scored beside them.
     A sweep that was broken off goes on with the same command and the same --out.
 
     Args:
         recipe: A recipe's name (see `tightbound recipes`) or the path of a .toml file.
         over: The field and its values, such as `objective.beta=0.5,1,2,4`.
+        seeds: Trainings of each value, with the recipe's seed and those after it.
         out: The sweep's folder; runs/<recipe>-sweep-<time> by default.
         quiet: Say nothing while it works.
     """
     wanted = (changes or Changes()).apply(recipes.load(recipe))
     from tightbound.cli import commands
 
-    return commands.sweep(wanted, over, out, progress=not quiet)
+    return commands.sweep(wanted, over, out, seeds=seeds, progress=not quiet)
 
 
 @app.command

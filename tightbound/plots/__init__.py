@@ -14,7 +14,7 @@ from tightbound.plots.gradients import gradient_comparison
 from tightbound.plots.latents import interpolation, latent_traversal, manifold
 from tightbound.plots.output import save, to_png
 from tightbound.plots.pictures import alt_text, analogies, data_grid, images, reconstructions, samples
-from tightbound.plots.tradeoff import beta_tradeoff, rate_distortion
+from tightbound.plots.tradeoff import beta_tradeoff, rate_distortion, scores_by_beta
 
 __all__ = [
     "alt_text",
@@ -41,6 +41,7 @@ __all__ = [
     "samples",
     "save",
     "save_animation",
+    "scores_by_beta",
     "to_png",
     "training_curves",
     "traversal_frames",

@@ -206,6 +206,45 @@ def _add_active_units(panel: Axes, sweep: _Sweep) -> None:
 
 
 @styled
+def scores_by_beta(rows: Sequence[Row]) -> Figure:
+    """Scores of disentanglement by β, with what each run has: errors are over runs where a β has several.
+
+    Args:
+        rows: one mapping a run: "beta", and of each of "mig", "dci_disentanglement" and "factor_vae_score" the value,
+            with its standard error under "…_se"; "udr" is shown where all have it.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: for no rows, or rows without these numbers.
+
+    Example:
+        >>> from tightbound.plots import alt_text
+        >>> score = {"mig": 0.2, "dci_disentanglement": 0.1, "factor_vae_score": 0.5}
+        >>> alt_text(scores_by_beta([{"beta": b, **score} for b in (1, 2)]))
+        'Scores of disentanglement of 2 runs by β.'
+    """
+    if not rows:
+        raise ValueError("Expected at least one run; got no rows.")
+    sweep = _Sweep(np.unique(column(rows, "beta")), rows)
+    shown = [("mig", "MIG", BLUE), ("dci_disentanglement", "DCI-D", GREEN), ("factor_vae_score", "FactorVAE", PURPLE)]
+    shown += [("udr", "UDR", VERMILION)] if sweep.has("udr") else []
+    figure, [axes] = panels(1, columns=1, width=5.2, height=3.2)
+    place = np.arange(len(sweep.betas))
+    each = np.searchsorted(sweep.betas, column(rows, "beta"))
+    for number_of, (key, name, colour) in enumerate(shown):
+        aside = 0.05 * (number_of - (len(shown) - 1) / 2)
+        values, errors = sweep[key]
+        axes.scatter(each + aside, column(rows, key), s=9, color=colour, alpha=0.35, linewidths=0)
+        axes.errorbar(place + aside, values, errors, color=colour, marker="o", markersize=4, label=name)
+    axes.set(xlabel="β", ylabel="score, 0 to 1", xticks=place, xticklabels=[number(b) for b in sweep.betas])
+    axes.set_ylim(0, 1)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return describe(figure, f"Scores of disentanglement of {counted(len(rows), 'run')} by β.")
+
+
+@styled
 def rate_distortion(rows: Sequence[Row]) -> Figure:
     """The same runs as points of rate and distortion; along a grey line the ELBO = −distortion − rate is the same.
 

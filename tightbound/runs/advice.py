@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from tightbound.evaluate import Estimate
@@ -16,15 +17,20 @@ UNITS, NATS = 2, 2 * math.log(2)  # two dimensions of a bit each: the least ther
 NOT_COMPARABLE = ("model.likelihood", "train.validation")  # another sample space; other observations
 
 
+SCORE = "mig"  # of the scores beside known factors, the one that β is chosen by
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Outcome:
     """One run of a sweep, measured on the same observations as the others.
 
     Attributes:
         value: What the field was.
-        found: The evaluation, as ``Evidence.to_json`` gives it.
+        found: The evaluation, as ``Evidence.to_json`` gives it; under "scores" those beside known factors, if any.
         log_px: The tightest bound on each observation's log p(x), shape (N,), in nats.
         distortion: Of each observation, shape (N,), in nats.
+        seed: What it was trained with.
+        codes: Of some of the observations, shape (M, L); None where nobody compares them.
 
     Example:
         >>> import torch
@@ -36,6 +42,79 @@ class Outcome:
     found: dict[str, Any]
     log_px: Tensor
     distortion: Tensor
+    seed: int = 0
+    codes: Tensor | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Value:
+    """A value of the swept field, with all runs that have it: one for each seed.
+
+    Attributes:
+        value: What the field was.
+        runs: At least one.
+    """
+
+    value: Any
+    runs: tuple[Outcome, ...]
+
+    def estimate(self, name: str) -> Estimate:
+        """Mean of ``log_px`` or ``distortion``; its error is over observations of one run, over seeds of several.
+
+        Args:
+            name: of the two.
+        """
+        each: list[Tensor] = [getattr(run, name) for run in self.runs]
+        return over_seeds([Estimate.of(values) for values in each])
+
+    def number(self, key: str) -> float:
+        """Mean over runs of one number of the evaluation.
+
+        Args:
+            key: its name.
+        """
+        return sum(float(run.found[key]) for run in self.runs) / len(self.runs)
+
+    def score(self, name: str) -> Estimate | None:
+        """A score beside known factors; None where a run has none.
+
+        Args:
+            name: of its definition.
+        """
+        found = [(run.found.get("scores") or {}).get(name) for run in self.runs]
+        known = [Estimate(each["value"], math.nan if each["se"] is None else each["se"]) for each in found if each]
+        return over_seeds(known) if len(known) == len(self.runs) else None
+
+
+def by_value(outcomes: Sequence[Outcome]) -> list[Value]:
+    """The runs of each value together, values in the order in which they come first.
+
+    Args:
+        outcomes: the runs.
+
+    Example:
+        >>> import torch
+        >>> runs = [Outcome(v, {}, torch.zeros(1), torch.zeros(1), seed) for v in (1, 4) for seed in (0, 1)]
+        >>> [(each.value, len(each.runs)) for each in by_value(runs)]
+        [(1, 2), (4, 2)]
+    """
+    found: dict[Any, list[Outcome]] = {}
+    for outcome in outcomes:
+        found.setdefault(outcome.value, []).append(outcome)
+    return [Value(value, tuple(runs)) for value, runs in found.items()]
+
+
+def over_seeds(each: Sequence[Estimate]) -> Estimate:
+    """The mean over seeds with its standard error; of a single one, that itself.
+
+    Args:
+        each: one estimate for each seed.
+
+    Example:
+        >>> over_seeds([Estimate(1.0, 0.1), Estimate(3.0, 0.1)])
+        Estimate(value=2.0, se=1.0)
+    """
+    return each[0] if len(each) == 1 else Estimate.of(torch.tensor([one.value for one in each], dtype=torch.float64))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,11 +157,13 @@ def choices(field: str, outcomes: Sequence[Outcome]) -> list[Choice]:
     * representation: the lowest distortion D. The information I between x and its code z satisfies H(x) − D ≤ I ≤ rate
       (Alemi et al. 2018), and H(x) is the data's own: the least distortion guarantees the most information. Among
       values that cannot be told apart, the lowest rate: the same told in fewer nats.
-    * disentanglement: the highest β, the strongest pressure towards independent dimensions, that leaves two active
-      units and two bits. A proxy, no measurement: without known factors there is none (Locatello et al. 2019).
+    * disentanglement: where factors are known, the highest MIG. Elsewhere the highest β, the strongest pressure towards
+      independent dimensions, that leaves two active units and two bits. That is a proxy, no measurement: without known
+      factors there is none (Locatello et al. 2019).
 
-    Values are compared by differences paired by observation; less than two standard errors tell nothing apart, nor does
-    less than what an unreliable estimate of log p(x) may still lack.
+    Runs of one seed are compared by differences paired by observation, values of several seeds by what these differ by.
+    Less than two standard errors tell nothing apart, nor does less than what an unreliable estimate of log p(x) may
+    still lack.
 
     Args:
         field: dotted name of the swept field.
@@ -106,57 +187,107 @@ def choices(field: str, outcomes: Sequence[Outcome]) -> list[Choice]:
         >>> [choice.value for choice in choices("objective.beta", made)]
         [1, 0.5, 4]
     """
-    if not comparable(field) or len(outcomes) < 2:
+    values = by_value(outcomes)
+    if not comparable(field) or len(values) < 2:
         return []
-    best = max(outcomes, key=lambda outcome: outcome.log_px.mean())
+    best = max(values, key=lambda each: each.estimate("log_px").value)
     if field != BETA:
-        return [Choice("likelihood", best.value, _because_likely(best, outcomes, f"{field.split('.')[-1]} = "))]
+        return [Choice("likelihood", best.value, _because_likely(best, values, f"{field.split('.')[-1]} = "))]
+    scored = all(each.score(SCORE) is not None for each in values)
     return [
-        Choice("generation", best.value, _because_likely(best, outcomes, "β = ")),
-        _representation(outcomes, best),
-        _disentanglement(outcomes, best),
+        Choice("generation", best.value, _because_likely(best, values, "β = ")),
+        _representation(values, best),
+        _measured(values, best) if scored else _disentanglement(values, best),
     ]
 
 
-def _because_likely(best: Outcome, outcomes: Sequence[Outcome], name: str) -> str:
-    others = [other for other in outcomes if other is not best]
-    text = f"highest log p(x), {Estimate.of(best.log_px)} nats"
-    if near := [other for other in others if not surely_above(best.log_px, other.log_px + unsettled(other.found))]:
+def difference(a: Value, b: Value, name: str, *, lacks: float = 0.0) -> Estimate:
+    """How far a value lies above another one: paired by observation where both have one run, else over their seeds.
+
+    Args:
+        a: one value.
+        b: the other.
+        name: ``log_px`` or ``distortion``.
+        lacks: what ``b`` may still lack, in nats.
+    """
+    if len(a.runs) == len(b.runs) == 1:
+        return Estimate.of(getattr(a.runs[0], name) - getattr(b.runs[0], name) - lacks)
+    return _between(a.estimate(name), b.estimate(name), [a, b], lacks)
+
+
+def _between(a: Estimate, b: Estimate, values: Sequence[Value], lacks: float = 0.0) -> Estimate:
+    """Of two means over seeds; one seed shows no spread of them."""
+    known = all(len(each.runs) > 1 for each in values) or all(len(each.runs) == 1 for each in values)
+    return Estimate(a.value - b.value - lacks, math.hypot(a.se, b.se) if known else math.nan)
+
+
+def surely_positive(found: Estimate) -> bool:
+    """Whether an estimate lies two standard errors or more above zero; never where its error is unknown.
+
+    Args:
+        found: the estimate.
+
+    Example:
+        >>> surely_positive(Estimate(1.0, 0.5)), surely_positive(Estimate(1.0, 0.6))
+        (True, False)
+    """
+    return found.value > 0 and found.value >= 2 * found.se
+
+
+def _because_likely(best: Value, values: Sequence[Value], name: str) -> str:
+    others = [other for other in values if other is not best]
+    text = f"highest log p(x), {best.estimate('log_px')} nats"
+    above = [difference(best, other, "log_px", lacks=max(unsettled(r.found) for r in other.runs)) for other in others]
+    near = [other for other, found in zip(others, above, strict=True) if not surely_positive(found)]
+    if near:
         return f"{text}; not told apart from {name}{', '.join(f'{other.value}' for other in near)}"
-    second = max(others, key=lambda other: other.log_px.mean())
-    return f"{text}; {name}{second.value} is {Estimate.of(best.log_px - second.log_px)} lower"
+    second = max(others, key=lambda other: other.estimate("log_px").value)
+    return f"{text}; {name}{second.value} is {difference(best, second, 'log_px')} lower"
 
 
-def _representation(outcomes: Sequence[Outcome], likeliest: Outcome) -> Choice:
-    least = min(outcomes, key=lambda outcome: outcome.distortion.mean())
-    tied = [outcome for outcome in outcomes if not surely_above(outcome.distortion, least.distortion)]
-    best = min(tied, key=lambda outcome: outcome.found["rate"])
-    text = f"lowest distortion, {Estimate.of(best.distortion)} nats, so its code tells most: {_code(best)}"
-    edge = "; the lowest β tried" if best.value == min(outcome.value for outcome in outcomes) else ""
+def _representation(values: Sequence[Value], likeliest: Value) -> Choice:
+    least = min(values, key=lambda each: each.estimate("distortion").value)
+    tied = [each for each in values if not surely_positive(difference(each, least, "distortion"))]
+    best = min(tied, key=lambda each: each.number("rate"))
+    text = f"lowest distortion, {best.estimate('distortion')} nats, so its code tells most: {_code(best)}"
+    edge = "; the lowest β tried" if best.value == min(each.value for each in values) else ""
     return Choice("representation", best.value, text + _cost(best, likeliest) + edge)
 
 
-def _disentanglement(outcomes: Sequence[Outcome], likeliest: Outcome) -> Choice:
-    able = [o for o in outcomes if o.found["active_units"] >= UNITS and o.found["rate"] >= NATS]
+def _measured(values: Sequence[Value], likeliest: Value) -> Choice:
+    """By a score beside known factors."""
+    scores = {each.value: each.score(SCORE) or Estimate(math.nan, math.nan) for each in values}
+    best = max(values, key=lambda each: scores[each.value].value)
+    near = [
+        other
+        for other in values
+        if other is not best and not surely_positive(_between(scores[best.value], scores[other.value], [best, other]))
+    ]
+    text = f"highest MIG, {scores[best.value]}"
+    text += f"; not told apart from β = {', '.join(f'{other.value}' for other in near)}" if near else ""
+    return Choice("disentanglement", best.value, f"{text}: {_code(best)}" + _cost(best, likeliest))
+
+
+def _disentanglement(values: Sequence[Value], likeliest: Value) -> Choice:
+    able = [each for each in values if each.number("active_units") >= UNITS and each.number("rate") >= NATS]
     if not able:
         return Choice(
             "disentanglement", None, f"no code keeps {UNITS} active units and {NATS:.1f} nats: none to untangle"
         )
-    best = max(able, key=lambda outcome: outcome.value)
+    best = max(able, key=lambda each: each.value)
     text = f"strongest pressure that leaves {UNITS} units and {NATS:.1f} nats or more: {_code(best)}"
-    edge = "; the highest β tried" if best.value == max(outcome.value for outcome in outcomes) else ""
+    edge = "; the highest β tried" if best.value == max(each.value for each in values) else ""
     return Choice("disentanglement", best.value, text + _cost(best, likeliest) + edge)
 
 
-def _code(outcome: Outcome) -> str:
-    found = outcome.found
-    return f"at most {found['rate']:.1f} nats, {found['active_units']} of {found['latent_dim']} units active"
+def _code(value: Value) -> str:
+    units = f"{value.number('active_units'):.1f}".removesuffix(".0")
+    return f"at most {value.number('rate'):.1f} nats, {units} of {value.number('latent_dim'):.0f} units active"
 
 
-def _cost(best: Outcome, likeliest: Outcome) -> str:
-    if not surely_above(likeliest.log_px, best.log_px):
-        return ""
-    return f"; costs {Estimate.of(likeliest.log_px - best.log_px)} nats of log p(x)"
+def _cost(best: Value, likeliest: Value) -> str:
+    lost = difference(likeliest, best, "log_px")
+    return f"; costs {lost} nats of log p(x)" if surely_positive(lost) else ""
 
 
 def unsettled(found: dict[str, Any]) -> float:
@@ -172,19 +303,3 @@ def unsettled(found: dict[str, Any]) -> float:
     if found["reliable"] or len(found["iwae"]) < 2:
         return 0.0
     return float(found["iwae"][-1]["value"] - found["iwae"][-2]["value"])
-
-
-def surely_above(a: Tensor, b: Tensor) -> bool:
-    """Whether the mean of ``a`` lies two standard errors or more above that of ``b``, paired by observation.
-
-    Args:
-        a: a value of each observation, shape (N,).
-        b: likewise.
-
-    Example:
-        >>> import torch
-        >>> surely_above(torch.tensor([5.0, 9.0]), torch.tensor([4.0, 8.1])), surely_above(torch.ones(2), torch.ones(2))
-        (True, False)
-    """
-    difference = Estimate.of(a - b)
-    return difference.value > 0 and difference.value >= 2 * difference.se

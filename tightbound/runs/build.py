@@ -241,15 +241,16 @@ def _start(
 def _class_first(
     recipe: ModelRecipe, config: Config, *, observations: Observations | None, device: str
 ) -> SemiSupervisedVAE:
-    """A model of a class and normals that depend on it; its encoder looks at x once for all classes."""
+    """A model of a class and normals that depend on it. The class enters the encoder behind its first layer."""
     shape, classes, latent = config.shape, config.classes, recipe.latent_dim
     likelihood_row = row(LIKELIHOODS, recipe.likelihood, "model.likelihood")
     likelihood, (mean, deviation) = _likelihood(recipe, config, observations, device)
-    width = recipe.hidden[-1] if recipe.hidden else WIDTH
+    width = recipe.hidden[0] if recipe.hidden else WIDTH
     with torch.device(device):
         classifier = _encoder(recipe, shape, classes, 0)
-        trunk = _encoder(dataclasses.replace(recipe, hidden=recipe.hidden[:-1]), shape, width, 0)
-        head = networks.MLP((width + classes,), (posteriors.DiagonalNormal.outputs_for(latent),), hidden=())
+        trunk = _encoder(dataclasses.replace(recipe, hidden=()), shape, width, 0)
+        outputs = (posteriors.DiagonalNormal.outputs_for(latent),)
+        head = networks.MLP((width + classes,), outputs, hidden=recipe.hidden[1:], act=recipe.activation)
         decoder = _decoder(recipe, latent + classes, (*_leading(likelihood), *shape))
     _start(recipe, observations, (classifier, trunk, head), likelihood, decoder, mean)
     with torch.device(device):

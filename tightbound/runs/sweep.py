@@ -20,12 +20,13 @@ from torch import Tensor
 
 from tightbound import plots
 from tightbound.data import Observations
-from tightbound.evaluate import Estimate
+from tightbound.evaluate import Disentanglement, Estimate, udr
 from tightbound.files import write_json, write_tensors, write_text
-from tightbound.runs.advice import BETA, Choice, Outcome, choices, comparable
+from tightbound.runs.advice import BETA, Choice, Outcome, Value, by_value, choices, comparable, over_seeds
 from tightbound.runs.measured import MUTUAL, Measured
 from tightbound.runs.recipe import Recipe, to_toml
 from tightbound.runs.run import Trained
+from tightbound.settings import seed_after
 
 TABLE = "sweep.json"
 BASE = "base.toml"
@@ -34,6 +35,8 @@ PER_OBSERVATION = "validation.safetensors"
 COLUMNS = 80  # of a plain terminal
 ESTIMATES = ("elbo", "distortion", "rate", "nll")
 BETWEEN = ("lower", "upper")  # the ends of its interval
+SCORES = {"mig": "MIG", "dci-disentanglement": "DCI-D", "factor-vae-score": "FactorVAE"}  # and what their columns say
+COMPARED = 2000  # observations whose codes of several seeds are compared
 
 
 def parse_over(text: str) -> tuple[str, list[Any]]:
@@ -71,28 +74,49 @@ def _value(word: str) -> Any:
     return value if plain else word
 
 
-def begin(folder: Path, recipe: Recipe, field: str, values: Sequence[Any]) -> list[tuple[Any, Recipe, Path]]:
-    """Plan the runs of a sweep. A folder of the same sweep is gone on with, values may be added.
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """One run of a sweep.
+
+    Attributes:
+        value: Of the swept field.
+        recipe: What is trained.
+        path: The run's folder.
+    """
+
+    value: Any
+    recipe: Recipe
+    path: Path
+
+
+def begin(folder: Path, recipe: Recipe, field: str, values: Sequence[Any], *, seeds: int = 1) -> list[Planned]:
+    """Plan the runs of a sweep. A folder of the same sweep is gone on with, values and seeds may be added.
 
     Args:
         folder: the sweep's.
         recipe: what the runs have in common.
         field: dotted name of what differs.
         values: of that field.
+        seeds: how many trainings each value has, the recipe's seed and those after it.
 
     Returns:
-        Value, recipe and folder of each run.
+        The runs, all values with one seed first.
 
     Raises:
-        ValueError: for a folder that holds something else, a field there is not, or a value it cannot hold.
+        ValueError: for fewer than one seed, several of them in a sweep over seeds, a folder that holds something else,
+            a field there is not, or a value it cannot hold.
 
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     planned = begin(Path(folder), Recipe(), "objective.beta", [1, 4])
-        >>> [(value, recipe.objective.beta, path.name) for value, recipe, path in planned]
+        >>> [(run.value, run.recipe.objective.beta, run.path.name) for run in planned]
         [(1, 1.0, 'beta=1'), (4, 4.0, 'beta=4')]
     """
+    if seeds < 1 or (seeds > 1 and field == "seed"):
+        raise ValueError(
+            f"Expected at least one seed, and one alone in a sweep over seed; got seeds={seeds} and {field}."
+        )
     last = field.split(".")[-1]
     names = [f"{last}={re.sub(r'[^0-9A-Za-z.+_-]', '-', str(value))}" for value in values]
     changed = [recipe.updated({field: value}) for value in values]
@@ -107,7 +131,12 @@ def begin(folder: Path, recipe: Recipe, field: str, values: Sequence[Any]) -> li
             )
     else:
         write_text(folder / BASE, base)
-    return list(zip(values, changed, [folder / name for name in names], strict=True))
+    planned = []
+    for place in range(seeds):
+        for value, wanted, name in zip(values, changed, names, strict=True):
+            seeded = dataclasses.replace(wanted, seed=seed_after(wanted.seed, place))
+            planned.append(Planned(value, seeded, folder / (f"{name},seed={seeded.seed}" if place else name)))
+    return planned
 
 
 def compared_on(trained: Trained) -> Observations:
@@ -119,39 +148,43 @@ def compared_on(trained: Trained) -> Observations:
     return trained.run.held_out(trained.data) or trained.data.test
 
 
-def keep(path: Path, found: Measured) -> tuple[dict[str, Any], Tensor, Tensor]:
+def keep(run: Planned, found: Measured, scores: Disentanglement | None, codes: Tensor) -> Outcome:
     """Write a run's measurement into its folder.
 
     Args:
-        path: the run's folder.
+        run: which.
         found: what was measured.
+        scores: beside known factors, if any.
+        codes: of the observations that it was measured on, shape (N, L).
 
     Returns:
-        What an :class:`Outcome` needs of it: the numbers, and log p(x) and distortion of each observation.
+        The outcome.
     """
     columns = {name: found.evidence.per_observation[name] for name in ("log_px", "distortion")}
-    write_tensors(path / PER_OBSERVATION, columns)
-    write_json(path / FOUND, found.to_json())
-    return found.to_json(), columns["log_px"], columns["distortion"]
+    write_tensors(run.path / PER_OBSERVATION, {**columns, "codes": codes[:COMPARED].cpu()})
+    told = None if scores is None else {name: scores.scores[name].to_json() for name in SCORES}
+    write_json(run.path / FOUND, {**found.to_json(), "scores": told})
+    kept = measured(run)
+    if kept is None:
+        raise RuntimeError(f"Expected what was written in {run.path}; got nothing.")
+    return kept
 
 
-def measured(path: Path) -> tuple[dict[str, Any], Tensor, Tensor] | None:
+def measured(run: Planned) -> Outcome | None:
     """What :func:`keep` wrote, or None where the run is not there yet or not measured.
 
     Args:
-        path: the run's folder.
-
-    Returns:
-        As :func:`keep` gives it.
+        run: which.
 
     Example:
-        >>> measured(Path("missing")) is None
+        >>> measured(Planned(1.0, Recipe(), Path("missing"))) is None
         True
     """
-    if not (path / FOUND).is_file():
+    if not (run.path / FOUND).is_file():
         return None
-    columns = load_file(path / PER_OBSERVATION)
-    return json.loads((path / FOUND).read_text(encoding="utf-8")), columns["log_px"], columns["distortion"]
+    columns = load_file(run.path / PER_OBSERVATION)
+    found = json.loads((run.path / FOUND).read_text(encoding="utf-8"))
+    return Outcome(run.value, found, columns["log_px"], columns["distortion"], run.recipe.seed, columns.get("codes"))
 
 
 def finish(folder: Path, recipe: Recipe, field: str, outcomes: Sequence[Outcome]) -> str:
@@ -167,7 +200,8 @@ def finish(folder: Path, recipe: Recipe, field: str, outcomes: Sequence[Outcome]
         All of it in words, for a terminal.
     """
     chosen, said = choices(field, outcomes), _remarks(recipe, field, outcomes)
-    rows = [row(field, outcome) for outcome in outcomes]
+    alike = _alike(outcomes)
+    rows = [{**row(field, outcome), "udr": alike.get(id(outcome))} for outcome in outcomes]
     made = {"field": field, "rows": rows, "choices": [dataclasses.asdict(c) for c in chosen], "remarks": said}
     write_json(folder / TABLE, made)
     wrapped = [textwrap.fill(remark, COLUMNS, subsequent_indent="  ") for remark in said]
@@ -175,7 +209,19 @@ def finish(folder: Path, recipe: Recipe, field: str, outcomes: Sequence[Outcome]
     if field == BETA:
         lines.append(f"Figure: {plots.save(plots.beta_tradeoff(rows), folder / 'tradeoff.png')}")
         lines.append(f"Figure: {plots.save(plots.rate_distortion(rows), folder / 'rate-distortion.png')}")
+        if all(each["mig"] is not None for each in rows):
+            lines.append(f"Figure: {plots.save(plots.scores_by_beta(rows), folder / 'disentanglement.png')}")
     return "\n".join([*lines, f"Table: {folder / TABLE}"])
+
+
+def _alike(outcomes: Sequence[Outcome]) -> dict[int, float]:
+    """How far each run's units are those of the other seeds of its value; nothing where there is one seed."""
+    found: dict[int, float] = {}
+    for value in by_value(outcomes):
+        codes = [run.codes for run in value.runs if run.codes is not None]
+        if len(codes) == len(value.runs) > 1:
+            found |= {id(run): float(each) for run, each in zip(value.runs, udr(codes), strict=True)}
+    return found
 
 
 def in_words(field: str, outcomes: Sequence[Outcome], chosen: Sequence[Choice]) -> str:
@@ -189,7 +235,9 @@ def in_words(field: str, outcomes: Sequence[Outcome], chosen: Sequence[Choice]) 
     Returns:
         The tables' lines.
     """
-    return "\n\n".join([_numbers(field, outcomes), *([_advice(field, chosen)] if chosen else [])])
+    values = by_value(outcomes)
+    parts = [_numbers(field, values), _scores(field, values), _advice(field, chosen) if chosen else ""]
+    return "\n\n".join(part for part in parts if part)
 
 
 def row(field: str, outcome: Outcome) -> dict[str, Any]:
@@ -206,7 +254,14 @@ def row(field: str, outcome: Outcome) -> dict[str, Any]:
     ]  # fmt: skip
     told = outcome.found.get(MUTUAL) or {}  # a sweep that an older version began has none
     interval = {f"information_{end}{part}": told.get(f"{end}{part}") for end in BETWEEN for part in ("", "_se")}
-    return {field.split(".")[-1]: outcome.value, **{key: outcome.found[key] for key in keys}, **interval}
+    scores = outcome.found.get("scores") or {}
+    beside = {
+        f"{name.replace('-', '_')}{part}": scores.get(name, {}).get(key)
+        for name in SCORES
+        for part, key in (("", "value"), ("_se", "se"))
+    }
+    numbers = {key: outcome.found[key] for key in keys}
+    return {field.split(".")[-1]: outcome.value, "seed": outcome.seed, **numbers, **interval, **beside}
 
 
 def _remarks(recipe: Recipe, field: str, outcomes: Sequence[Outcome]) -> list[str]:
@@ -221,6 +276,9 @@ def _remarks(recipe: Recipe, field: str, outcomes: Sequence[Outcome]) -> list[st
     ]
     if not comparable(field):
         said.append(f"Runs at different {field} describe different observations: their nats cannot be ranked.")
+    seeds = min(len(value.runs) for value in by_value(outcomes))
+    if seeds > 1:
+        said.append(f"Means of {seeds} or more seeds; ± is what these differ by, a standard error.")
     said += [
         f"At {field} = {outcome.value}, the weights have a tail that runs away for {outcome.found['high_k_share']:.0%} "
         "of the observations (Pareto's k above 0.7), or too few draws to tell: its NLL is likely too high."
@@ -231,11 +289,21 @@ def _remarks(recipe: Recipe, field: str, outcomes: Sequence[Outcome]) -> list[st
         said.append("No likelihood: these are cross-entropies of grey values.")
     if field == BETA:
         said.append("log p(x) says how well new data are explained, not how samples look: tightbound sample RUN.")
-        said.append("Disentanglement is a proxy: without known factors no number shows it (Locatello et al. 2019).")
+        said.append(_of_disentanglement(found, seeds))
     return said
 
 
-def _numbers(field: str, outcomes: Sequence[Outcome]) -> str:
+def _of_disentanglement(found: dict[str, Any], seeds: int) -> str:
+    if not found.get("scores"):
+        return "Disentanglement is a proxy: without known factors no number shows it (Locatello et al. 2019)."
+    return "MIG and the others are of training observations, whose factors no training has seen." + (
+        ""
+        if seeds > 1
+        else " Of one seed each: two seeds of a value can differ by more than the errors say: --seeds 5."
+    )
+
+
+def _numbers(field: str, values: Sequence[Value]) -> str:
     table = Table(
         title="nats per observation, ± one standard error",
         box=box.SIMPLE_HEAD,
@@ -245,12 +313,41 @@ def _numbers(field: str, outcomes: Sequence[Outcome]) -> str:
     )
     for heading in (_symbol(field), "ELBO", "distortion", "rate", "I(x; z)", "NLL", "active"):
         table.add_column(heading, justify="right")
-    for outcome in outcomes:
-        found, told = outcome.found, outcome.found.get(MUTUAL)
-        cells = [_brief(Estimate(found[key], _or_nan(found[f"{key}_se"]))) for key in ESTIMATES]
-        cells.insert(3, "?" if told is None else "–".join(f"{told[end]:.1f}" for end in BETWEEN))
-        table.add_row(str(outcome.value), *cells, f"{found['active_units']}/{found['latent_dim']}")
+    for value in values:
+        cells = [_brief(_mean(value, key)) for key in ESTIMATES]
+        told = [[(run.found.get(MUTUAL) or {}).get(end) for run in value.runs] for end in BETWEEN]
+        ends = [[each for each in end if each is not None] for end in told]
+        known = all(len(end) == len(value.runs) for end in ends)
+        cells.insert(3, "–".join(f"{sum(end) / len(end):.1f}" for end in ends) if known else "?")
+        units = f"{value.number('active_units'):.1f}".removesuffix(".0")
+        table.add_row(str(value.value), *cells, f"{units}/{value.number('latent_dim'):.0f}")
     return _rendered(table)
+
+
+def _scores(field: str, values: Sequence[Value]) -> str:
+    """A table beside known factors and over seeds; empty where there is neither."""
+    known = [name for name in SCORES if all(value.score(name) is not None for value in values)]
+    alike = _alike([run for value in values for run in value.runs])
+    if not known and not alike:
+        return ""
+    table = Table(
+        title="what its dimensions stand for, ± one standard error", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
+        pad_edge=False, show_edge=False,
+    )  # fmt: skip
+    for heading in (_symbol(field), *(SCORES[name] for name in known), *(["UDR"] if alike else [])):
+        table.add_column(heading, justify="right")
+    for value in values:
+        cells = [str(value.score(name)) for name in known]
+        if alike:
+            each = [Estimate(alike[id(run)], math.nan) for run in value.runs if id(run) in alike]
+            cells.append(str(over_seeds(each)) if each else "?")
+        table.add_row(str(value.value), *cells)
+    return _rendered(table)
+
+
+def _mean(value: Value, key: str) -> Estimate:
+    """Of one of the evaluation's estimates: of one run with its error over observations, else over seeds."""
+    return over_seeds([Estimate(run.found[key], _or_nan(run.found[f"{key}_se"])) for run in value.runs])
 
 
 def _advice(field: str, chosen: Sequence[Choice]) -> str:

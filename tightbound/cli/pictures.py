@@ -1,0 +1,168 @@
+"""The verbs that show a model: what it draws, decodes and embeds, as a picture or as numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from tightbound import plots
+from tightbound.autoencoder import VAE
+from tightbound.cli.commands import at_least, model_of, tell
+from tightbound.conditioned import ConditionalVAE, of_one_condition
+from tightbound.distributions import class_probabilities
+from tightbound.evaluate import evidence
+from tightbound.files import write_atomically
+from tightbound.plots.pictures import label_name
+from tightbound.report import figures
+from tightbound.runs.run import FIGURES, Run, Split, open_run
+from tightbound.runtime import home, own_random_state
+from tightbound.semi_supervised import SemiSupervisedVAE
+from tightbound.surface import listed
+
+MOST = 1024  # pictures in one figure
+
+
+def sample(
+    path: Path, *, count: int, noise: bool, temperature: float, label: str | None, like: int | None, seed: int,
+    out: Path | None,
+) -> int:  # fmt: skip
+    """Samples from the prior, decoded, as a picture or as numbers: means of p(x|z), or with noise draws of x."""
+    at_least("count", count, 1)
+    if not temperature >= 0:
+        raise ValueError(f"Expected --temperature of 0 or more; got {temperature:g}.")
+    made, out = _open(path, out, "samples", (".png", ".npy"), count)
+    model = model_of(made)
+    given = _condition(made, model, label, like)
+    with own_random_state(home(model)[0], seed=seed):
+        x = model.sample(count, mean=not noise, temperature=temperature, **given)
+    return _save(x, out, lambda: plots.samples(x))
+
+
+def _condition(made: Run, model: VAE, label: str | None, like: int | None) -> dict[str, Any]:
+    """What samples are drawn under, as ``model.sample`` takes it."""
+    if isinstance(model, SemiSupervisedVAE):
+        if label is None and like is None:
+            return {}
+        model = model.conditional
+    if not isinstance(model, ConditionalVAE):
+        if label is not None or like is not None:
+            raise ValueError(
+                "Expected a run with a condition for --label and --like; got one without. Train it with "
+                "--model.condition label."
+            )
+        return {}
+    test = made.data().test
+    if (label is None) == (like is None) or (label is not None and model.covariates):
+        wanted = "--like INDEX" if model.covariates else "--label CLASS or --like INDEX"
+        raise ValueError(
+            f"Expected {wanted}, for samples under a condition; got "
+            f"{'none' if label is None and like is None else 'another'}. INDEX counts test observations."
+        )
+    if label is not None:
+        names = [label_name(y, test.label_names) for y in range(model.classes)]
+        if label not in names:
+            raise ValueError(f"Expected --label among {', '.join(names)}; got {label}.")
+        return {"label": names.index(label)}
+    if not 0 <= int(like or 0) < len(test):
+        raise ValueError(f"Expected --like between 0 and {len(test) - 1}, a test observation; got {like}.")
+    one = test.eval_batch(int(like or 0), int(like or 0) + 1)
+    seen = (("label", one.label, model.classes), ("factors", one.factors, model.covariates))
+    return {name: value[0] for name, value, wanted in seen if wanted and value is not None}
+
+
+def reconstruct(path: Path, *, count: int, split: Split, out: Path | None) -> int:
+    """Reconstructions, as a picture or as numbers."""
+    at_least("count", count, 1)
+    made, out = _open(path, out, "reconstructions", (".png", ".npy"), 2 * count)
+    shown, seen = figures.examples(made.split(split), count)
+    x = model_of(made).reconstruct(seen)
+    return _save(x, out, lambda: plots.reconstructions(shown, x, count))
+
+
+def traverse(path: Path, *, index: int, dimensions: int, steps: int, out: Path | None) -> int:
+    """A traversal of the latent dimensions."""
+    at_least("dimensions", dimensions, 1)
+    at_least("steps", steps, 2)
+    made, out = _open(path, out, "traversal", (".png", ".gif", ".webp"))
+    shown = min(dimensions, made.recipe.model.latent_dim)
+    _at_most_pictures(shown * steps)
+    test, model = made.data().test, model_of(made)
+    if not 0 <= index < len(test):
+        raise ValueError(f"Expected --index between 0 and {len(test) - 1}, a test observation; got {index}.")
+    found = made.evaluation() or evidence(model, test, samples=1, proposal="posterior").to_json()
+    found = figures.of_dimensions(model, found)  # which say most
+    model, _ = of_one_condition(model, test.subset(torch.tensor([index])))
+    x = test.eval_batch(index, index + 1).x[0]
+    if out.suffix != ".png":
+        frames = plots.traversal_frames(model, x, steps=2 * steps, **figures.ranked(found, shown))
+        print(plots.save_animation(frames, out))
+        return 0
+    figure = plots.latent_traversal(model, x, steps=steps, **figures.ranked(found, shown))
+    return _save(None, out, lambda: figure)
+
+
+def interpolate(path: Path, *, rows: int, steps: int, out: Path | None) -> int:
+    """Interpolations between pairs of test observations."""
+    at_least("rows", rows, 1)
+    at_least("steps", steps, 2)
+    made, out = _open(path, out, "interpolation", (".png",), rows * (steps + 2))
+    model, test = of_one_condition(model_of(made), made.data().test)
+    seen = figures.examples(test, 2 * rows)[1].x
+    if len(seen) < 2 * rows:
+        raise ValueError(f"Expected two test observations a row, {2 * rows} for --rows {rows}; got {len(seen)}.")
+    figure = plots.interpolation(model, seen[:rows], seen[rows:], steps)
+    return _save(None, out, lambda: figure)
+
+
+def embed(path: Path, *, out: Path, split: Split | Literal["all"] | None, source: str | None) -> int:
+    """Posterior means as a .npy file."""
+    made, out = _open(path, out, "", (".npy",))
+    if split == "all" or (split is None and source is not None):
+        parts = made.data(source).everything()
+    else:
+        parts = [made.split(split, source)]
+    model = model_of(made)
+    codes = torch.cat([model.embed(part) for part in parts])
+    if (classes := class_probabilities(model.prior())) is not None:
+        variables, count = classes.shape
+        what = "is 1" if count == 2 and codes.shape[1] == variables else f"has each of its {count} classes"
+        tell(f"The codes are discrete: each of {variables} variables is given by the probability that it {what}.")
+    return _save(codes, out, None)
+
+
+def _open(path: Path, out: Path | None, name: str, kinds: tuple[str, ...], pictures: int = 0) -> tuple[Run, Path]:
+    """The run and where the result goes, refused before there is any work in it."""
+    made = open_run(path)
+    if out is not None and out.suffix not in kinds:
+        raise ValueError(f"Expected --out to end in {listed(kinds, 'or')}; got {out}.")
+    if out is not None and out.exists():
+        raise ValueError(f"Expected a new file; got {out}, which exists. Choose another --out, or remove it first.")
+    out = out or made.path / FIGURES / f"{name}.png"
+    if out.suffix == ".png":
+        _at_most_pictures(pictures, ", or for numbers: --out x.npy" if ".npy" in kinds else "")
+    return made, out
+
+
+def _save(x: torch.Tensor | None, out: Path, draw: Callable[[], Figure] | None) -> int:
+    if out.suffix == ".npy" and x is not None:
+        array = x.cpu().numpy()
+        write_atomically(out, lambda path: _save_array(path, array))
+    elif draw is not None:
+        plots.save(draw(), out)
+    print(out)
+    return 0
+
+
+def _save_array(path: Path, array: np.ndarray) -> None:
+    with path.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+
+
+def _at_most_pictures(count: int, remedy: str = "") -> None:
+    if count > MOST:
+        raise ValueError(f"Expected at most {MOST} pictures in one figure; got {count}. Ask for fewer{remedy}.")
