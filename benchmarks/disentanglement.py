@@ -48,19 +48,22 @@ def measured(recipe: tb.Recipe, folder: Path) -> dict[str, float]:
     trained = made(folder, progress=False) if made else runs.train(recipe, folder, progress=False)
     if trained.result.ended == "interrupted":
         raise SystemExit("Stopped. The same command goes on.")
-    whole = trained.data.everything()[-1]
-    scores = tb.evaluate.disentangle(trained.model, whole)
-    found = tb.evaluate.evidence(trained.model, trained.data.test, samples=100, proposal="posterior")
-    told = tb.evaluate.information(trained.model, whole).total_correlation
+    values = {**scored(trained.model, trained.data), "seconds": trained.result.seconds}
+    (folder / KEPT).write_text(json.dumps(values))
+    return values
+
+
+def scored(model: tb.VAE, data: tb.data.Data) -> dict[str, float]:
+    """Scores of all images beside their factors, and numbers of the test images."""
+    whole = data.everything()[-1]
+    scores = tb.evaluate.disentangle(model, whole)
+    found = tb.evaluate.evidence(model, data.test, samples=100, proposal="posterior")
+    told = tb.evaluate.information(model, whole).total_correlation
     values = {name: scores.scores[name].value.value for name in SHOWN}
     values["tc"] = math.nan if told is None else told.value
     values |= {"elbo": found.elbo.value, "rate": found.rate.value, "active": float(len(scores.units))}
-    values |= {
-        f"accuracy of {name}": float(each) for name, each in zip(scores.factor_names, scores.accuracy, strict=True)
-    }
-    values["seconds"] = trained.result.seconds
-    (folder / KEPT).write_text(json.dumps(values))
-    return values
+    accuracy = zip(scores.factor_names, scores.accuracy, strict=True)
+    return values | {f"accuracy of {name}": float(each) for name, each in accuracy}
 
 
 def row(name: str, found: list[dict[str, float]]) -> str:

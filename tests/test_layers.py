@@ -14,7 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 CORE = {
     "batch", "bounds", "conditional", "distributions", "divergences", "draws", "flows", "gradients", "likelihoods",
     "model", "networks", "objectives", "posteriors", "priors", "saving", "schedules", "support", "autoencoder",
-    "conditioned", "semi_supervised", "told",
+    "conditioned", "semi_supervised", "told", "paired",
 }  # fmt: skip
 # Each may know those before it, never one after it.
 EDGES = ["plots", "runs", "report", "labs", "explore", "cli", "__main__"]
@@ -51,6 +51,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "conditioned": {"autoencoder", "batch", "conditional", "likelihoods", "model", "runtime", "told"},
     "semi_supervised": {"autoencoder", "conditional", "conditioned", "posteriors", "priors", "runtime"},
+    "paired": {"autoencoder", "batch", "distributions", "divergences", "model", "posteriors", "support"},
     "gradients": {"batch", "bounds", "distributions", "draws", "model", "runtime", "schedules", "settings"},
     "objectives": {
         "batch", "bounds", "distributions", "divergences", "draws", "gradients", "model", "networks", "schedules",

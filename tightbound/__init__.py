@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from tightbound.draws import Draws as Draws
     from tightbound.evaluate.evidence import evidence as evidence
     from tightbound.model import Model as Model
+    from tightbound.paired import PairedVAE as PairedVAE
     from tightbound.runs.recipe import Recipe as Recipe
     from tightbound.runs.run import Run as Run
     from tightbound.runs.run import open_run as open_run
@@ -65,6 +66,7 @@ _NAMES = {  # and where each is, under the same name unless another one is given
     "Batch": "tightbound.batch",
     "Draws": "tightbound.draws",
     "Model": "tightbound.model",
+    "PairedVAE": "tightbound.paired",
     "Recipe": "tightbound.runs.recipe",
     "Run": "tightbound.runs.run",
     "Training": "tightbound.settings",

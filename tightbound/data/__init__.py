@@ -6,14 +6,15 @@ numbers they are.
 """
 
 from tightbound.data.factors import correlated, held_out
-from tightbound.data.few import few_labels
+from tightbound.data.few import few_factors, few_labels
 from tightbound.data.observations import Observations
+from tightbound.data.pairs import pairs
 from tightbound.data.sources import load, observations
 from tightbound.data.splits import Data
 from tightbound.data.sprites import sprites
 from tightbound.data.summary import DataSummary, moments, summarise
 
 __all__ = [
-    "Data", "DataSummary", "Observations", "correlated", "few_labels", "held_out", "load", "moments", "observations",
-    "sprites", "summarise",
+    "Data", "DataSummary", "Observations", "correlated", "few_factors", "few_labels", "held_out", "load", "moments",
+    "observations", "pairs", "sprites", "summarise",
 ]  # fmt: skip

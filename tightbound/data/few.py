@@ -1,6 +1,8 @@
-"""Labels that few observations have."""
+"""Labels and factors that few observations have."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 
@@ -53,3 +55,36 @@ def few_labels(observations: Observations, count: int, *, seed: int = 0) -> Obse
     known = torch.full((len(observations.stored),), UNKNOWN, dtype=torch.long)
     known[rows[kept]] = labels[kept].long()
     return observations.replace(labels=known)
+
+
+def few_factors(observations: Observations, count: int, *, seed: int = 0) -> Observations:
+    """The same observations, of which few keep their factors, taken at random; others have NaN, unknown.
+
+    Args:
+        observations: with factors.
+        count: how many keep theirs.
+        seed: of the choice.
+
+    Returns:
+        Observations that share their values with these.
+
+    Raises:
+        TypeError: for a seed that is no whole number.
+        ValueError: for observations without factors, or a count that is not between 1 and all of them.
+
+    Example:
+        >>> made = few_factors(Observations(torch.zeros(6, 1), factors=torch.ones(6, 2)), 2)
+        >>> int(made.factor_table().isfinite().all(1).sum())
+        2
+    """
+    require_seed(seed)
+    table = observations.factor_table()
+    if table is None:
+        raise ValueError(f"Expected observations with factors; got none in {observations.name}.")
+    if not 1 <= count <= len(table):
+        raise ValueError(f"Expected between 1 and {len(table)} observations of {observations.name}; got {count}.")
+    kept = torch.randperm(len(table), generator=torch.Generator().manual_seed(seed_after(seed, APART)))[:count]
+    rows = torch.arange(len(table)) if observations.rows is None else observations.rows
+    known = torch.full((len(observations.stored), table.shape[1]), math.nan, dtype=torch.float64)
+    known[rows[kept]] = table[kept].double()
+    return observations.replace(factors=known)

@@ -10,15 +10,15 @@ from __future__ import annotations
 from typing import Any
 
 from tightbound.objectives.capacities import Capacity, JointVAE
-from tightbound.objectives.labelled import SemiSupervised
+from tightbound.objectives.labelled import KnownFactors, SemiSupervised
 from tightbound.objectives.loss import Loss, Objective, SecondPlayer
 from tightbound.objectives.of_batches import DIP, WAE, FactorVAE, InfoVAE, TotalCorrelation
 from tightbound.objectives.of_draws import ELBO, IWAE, Bound, FreeBits, resolve
 from tightbound.surface import missing
 
 __all__ = [
-    "DIP", "ELBO", "IWAE", "WAE", "Bound", "Capacity", "FactorVAE", "FreeBits", "InfoVAE", "JointVAE", "Loss",
-    "Objective", "SecondPlayer", "SemiSupervised", "TotalCorrelation", "resolve",
+    "DIP", "ELBO", "IWAE", "WAE", "Bound", "Capacity", "FactorVAE", "FreeBits", "InfoVAE", "JointVAE", "KnownFactors",
+    "Loss", "Objective", "SecondPlayer", "SemiSupervised", "TotalCorrelation", "resolve",
 ]  # fmt: skip
 
 _INSTEAD = {

@@ -9,7 +9,8 @@ from tightbound.batch import Batch, as_batch
 from tightbound.distributions import ClassFirst, Joint, OneHot
 from tightbound.divergences import kl
 from tightbound.model import Model
-from tightbound.objectives.loss import Loss, TrainingSet, at_least, parts_in_words
+from tightbound.objectives.loss import Loss, Objective, SecondPlayer, TrainingSet, at_least, parts_in_words
+from tightbound.objectives.of_draws import ELBO, resolve
 
 MOST = 10_000  # labelled observations that are kept for the classifier
 
@@ -104,9 +105,102 @@ class SemiSupervised(nn.Module):
             each = _cross_entropy(batch.q.classes, label.clamp(min=0))  # type: ignore[union-attr]
             return (each * known).sum() / known.sum().clamp(min=1)
         rows = torch.randint(len(self.labels), (self.labelled_batch,), device=self.labels.device)
-        x = self.labelled[rows]
-        x = (torch.rand_like(x) < x).to(x.dtype) if self.binarise else x
+        x = _seen(self.labelled[rows], binarised=self.binarise)
         return _cross_entropy(model.posterior.classifier(x), self.labels[rows]).mean()  # type: ignore[operator,union-attr]
+
+
+class KnownFactors(nn.Module):
+    r"""Another objective, with a pull of the code towards factors that few observations have: a few labels.
+
+    .. math:: \text{objective} + \gamma\, \overline{\tfrac12 \sum_{j \le F} (\mu_j(x) - f_j)^2}
+
+    where μ is the posterior's mean and f the F factors, standardised over the labelled observations, so that they have
+    the unit of a standard normal prior. The first F dimensions are to be the factors; the others are free. ``fit``
+    keeps the labelled observations, those whose factors are all finite, and each step takes some of them.
+
+    Args:
+        objective: what the pull is added to; the ELBO by default.
+        gamma: γ.
+        labelled_batch: labelled observations of a step, drawn with replacement.
+
+    Raises:
+        ValueError: for a negative γ or sizes below 1; when called before ``fit``, or for a latent of fewer dimensions
+            than there are factors.
+        TypeError: when called, for a posterior without a mean.
+
+    References:
+        Locatello et al.: Disentangling Factors of Variation Using Few Labels (2020), https://arxiv.org/abs/1905.01258.
+        They have a cross-entropy of squashed means in the place of the square.
+
+    Example:
+        >>> KnownFactors(gamma=20.0).gamma
+        20.0
+    """
+
+    labelled: Tensor
+    factors: Tensor
+
+    def __init__(self, objective: Objective | None = None, *, gamma: float = 10.0, labelled_batch: int = 100) -> None:
+        super().__init__()
+        at_least("gamma", gamma, 0)
+        at_least("labelled_batch", labelled_batch, 1)
+        self.objective = ELBO() if objective is None else objective
+        self.gamma, self.labelled_batch, self.binarise = gamma, labelled_batch, False
+        self.whole_batch = bool(getattr(self.objective, "whole_batch", False))
+        self.register_buffer("labelled", torch.empty(0))
+        self.register_buffer("factors", torch.empty(0, 0))
+
+    @property
+    def second_player(self) -> SecondPlayer | None:
+        """That of the objective inside."""
+        return getattr(self.objective, "second_player", None)
+
+    def fitted_to(self, model: Model, batch: Batch, observations: TrainingSet | None) -> KnownFactors:
+        """With the labelled observations of the training set."""
+        inner = resolve(self.objective, model, batch, observations=observations)
+        fitted = KnownFactors(inner, gamma=self.gamma, labelled_batch=self.labelled_batch)
+        if observations is None:
+            return fitted
+        table = observations.factor_table()
+        known = torch.empty(0, dtype=torch.long)
+        if table is not None:
+            known = table.isfinite().all(1).nonzero()[:, 0].cpu()[:MOST]
+        if table is None or len(known) < 2:
+            raise ValueError(
+                f"Expected 2 observations or more with factors in the training set for KnownFactors; got {len(known)}. "
+                "NaN stands where factors are not known."
+            )
+        values = table[known].double()
+        spread = values.std(0, unbiased=False)
+        standard = (values - values.mean(0)) / torch.where(spread > 0, spread, 1)
+        fitted.labelled, fitted.binarise = observations.unbinarised(known).to(batch.x), observations.binarise
+        fitted.factors = standard.to(batch.x)
+        return fitted
+
+    def __call__(self, model: Model, batch: Batch, step: Tensor | None = None) -> Loss:
+        return super().__call__(model, batch, step)
+
+    def forward(self, model: Model, batch: Batch, step: Tensor | None = None) -> Loss:
+        loss = self.objective(model, batch, step)
+        if not len(self.factors):
+            raise ValueError("Expected observations with factors, which fit keeps; got a call before fit.")
+        rows = torch.randint(len(self.factors), (self.labelled_batch,), device=self.factors.device)
+        mean = model.posterior_mean(model.encoded(Batch(_seen(self.labelled[rows], binarised=self.binarise))))
+        if mean is None:
+            raise TypeError(f"Expected a posterior whose mean is known; got {parts_in_words(model)}.")
+        wanted = self.factors[rows]
+        if mean.ndim != 2 or mean.shape[1] < wanted.shape[1]:
+            raise ValueError(
+                f"Expected a latent of at least {wanted.shape[1]} dimensions, one for each factor; got "
+                f"{tuple(mean.shape[1:])}. Take a larger latent_dim."
+            )
+        off = 0.5 * (mean[:, : wanted.shape[1]] - wanted).square().sum(1).mean()
+        return Loss(loss.value + self.gamma * off, {**loss.terms, "factors": off.detach()}, loss.second)
+
+
+def _seen(x: Tensor, *, binarised: bool) -> Tensor:
+    """Observations as a model sees them, binarised ones drawn anew."""
+    return (torch.rand_like(x) < x).to(x.dtype) if binarised else x
 
 
 def _cross_entropy(classes: OneHot, labels: Tensor) -> Tensor:
