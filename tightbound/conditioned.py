@@ -288,6 +288,18 @@ def of_one_condition(model: VAE, observations: Any) -> tuple[VAE, Any]:
     Returns:
         The model under that condition, and the observations of the same class; model and observations as they are where
         there is no condition.
+
+    Example:
+        >>> import tightbound as tb
+        >>> model = ConditionalVAE(
+        ...     prior=tb.priors.StandardNormal(2),
+        ...     posterior=tb.posteriors.DiagonalNormal(torch.nn.Linear(5 + 3, 4)),
+        ...     likelihood=tb.likelihoods.Gaussian(torch.nn.Linear(2 + 3, 5)),
+        ...     classes=3,
+        ... )
+        >>> plain, same = of_one_condition(model, tb.data.Observations(torch.zeros(4, 5), torch.tensor([1, 0, 1, 2])))
+        >>> type(plain).__name__, len(same)
+        ('VAE', 2)
     """
     model = getattr(model, "conditional", model)  # of a model whose class is a latent: that of x given the class
     if not isinstance(model, ConditionalVAE):

@@ -220,6 +220,21 @@ class ConvDecoder(nn.Module):
 
 
 def image_shape(shape: Sequence[int]) -> torch.Size:
+    """A shape, which must be that of an image.
+
+    Args:
+        shape: (channels, height, width).
+
+    Returns:
+        The same.
+
+    Raises:
+        ValueError: for another one.
+
+    Example:
+        >>> image_shape((1, 28, 28))
+        torch.Size([1, 28, 28])
+    """
     if len(shape) != 3 or min(shape) < 1:
         raise ValueError(
             f'Expected images of shape (channels, height, width); got {tuple(shape)}. For other data use network="mlp".'

@@ -34,7 +34,7 @@ class SemiSupervisedVAE(VAE):
         Kingma et al.: Semi-Supervised Learning with Deep Generative Models (2014), https://arxiv.org/abs/1406.5298.
 
     Example:
-        >>> import tightbound as tb
+        >>> import torch, tightbound as tb
         >>> model = SemiSupervisedVAE(
         ...     prior=tb.priors.Joint([tb.priors.StandardNormal(2), tb.priors.Categorical(1, classes=3)]),
         ...     posterior=tb.posteriors.ClassFirst(

@@ -97,7 +97,16 @@ class Joint(Distribution):
 
 
 class SideBySide(constraints.Constraint):
-    """Vectors whose parts satisfy a constraint each; unlike torch's ``cat`` it knows that a part is one event."""
+    """Vectors whose parts satisfy a constraint each; unlike torch's ``cat`` it knows that a part is one event.
+
+    Args:
+        parts: constraints.
+        lengths: of the parts.
+
+    Example:
+        >>> SideBySide([constraints.positive, constraints.simplex], [1, 2]).check(torch.tensor([3.0, 0.5, 0.5]))
+        tensor(True)
+    """
 
     event_dim = 1
 

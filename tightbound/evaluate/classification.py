@@ -29,6 +29,14 @@ class Classification(Judged):
         confusion: how many observations of each class are taken for each class, shape (C, C); the true one is the row.
         names: of the classes.
         observations: N.
+
+    Example:
+        >>> share, taken = Estimate(0.5, 0.35), torch.eye(2, dtype=torch.long)
+        >>> found = Classification(
+        ...     error=share, expected_error=share, confusion=taken, names=("a", "b"), observations=2
+        ... )
+        >>> found.verdict
+        '50.00 % of the observations are taken for another class.'
     """
 
     error: Estimate

@@ -53,6 +53,11 @@ class Value:
     Attributes:
         value: What the field was.
         runs: At least one.
+
+    Example:
+        >>> runs = [Outcome(4, {"rate": r}, torch.zeros(2), torch.zeros(2), seed) for seed, r in enumerate((5.0, 7.0))]
+        >>> Value(4, tuple(runs)).number("rate")
+        6.0
     """
 
     value: Any
@@ -209,6 +214,11 @@ def difference(a: Value, b: Value, name: str, *, lacks: float = 0.0) -> Estimate
         b: the other.
         name: ``log_px`` or ``distortion``.
         lacks: what ``b`` may still lack, in nats.
+
+    Example:
+        >>> a, b = (Value(v, (Outcome(v, {}, torch.tensor([v, v + 1.0]), torch.zeros(2)),)) for v in (3.0, 1.0))
+        >>> difference(a, b, "log_px")
+        Estimate(value=2.0, se=0.0)
     """
     if len(a.runs) == len(b.runs) == 1:
         return Estimate.of(getattr(a.runs[0], name) - getattr(b.runs[0], name) - lacks)
