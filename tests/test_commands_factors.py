@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import SMALL, copied, refused, said
+from tiny import SMALL, refused, said
 
 from tightbound.cli.verbs import main
 from tightbound.evaluate.scores import predicted
@@ -72,11 +72,6 @@ def test_a_part_is_scored_and_not_kept(trained, capsys, tmp_path):
     assert (code, json.loads(out)["observations"]) == (0, 150)
     assert "Kept" not in error
     assert not (run / "disentanglement.json").exists()
-
-
-def test_data_without_factors_are_refused_in_one_line(capsys, tmp_path):
-    told = refused(capsys, "disentangle", copied(tmp_path))
-    assert "Expected observations whose factors are known; got digits, which has none. Give them: " in told
 
 
 def test_too_few_observations_are_refused_in_one_line(trained, capsys):

@@ -20,7 +20,7 @@ import torch
 from tightbound import evaluate as evaluation
 from tightbound.autoencoder import VAE
 from tightbound.distributed import joined
-from tightbound.evaluate import Certificate, Checks, Disentanglement, Gaps, Information, Schedule
+from tightbound.evaluate import Disentanglement, Schedule
 from tightbound.labs import Lab
 from tightbound.progress import evaluating
 from tightbound.report.page import write_report
@@ -156,14 +156,18 @@ def disentangle(path: Path, *, observations: int, split: Split | Literal["all"],
     """Print scores beside known factors; keep those of all observations in the run."""
     made = open_run(path)
     observed = made.data().everything()[-1] if split == "all" else made.split(split)  # a test set apart says more
+    if observed.factors is None:
+        with evaluating(min(observations, len(observed)), show=True) as tell:
+            told = evaluation.independence(
+                model_of(made), observed, observations=observations, seed=seed, progress=tell
+            )
+        return _checked(made, run.INDEPENDENCE if split == "all" else None, told, as_json=as_json)
     with evaluating(min(observations, len(observed)), show=True) as tell:
         found = evaluation.disentangle(model_of(made), observed, observations=observations, seed=seed, progress=tell)
     return _checked(made, run.DISENTANGLEMENT if split == "all" else None, found, as_json=as_json)
 
 
-def _checked(
-    made: Run, name: str | None, found: Certificate | Gaps | Information | Checks | Disentanglement, *, as_json: bool
-) -> int:
+def _checked(made: Run, name: str | None, found: run.Kept, *, as_json: bool) -> int:
     if name is not None:
         made.save(name, found)
         tell(f"Kept in {made.path / name}.")

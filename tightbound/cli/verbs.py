@@ -274,6 +274,7 @@ def disentangle(
     For example: `tightbound disentangle runs/sprites`.
 
     For data whose factors are known: sprites, dSprites, 3D Shapes, or your own with the array factors in a .npz file.
+    Of other data it says how far dimensions depend on one another, and what cannot be known.
     Each score stands beside what it is by chance and what a perfect code has. Those of all observations, as the
     literature has them, or of a test set that came apart, are kept in RUN/disentanglement.json, and `tightbound report
     RUN` shows them.

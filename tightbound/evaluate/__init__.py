@@ -9,6 +9,7 @@ from tightbound.evaluate.disentanglement import disentangle, disentanglement
 from tightbound.evaluate.estimates import Estimate
 from tightbound.evaluate.evidence import evidence
 from tightbound.evaluate.gaps import Gaps, gaps
+from tightbound.evaluate.independence import Independence, independence
 from tightbound.evaluate.information import Information, information
 from tightbound.evaluate.neighbours import Neighbours, neighbours
 from tightbound.evaluate.predictive import Predictive, predictive
@@ -25,6 +26,7 @@ __all__ = [
     "Estimate",
     "Evidence",
     "Gaps",
+    "Independence",
     "Information",
     "Neighbours",
     "Predictive",
@@ -38,6 +40,7 @@ __all__ = [
     "disentanglement",
     "evidence",
     "gaps",
+    "independence",
     "information",
     "neighbours",
     "predictive",

@@ -15,7 +15,7 @@ from tightbound.evaluate.noise import proposed, seeds_of
 from tightbound.evaluate.observed import ENCODED, blocks, observed_as, some_of
 from tightbound.evaluate.scores import intervened, mutual, predicted
 from tightbound.evaluate.scores.definitions import DEFINITIONS
-from tightbound.evaluate.scores.labelled import Labelled, alive_units
+from tightbound.evaluate.scores.labelled import CARRIES, Labelled, alive_units
 from tightbound.evaluate.scores.scored import Disentanglement, Score
 from tightbound.model import Model
 from tightbound.runtime import evaluation_mode, home, own_random_state
@@ -24,7 +24,6 @@ from tightbound.settings import require_seed, seed_after
 GROUPS = 20  # of the jackknife, which leaves out one after another
 REPEATS = 3  # of what is trained, each on other observations
 LEAST = 100  # observations
-CARRIES = 0.01  # nats, from which on a unit is alive
 
 
 def disentanglement(

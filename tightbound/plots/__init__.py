@@ -9,7 +9,7 @@ from tightbound.plots.checks import nearest_neighbours, neighbour_distances, pre
 from tightbound.plots.codes import kl_per_dimension, latent_map
 from tightbound.plots.curves import training_curves
 from tightbound.plots.evidence import bound_by_samples, pareto_k
-from tightbound.plots.factors import factor_matrix, factor_scatter
+from tightbound.plots.factors import dependence_matrix, factor_matrix, factor_scatter
 from tightbound.plots.gradients import gradient_comparison
 from tightbound.plots.latents import interpolation, latent_traversal, manifold
 from tightbound.plots.output import save, to_png
@@ -22,6 +22,7 @@ __all__ = [
     "beta_tradeoff",
     "bound_by_samples",
     "data_grid",
+    "dependence_matrix",
     "factor_matrix",
     "factor_scatter",
     "gradient_comparison",

@@ -28,6 +28,7 @@ from tightbound.plots.style import (
 DARK = 0.55  # share of the largest value from which on a cell's number is white
 MOST = 40  # values of a factor that are drawn apart; more are drawn in as many parts
 FEW = 10  # values that have a tick each
+NOTABLE = 0.1  # nats between two units, below which a cell stays pale
 PERCENTILES = (5, 25, 50, 75, 95)
 
 
@@ -72,14 +73,46 @@ def factor_matrix(
     return describe(figure, f"{about} Best: {best}.")
 
 
-def _heat(panel: Axes, values: np.ndarray, names: Sequence[str]) -> None:
-    top = max(float(values.max()), 1e-12)
+@styled
+def dependence_matrix(dependence: Array, units: Sequence[int]) -> Figure:
+    """How far each pair of units depends on one another, by mutual information.
+
+    Args:
+        dependence: nats, shape (U, U); its diagonal is left empty.
+        units: which units of the code the rows are.
+
+    Raises:
+        ValueError: for other shapes, or fewer than two units.
+
+    Example:
+        >>> from tightbound.plots import alt_text
+        >>> alt_text(dependence_matrix(np.array([[0.0, 0.2], [0.2, 0.0]]), (0, 3)))
+        'Mutual information of each pair of 2 units. Most: z₀ and z₃, 0.20 nats.'
+    """
+    nats = as_array(dependence, "dependence")
+    if nats.shape != (len(units), len(units)) or len(units) < 2:
+        raise ValueError(f"Expected a matrix of at least 2 units, {len(units)} here; got {nats.shape}.")
+    names = [z_name(unit) for unit in units]
+    side = 1.2 + 0.42 * len(units)
+    figure, [panel] = panels(1, columns=1, width=side + 0.3, height=side)
+    shown = nats.astype(float)
+    np.fill_diagonal(shown, np.nan)
+    _heat(panel, shown, names, least=NOTABLE)
+    panel.set_yticks(range(len(units)), names)
+    panel.set_title("mutual information, nats")
+    first, second = divmod(int(np.nanargmax(shown)), len(units))
+    about = f"Mutual information of each pair of {counted(len(units), 'unit')}."
+    return describe(figure, f"{about} Most: {names[first]} and {names[second]}, {np.nanmax(shown):.2f} nats.")
+
+
+def _heat(panel: Axes, values: np.ndarray, names: Sequence[str], *, least: float = 1e-12) -> None:
+    top = max(float(np.nanmax(values)), least)
     panel.imshow(values, cmap="Blues", vmin=0, vmax=1.15 * top, aspect="auto")
     panel.set_xticks(range(len(names)), names)
     panel.tick_params(length=0, labeltop=True, labelbottom=False)
     panel.grid(visible=False)
     panel.spines[:].set_visible(False)
-    for row, col in np.ndindex(values.shape):
+    for row, col in np.argwhere(np.isfinite(values)):
         shade = "white" if values[row, col] > DARK * top else INK
         panel.text(col, row, f"{values[row, col]:.2f}", ha="center", va="center", fontsize=8, color=shade)
 

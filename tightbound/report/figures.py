@@ -18,7 +18,7 @@ from tightbound.data import Data, Observations
 from tightbound.distributions import class_probabilities
 from tightbound.files import foreign
 from tightbound.plots.pictures import label_name
-from tightbound.runs.run import CHECKED, CHECKS, DISENTANGLEMENT, FACTORED, Run
+from tightbound.runs.run import CHECKED, CHECKS, DISENTANGLEMENT, FACTORED, INDEPENDENCE, Run
 from tightbound.runtime import home, own_random_state
 from tightbound.semi_supervised import SemiSupervisedVAE
 from tightbound.told import Beside
@@ -55,6 +55,7 @@ def pictures(run: Run, model: VAE, data: Data) -> Iterator[Picture]:
     yield from _checked(run)
     plain, test = of_one_condition(model, data.test)
     yield from _factors(run, plain, test)
+    yield from _dependence(run)
     yield from _maps(model, data)
     yield from _manifold(plain, test)
     yield from _decoded(model, data)
@@ -164,6 +165,15 @@ def _factors(run: Run, model: VAE, test: Observations) -> list[Picture]:
         caption = "The unit that tells most of each factor goes along the prior; the others stay."
         pictures.append(Picture("traversal-by-factor", "What the best unit of each factor does", caption, figure))
     return pictures
+
+
+def _dependence(run: Run) -> Iterator[Picture]:
+    """Pairs of units beside each other, where that was measured."""
+    if (found := run.kept(INDEPENDENCE)) is not None and len(found["units"]) > 1:
+        with foreign(run.path / INDEPENDENCE, "numbers as this version keeps them"):
+            figure = plots.dependence_matrix(torch.tensor(found["dependence"]), found["units"])
+        caption = f"Pairs of live units. By chance there are up to {found['chance']:.3f} nats."
+        yield Picture("dependence", "Which dimensions depend on one another", caption, figure)
 
 
 def _maps(model: VAE, data: Data) -> Iterator[Picture]:

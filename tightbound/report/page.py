@@ -27,6 +27,7 @@ from tightbound.runs.run import (
     EVALUATION,
     FIGURES,
     GAPS,
+    INDEPENDENCE,
     INFORMATION,
     REPORT,
     Run,
@@ -104,6 +105,7 @@ def _judged(run: Run) -> list[str]:
     makers = (
         (EVALUATION, _evidence), (GAPS, _gaps), (INFORMATION, _information), (CERTIFICATE, _certificate),
         (CLASSIFICATION, _classification), (CHECKS, _checks), (DISENTANGLEMENT, _disentanglement),
+        (INDEPENDENCE, _independence),
     )  # fmt: skip
     made = []
     for name, section in makers:
@@ -286,6 +288,12 @@ def _classification(found: dict[str, Any]) -> str:
     cells = [_row(name, *_estimate(shares[key], shares.get(f"{key}_se")), about) for name, key, about in rows]
     verdict = _escaped(found["verdict"])
     return f'<section class="wide"><h2>Classes</h2><p>{verdict}</p>{_framed(cells, unit="%")}</section>'
+
+
+def _independence(found: dict[str, Any]) -> str:
+    """How far dimensions depend on one another, where no factor is known."""
+    rows = [("total correlation", "total_correlation", "of q(z) over its dimensions")]
+    return _checked("What can be said of dimensions without known factors", found["verdict"], found, rows)
 
 
 def _disentanglement(found: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor
 from tightbound.autoencoder import VAE
 from tightbound.data import Data, Observations, summarise
 from tightbound.distributed import world
-from tightbound.evaluate import Certificate, Checks, Classification, Disentanglement, Gaps, Information
+from tightbound.evaluate import Certificate, Checks, Classification, Disentanglement, Gaps, Independence, Information
 from tightbound.files import foreign, temporary_for, write_json, write_tensors, write_text
 from tightbound.runs import recipe as recipes
 from tightbound.runs.build import Built, Config, build, build_model, loaded
@@ -41,15 +41,17 @@ CHECKED = "checks.safetensors"
 DISENTANGLEMENT = "disentanglement.json"
 FACTORED = "disentanglement.safetensors"  # codes beside factors
 CLASSIFICATION = "classification.json"
+INDEPENDENCE = "independence.json"
 REPORT = "report.html"
 FIGURES = "figures"
 FILES = (
     RECIPE, CONFIG, ENVIRONMENT, EVALUATION, PER_OBSERVATION, CERTIFICATE, GAPS, INFORMATION, CHECKS, CHECKED,
-    CLASSIFICATION, DISENTANGLEMENT, FACTORED, REPORT, FIGURES, WEIGHTS, OBJECTIVE, METRICS, TIMING, STATE,
+    CLASSIFICATION, DISENTANGLEMENT, FACTORED, INDEPENDENCE, REPORT, FIGURES, WEIGHTS, OBJECTIVE, METRICS, TIMING,
+    STATE,
 )  # fmt: skip
 LEFTOVERS = {temporary_for(Path(RECIPE)).name}  # of a start that was killed before there was anything else
 
-Kept = Certificate | Classification | Gaps | Information | Checks | Disentanglement
+Kept = Certificate | Classification | Gaps | Independence | Information | Checks | Disentanglement
 Split = Literal["train", "validation", "test"]
 
 
@@ -196,7 +198,8 @@ class Run:
         """Keep a further check.
 
         Args:
-            name: ``CERTIFICATE``, ``GAPS``, ``INFORMATION``, ``CHECKS``, ``DISENTANGLEMENT`` or ``CLASSIFICATION``.
+            name: ``CERTIFICATE``, ``GAPS``, ``INFORMATION``, ``CHECKS``, ``DISENTANGLEMENT``, ``INDEPENDENCE`` or
+                ``CLASSIFICATION``.
             found: of the run's own observations.
         """
         if isinstance(found, Checks | Disentanglement):  # whose figures need more than means
