@@ -68,6 +68,13 @@ def test_samples_of_a_class_are_of_that_class(runs, capsys, tmp_path):
         assert model.sample(3, label=number).shape == (3, 1, 6, 6)
 
 
+def test_without_a_condition_samples_are_of_each_class_in_turn(runs, capsys, tmp_path):
+    assert said(capsys, "sample", runs["label"], "--count", "60", "--out", tmp_path / "x.npy")[0] == 0
+    rows = np.load(tmp_path / "x.npy").reshape(3, 20, 6, 6).mean((1, 3)).argmax(1)
+    assert rows.tolist() == [4, 2, 0]  # bottom, middle, top
+    assert said(capsys, "sample", runs["factors"], "--count", "60", "--out", tmp_path / "y.npy")[0] == 0
+
+
 def test_a_model_of_a_latent_class_draws_it_or_is_told_it(runs, capsys, tmp_path):
     for flags in ([], ["--label", "top"], ["--like", "0"]):
         out = tmp_path / f"{len(list(tmp_path.iterdir()))}.npy"
@@ -89,12 +96,10 @@ def test_the_error_of_classes_is_printed_kept_and_reported(runs, capsys, tmp_pat
 @pytest.mark.parametrize(
     ("kind", "flags", "message"),
     [
-        ("label", [], "Expected --label CLASS or --like INDEX, for samples under a condition; got none."),
         ("label", ["--label", "left"], "Expected --label among bottom, middle, top; got left."),
         ("label", ["--like", "999"], "Expected --like between 0 and"),
         ("label", ["--like", "1", "--label", "top"], "Expected --label CLASS or --like INDEX"),
-        ("factors", [], "Expected --like INDEX, for samples under a condition; got none."),
-        ("factors", ["--label", "top"], "Expected --like INDEX, for samples under a condition; got another."),
+        ("factors", ["--label", "top"], "Expected --like INDEX, a condition for samples; got another."),
         ("latent", ["--label", "left"], "Expected --label among bottom, middle, top; got left."),
     ],
 )

@@ -37,13 +37,13 @@ def sample(
         raise ValueError(f"Expected --temperature of 0 or more; got {temperature:g}.")
     made, out = _open(path, out, "samples", (".png", ".npy"), count)
     model = model_of(made)
-    given = _condition(made, model, label, like)
+    given = _condition(made, model, count, label, like)
     with own_random_state(home(model)[0], seed=seed):
         x = model.sample(count, mean=not noise, temperature=temperature, **given)
     return _save(x, out, lambda: plots.samples(x))
 
 
-def _condition(made: Run, model: VAE, label: str | None, like: int | None) -> dict[str, Any]:
+def _condition(made: Run, model: VAE, count: int, label: str | None, like: int | None) -> dict[str, Any]:
     """What samples are drawn under, as ``model.sample`` takes it."""
     if isinstance(model, SemiSupervisedVAE):
         if label is None and like is None:
@@ -57,12 +57,11 @@ def _condition(made: Run, model: VAE, label: str | None, like: int | None) -> di
             )
         return {}
     test = made.data().test
-    if (label is None) == (like is None) or (label is not None and model.covariates):
+    if label is None and like is None:
+        return figures.conditions(model, test, count)
+    if (label is not None and like is not None) or (label is not None and model.covariates):
         wanted = "--like INDEX" if model.covariates else "--label CLASS or --like INDEX"
-        raise ValueError(
-            f"Expected {wanted}, for samples under a condition; got "
-            f"{'none' if label is None and like is None else 'another'}. INDEX counts test observations."
-        )
+        raise ValueError(f"Expected {wanted}, a condition for samples; got another. INDEX counts test observations.")
     if label is not None:
         names = [label_name(y, test.label_names) for y in range(model.classes)]
         if label not in names:

@@ -315,7 +315,7 @@ def sample(
         count: How many.
         noise: Draw x itself from p(x|z), in place of its mean.
         temperature: What the prior's standard deviations are multiplied by.
-        label: Of a model under a condition: the class, by name or number.
+        label: Of a model under a condition: the class, by name or number; by default each in turn.
         like: The same: a test observation that has the condition.
         seed: Of the draws.
         out: A new .png for a picture, .npy for the numbers; RUN/figures/samples.png by default.

@@ -239,15 +239,41 @@ def samples_of(model: VAE, observations: Observations, count: int, **options: An
     if not isinstance(model, ConditionalVAE):
         return model.sample(count, **options), []
     rows: list[str] = []
-    given: dict[str, Any] = {}
     if model.classes:
         rows = [label_name(y, observations.label_names) for y in range(model.classes)]
         count = COLUMNS * model.classes
-        given["label"] = torch.arange(model.classes).repeat_interleave(COLUMNS)
-    if model.covariates:
-        table = observations.factor_table()
-        given["factors"] = table[torch.arange(count) % len(table)]  # type: ignore[index,arg-type]
+    given = conditions(model, observations, count)
     return model.sample(count, **given, **options), rows
+
+
+def conditions(model: ConditionalVAE, observations: Observations, count: int) -> dict[str, Any]:
+    """Conditions for samples where nobody asks for one: each class equally often, covariates as observations have them.
+
+    Args:
+        model: whose.
+        observations: where covariates are taken from.
+        count: how many.
+
+    Returns:
+        Arguments of ``model.sample``.
+
+    Example:
+        >>> import tightbound as tb
+        >>> model = ConditionalVAE(
+        ...     prior=tb.priors.StandardNormal(2),
+        ...     posterior=tb.posteriors.DiagonalNormal(torch.nn.Linear(5 + 3, 4)),
+        ...     likelihood=tb.likelihoods.Gaussian(torch.nn.Linear(2 + 3, 5)),
+        ...     classes=3,
+        ... )
+        >>> conditions(model, Observations(torch.zeros(1, 5)), 6)
+        {'label': tensor([0, 0, 1, 1, 2, 2])}
+    """
+    given: dict[str, Any] = {}
+    if model.classes:
+        given["label"] = torch.arange(count) * model.classes // count
+    if model.covariates and (table := observations.factor_table()) is not None:
+        given["factors"] = table[torch.arange(count) % len(table)]
+    return given
 
 
 def _analogies(model: VAE, data: Data) -> Iterator[Picture]:
