@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tiny import SMALL, refused, said
 
 import tightbound as tb
@@ -126,3 +127,20 @@ def test_data_without_the_condition_are_refused(capsys, tmp_path):
         capsys, "train", "auto", "--data", tmp_path / "x.npy", "--model.condition", "label", "--out", tmp_path / "run"
     )
     assert "Expected labels from 0 for model.condition 'label'; got none" in message
+
+
+@pytest.mark.parametrize("unknown", ["numbers", "words"])
+def test_labels_of_a_file_may_be_unknown(unknown, capsys, tmp_path):
+    rng = np.random.default_rng(1)
+    place = rng.integers(3, size=200)
+    x = (rng.random((200, 4)) + 3 * np.eye(4)[place]).astype(np.float32)
+    known = rng.permutation(200) < 40
+    y = np.where(known, place, -1) if unknown == "numbers" else np.where(known, np.array(["a", "b", "c"])[place], "")
+    np.savez(tmp_path / "some.npz", x=x, y=y)
+    words = ["train", "auto", "--data", tmp_path / "some.npz", *SMALL[:-1], "3", "--quiet", *KINDS["latent"][:4]]
+    assert said(capsys, *words, "--out", tmp_path / "run")[0] == 0
+    run = tb.open_run(tmp_path / "run")
+    assert run.config.classes == 3
+    labels = run.data().train.label(torch.arange(len(run.data().train)))
+    assert int((labels >= 0).sum()) + int((run.data().test.label(torch.arange(20)) >= 0).sum()) == 40
+    assert run.data().test.label_names == (("0", "1", "2") if unknown == "numbers" else ("a", "b", "c"))

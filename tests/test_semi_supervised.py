@@ -238,6 +238,15 @@ def test_the_model_of_one_class_is_its_conditional() -> None:
     assert model.sample(3).shape == (3, D)
 
 
+def test_where_the_class_is_not_known_it_is_the_likeliest() -> None:
+    model = model_of()
+    whole = Observations(X, torch.tensor([-1, 2, -1, 0]))
+    part = whole.subset(torch.tensor([3, 2, 1]))
+    likeliest = model.classify(X).argmax(1)
+    assert model.labelled(part).label(torch.arange(3)).tolist() == [0, int(likeliest[2]), 2]
+    assert model.labelled(Observations(X)).label(torch.arange(4)).equal(likeliest)
+
+
 def test_saved_and_read_back(tmp_path: Path) -> None:
     model = model_of(late=True).eval()
     model.save(tmp_path / "model")

@@ -301,7 +301,9 @@ def of_one_condition(model: VAE, observations: Any) -> tuple[VAE, Any]:
         >>> type(plain).__name__, len(same)
         ('VAE', 2)
     """
-    model = getattr(model, "conditional", model)  # of a model whose class is a latent: that of x given the class
+    latent: Any = model
+    if hasattr(latent, "labelled"):  # the class is a latent, and may not be known
+        model, observations = latent.conditional, latent.labelled(observations)
     if not isinstance(model, ConditionalVAE):
         return model, observations
     first, labels = observations.eval_batch(0, 1), observations.label(torch.arange(len(observations)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from tightbound.autoencoder import VAE
@@ -34,7 +35,7 @@ class SemiSupervisedVAE(VAE):
         Kingma et al.: Semi-Supervised Learning with Deep Generative Models (2014), https://arxiv.org/abs/1406.5298.
 
     Example:
-        >>> import torch, tightbound as tb
+        >>> import tightbound as tb
         >>> model = SemiSupervisedVAE(
         ...     prior=tb.priors.Joint([tb.priors.StandardNormal(2), tb.priors.Categorical(1, classes=3)]),
         ...     posterior=tb.posteriors.ClassFirst(
@@ -82,6 +83,24 @@ class SemiSupervisedVAE(VAE):
             Probabilities, shape (N, C).
         """
         return self.embed(x)[:, -self.classes :]
+
+    def labelled(self, observations: Any) -> Any:
+        """The same observations, with the likeliest class where theirs is not known.
+
+        Args:
+            observations: ``Observations``, whose labels may be −1, or which may have none.
+
+        Returns:
+            Observations of known labels.
+        """
+        everything = torch.arange(len(observations))
+        given = observations.label(everything)
+        likeliest = self.classify(observations).argmax(1).cpu()
+        labels = likeliest if given is None else torch.where(given.cpu() >= 0, given.cpu(), likeliest)
+        rows = everything if observations.rows is None else observations.rows.cpu()
+        whole = torch.zeros(len(observations.stored), dtype=torch.long)
+        whole[rows] = labels
+        return observations.replace(labels=whole)
 
     def sample(self, count: int, *, label: Any = None, mean: bool = False, temperature: float = 1.0) -> Tensor:
         r"""Draws of x: the class from p(y) unless it is given, z from the prior, then x from p(x | z, y).

@@ -45,19 +45,21 @@ def sample(
 
 def _condition(made: Run, model: VAE, count: int, label: str | None, like: int | None) -> dict[str, Any]:
     """What samples are drawn under, as ``model.sample`` takes it."""
-    if isinstance(model, SemiSupervisedVAE):
-        if label is None and like is None:
-            return {}
-        model = model.conditional
-    if not isinstance(model, ConditionalVAE):
-        if label is not None or like is not None:
+    asked = label is not None or like is not None
+    if isinstance(model, SemiSupervisedVAE) and not asked:
+        return {}
+    if not isinstance(model, ConditionalVAE | SemiSupervisedVAE):
+        if asked:
             raise ValueError(
                 "Expected a run with a condition for --label and --like; got one without. Train it with "
                 "--model.condition label."
             )
         return {}
     test = made.data().test
-    if label is None and like is None:
+    if isinstance(model, SemiSupervisedVAE):
+        test = model.labelled(test)
+        model = model.conditional
+    if not asked:
         return figures.conditions(model, test, count)
     if (label is not None and like is not None) or (label is not None and model.covariates):
         wanted = "--like INDEX" if model.covariates else "--label CLASS or --like INDEX"

@@ -57,6 +57,33 @@ def few_labels(observations: Observations, count: int, *, seed: int = 0) -> Obse
     return observations.replace(labels=known)
 
 
+def with_unknown(observations: Observations) -> Observations:
+    """Labels that a file calls -1, or has no word for, as not known: for models that have use for such.
+
+    Args:
+        observations: as they were read, where -1 is a class like any other.
+
+    Returns:
+        Observations whose labels are −1 there, and whose other classes are numbered without it; as they were where
+        there is no such class.
+
+    Example:
+        >>> read = Observations(torch.zeros(3, 1), torch.tensor([0, 1, 2]), label_names=("-1", "0", "1"))
+        >>> made = with_unknown(read)
+        >>> made.label(torch.arange(3)), made.label_names
+        (tensor([-1,  0,  1]), ('0', '1'))
+    """
+    names = observations.label_names
+    found = [place for place, name in enumerate(names) if name.strip() in ("", str(UNKNOWN))]
+    if not found or observations.labels is None:
+        return observations
+    kept = [place for place in range(len(names)) if place not in found]
+    number = torch.full((len(names),), UNKNOWN)
+    number[kept] = torch.arange(len(kept))
+    labels = number.to(observations.labels.device)[observations.labels]
+    return observations.replace(labels=labels, label_names=tuple(names[place] for place in kept))
+
+
 def few_factors(observations: Observations, count: int, *, seed: int = 0) -> Observations:
     """The same observations, of which few keep their factors, taken at random; others have NaN, unknown.
 

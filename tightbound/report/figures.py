@@ -277,9 +277,10 @@ def conditions(model: ConditionalVAE, observations: Observations, count: int) ->
 
 
 def _analogies(model: VAE, data: Data) -> Iterator[Picture]:
+    test = model.labelled(data.test) if isinstance(model, SemiSupervisedVAE) else data.test
     model = _conditional(model)
     if isinstance(model, ConditionalVAE) and model.classes:
-        shown, seen = examples(data.test, COLUMNS)
+        shown, seen = examples(test, COLUMNS)
         names = [label_name(y, data.test.label_names) for y in range(model.classes)]
         caption = "The code of each framed test observation, decoded in every class: what z says beside the class."
         yield Picture(

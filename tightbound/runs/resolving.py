@@ -7,10 +7,10 @@ import dataclasses
 import torch
 
 from tightbound.data import Data, DataSummary
-from tightbound.data.few import UNKNOWN
+from tightbound.data.few import UNKNOWN, with_unknown
 from tightbound.runs import registry
 from tightbound.runs.recipe import ModelRecipe, Recipe
-from tightbound.runs.registry import LIKELIHOODS, row
+from tightbound.runs.registry import LIKELIHOODS, POSTERIORS, row
 from tightbound.runs.rows import LikelihoodRow
 
 LARGEST_MLP_SIDE = 32
@@ -52,7 +52,8 @@ def resolve(recipe: Recipe, facts: DataSummary) -> Recipe:
 
 
 def prepared(recipe: Recipe, data: Data, facts: DataSummary, unseen: DataSummary) -> Data:
-    """The data as the likelihood wants them: grey values binarised where it is one of binary data.
+    """The data as the model wants them: grey values binarised where its likelihood is one of binary data, and labels
+    that a file calls -1, or has no word for, not known where the class is a latent.
 
     Args:
         recipe: resolved.
@@ -69,6 +70,8 @@ def prepared(recipe: Recipe, data: Data, facts: DataSummary, unseen: DataSummary
         >>> prepared(recipe, digits, facts, facts).train.binarise
         True
     """
+    if model_has_latent_class(recipe.model):
+        data = dataclasses.replace(data, train=with_unknown(data.train), test=with_unknown(data.test))
     binarises = row(LIKELIHOODS, recipe.model.likelihood, "model.likelihood").binarises
     return data.binarised() if binarises and {facts.kind, unseen.kind} != {"binary"} else data
 
@@ -103,6 +106,20 @@ def levels_of(likelihood: str, facts: DataSummary, unseen: DataSummary) -> int:
     return levels
 
 
+def model_has_latent_class(model: ModelRecipe) -> bool:
+    """Whether a class is part of the latent, so that labels need not be known.
+
+    Args:
+        model: as a recipe has it.
+
+    Example:
+        >>> from tightbound.runs.recipe import ModelRecipe
+        >>> model_has_latent_class(ModelRecipe())
+        False
+    """
+    return row(POSTERIORS, model.posterior, "model.posterior").latents == "class first"
+
+
 def conditions_of(model: ModelRecipe, data: Data) -> tuple[int, int]:
     """How many classes and how many covariates a condition has, or a latent class.
 
@@ -122,7 +139,7 @@ def conditions_of(model: ModelRecipe, data: Data) -> tuple[int, int]:
         >>> conditions_of(ModelRecipe(condition="label"), load("digits"))
         (10, 0)
     """
-    parts, latent = (data.train, data.test), model.posterior == "class-first"
+    parts, latent = (data.train, data.test), model_has_latent_class(model)
     if model.condition == "label" or latent:
         labels = [part.label(torch.arange(len(part))) for part in parts]
         least = min((int(each.min()) for each in labels if each is not None), default=-1)
