@@ -237,9 +237,10 @@ def scores_by_beta(rows: Sequence[Row]) -> Figure:
         aside = 0.05 * (number_of - (len(shown) - 1) / 2)
         values, errors = sweep[key]
         axes.scatter(each + aside, column(rows, key), s=9, color=colour, alpha=0.35, linewidths=0)
-        axes.errorbar(place + aside, values, errors, color=colour, marker="o", markersize=4, label=name)
-    axes.set(xlabel="β", ylabel="score, 0 to 1", xticks=place, xticklabels=[number(b) for b in sweep.betas])
+        axes.errorbar(place + aside, values, 2 * errors, color=colour, marker="o", markersize=4, label=name)
+    axes.set(xlabel="β", ylabel="score, 0 to 1", xticks=place, xticklabels=[f"{b:g}" for b in sweep.betas])
     axes.set_ylim(0, 1)
+    note(figure, "Bars: two standard errors. Pale: each run.")
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return describe(figure, f"Scores of disentanglement of {counted(len(rows), 'run')} by β.")
 
