@@ -26,13 +26,12 @@ def test_scores_of_several_seeds_have_the_error_of_their_mean() -> None:
     points, _, [bars] = lines["MIG"].lines
     np.testing.assert_allclose(points.get_ydata(), [0.2, 0.2])
     ends = [segment[:, 1] for segment in bars.get_segments()]
-    np.testing.assert_allclose(ends[0], [0.15, 0.25])  # of one run its own
-    np.testing.assert_allclose(ends[1], 0.2 + np.array([-1, 1]) * 0.1 / np.sqrt(3))
+    np.testing.assert_allclose(ends[0], [0.1, 0.3])  # two of its own
+    np.testing.assert_allclose(ends[1], 0.2 + 2 * np.array([-1, 1]) * 0.1 / np.sqrt(3))
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1", "4"]
     assert "UDR" not in lines
-    assert "UDR" in {
-        c.get_label() for c in plots.scores_by_beta([{**row, "udr": 0.4} for row in rows]).axes[0].containers
-    }
+    [axes] = plots.scores_by_beta([{**row, "udr": 0.4} for row in rows]).axes
+    assert "UDR" in {each.get_label() for each in axes.containers}
 
 
 def test_dependence_leaves_the_diagonal_empty() -> None:
@@ -59,11 +58,11 @@ def test_rows_of_samples_have_names() -> None:
         (lambda: plots.scores_by_beta([]), "Expected at least one run; got no rows."),
         (
             lambda: plots.dependence_matrix(np.zeros((1, 1)), (0,)),
-            "Expected a matrix of at least 2 units, 1 here; got (1, 1).",
+            "of at least 2 units, 1 here; got (1, 1).",
         ),
         (
             lambda: plots.dependence_matrix(np.zeros((2, 3)), (0, 1)),
-            "Expected a matrix of at least 2 units, 2 here; got (2, 3).",
+            "of at least 2 units, 2 here; got (2, 3).",
         ),
         (
             lambda: plots.analogies(torch.zeros(2, 1, 4, 4), torch.zeros(2, 3, 1, 4, 4), ["a", "b"]),

@@ -240,7 +240,7 @@ def scores_by_beta(rows: Sequence[Row]) -> Figure:
         axes.errorbar(place + aside, values, 2 * errors, color=colour, marker="o", markersize=4, label=name)
     axes.set(xlabel="β", ylabel="score, 0 to 1", xticks=place, xticklabels=[f"{b:g}" for b in sweep.betas])
     axes.set_ylim(0, 1)
-    note(figure, "Bars: two standard errors. Pale: each run.")
+    note(figure, "Bars: ± 2 standard errors. Pale: each run.")
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return describe(figure, f"Scores of disentanglement of {counted(len(rows), 'run')} by β.")
 
