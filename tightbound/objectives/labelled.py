@@ -20,7 +20,7 @@ class SemiSupervised(nn.Module):
 
     .. math:: \mathcal{L}(x, y) = \mathbb{E}_{q(z \mid x, y)}[-\log p(x \mid z, y)] - \log p(y)
               + \mathrm{KL}(q(z \mid x, y) \,\|\, p(z)), \qquad
-              \mathcal{U}(x) = \sum_y q(y \mid x)\, \big(\mathcal{L}(x, y) + \log q(y \mid x)\big)
+              \mathcal{U}(x) = \sum_y q(y \mid x)\, \left(\mathcal{L}(x, y) + \log q(y \mid x)\right)
 
     The loss is the mean over the batch of L where the label is known and U where it is −1, and α times the mean of
     −log q(y | x) over labelled observations. Of these the training set has few, and most batches none. So ``fit`` keeps
