@@ -121,7 +121,7 @@ def described(cls: type) -> set[str]:
 
 
 def test_every_field_is_written_and_described() -> None:
-    whole = Recipe(data=DataRecipe(size=32, labels=10))
+    whole = Recipe(data=DataRecipe(size=32, labels=10, factors=5))
     for section in ("data", "model", "objective", "train", "evaluate"):
         part = getattr(whole, section)
         names = [field.name for field in dataclasses.fields(part)]

@@ -15,6 +15,8 @@ import tightbound as tb
 from tightbound.data import Observations, few_factors, pairs
 from tightbound.execution import Execution, obstacle
 from tightbound.objectives import ELBO, FactorVAE, KnownFactors, TotalCorrelation
+from tightbound.runs import run as runs
+from tightbound.runs.recipe import Recipe
 from tightbound.settings import Training
 from tightbound.training.step import TrainStep
 
@@ -277,3 +279,26 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
 def test_what_is_refused(ask: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=re.escape(message)):
         ask()
+
+
+def test_a_recipe_knows_a_few_factors_and_scores_know_all(tmp_path: Any) -> None:
+    changes = {
+        "objective.name": "known-factors", "objective.beta": 2.0, "data.factors": 12, "model.hidden": [8],
+        "model.latent_dim": 4, "train.epochs": 1.0, "train.validation": 0.0,
+    }  # fmt: skip
+    torch.manual_seed(0)
+    table = torch.randn(100, 2)
+    data = Observations(torch.cat([table, torch.randn(100, 3)], 1), factors=table, factor_names=("a", "b"))
+    trained = runs.train(Recipe().updated(changes), tmp_path / "run", data=data, progress=False)
+    kept: Any = trained.result.objective
+    assert len(kept.factors) == 12
+    assert kept.objective.beta == 2.0
+    assert kept.objective.kl == "closed-form"
+    known = trained.data.train.factor_table()
+    assert known is not None
+    assert int(known.isfinite().all(1).sum()) == 12
+    whole = trained.run.data(data).train.factor_table()
+    assert whole is not None
+    assert bool(whole.isfinite().all())
+    again = runs.resume(tmp_path / "run", data=data, progress=False)  # its labelled observations are the same
+    assert again.result.metrics == trained.result.metrics

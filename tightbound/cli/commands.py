@@ -215,6 +215,8 @@ def _compared(trained: Trained, *, progress: bool) -> tuple[Measured, Disentangl
     """What a sweep compares a run by: numbers on what it has not seen, scores beside known factors, and codes."""
     observed, model, data = sweeps.compared_on(trained), trained.model, trained.data
     found = measure(model, observed, progress=progress, **_settings(trained.run.recipe))
+    if trained.run.recipe.data.factors is not None:
+        data = trained.run.data()  # the scores may know what training did not
     scores = None
     if data.train.factor_names:
         with evaluating(len(data.train), show=progress) as tell:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tightbound import networks, objectives, posteriors, priors
 from tightbound.autoencoder import VAE
 from tightbound.conditioned import ConditionalVAE
-from tightbound.data import Data, Observations, few_labels, load, moments, summarise
+from tightbound.data import Data, Observations, few_factors, few_labels, load, moments, summarise
 from tightbound.likelihoods import Likelihood
 from tightbound.runs import registry
 from tightbound.runs.plan import imported
@@ -101,6 +101,10 @@ def build(recipe: Recipe, data: Any = None) -> Built:
         ('gaussian', 'closed-form', (3,))
     """
     recipe, found = loaded(recipe, data)
+    if recipe.data.labels is not None:
+        found = dataclasses.replace(found, train=few_labels(found.train, recipe.data.labels, seed=recipe.seed))
+    if recipe.data.factors is not None:
+        found = dataclasses.replace(found, train=few_factors(found.train, recipe.data.factors, seed=recipe.seed))
     facts, unseen = summarise(found.train), summarise(found.test)
     resolved = resolve(recipe, facts)
     levels = levels_of(resolved.model.likelihood, facts, unseen)
@@ -144,8 +148,6 @@ def loaded(recipe: Recipe, data: Any = None) -> tuple[Recipe, Data]:
     source = wanted.source if data is None else data
     named = isinstance(source, str | os.PathLike)
     found = load(source, size=wanted.size if named else None, test_fraction=wanted.test_fraction)
-    if wanted.labels is not None:
-        found = dataclasses.replace(found, train=few_labels(found.train, wanted.labels, seed=recipe.seed))
     wanted = dataclasses.replace(wanted, source=os.fspath(source) if named else GIVEN)
     return dataclasses.replace(recipe, data=wanted), found
 

@@ -31,4 +31,29 @@ class SemiSupervised(ObjectiveRecipe):
         return f"Loss = distortion + rate, {known}, + {self.alpha:g} × minus log q(y|x) of labelled observations."
 
 
-ROWS: tuple[type[ObjectiveRecipe], ...] = (SemiSupervised,)
+@dataclass(frozen=True, kw_only=True)
+class KnownFactors(ObjectiveRecipe):
+    """The ELBO, with a pull of the first dimensions towards factors that few observations have.
+
+    Attributes:
+        gamma: Weight of the pull.
+        beta: Weight of the rate.
+        labelled_batch: Labelled observations of a step, drawn with replacement.
+    """
+
+    name: str = dataclasses.field(default="known-factors", init=False, repr=False)
+    gamma: float = 10.0
+    beta: float = 1.0
+    labelled_batch: int = 100
+    cls: ClassVar[str] = "tightbound.objectives.KnownFactors"
+    inner: ClassVar[str] = "tightbound.objectives.ELBO"
+    of_inner: ClassVar[tuple[str, ...]] = ("beta",)
+    needs_path: ClassVar[bool] = True
+
+    def in_words(self, steps: int) -> str:
+        weight = "" if self.beta == 1 else f"{self.beta:g} · "
+        pull = f"{self.gamma:g} × half the squared distance of codes to factors, of observations that have them"
+        return f"Loss = distortion + {weight}rate + {pull}."
+
+
+ROWS: tuple[type[ObjectiveRecipe], ...] = (SemiSupervised, KnownFactors)

@@ -29,7 +29,8 @@ class DataRecipe:
             Python" for data made there.
         size: Side in pixels of sprites, and that images of a folder are resized and cropped to; needed where they
             differ.
-        labels: Labels that training keeps, of each class equally many; the others count as not known. By default all.
+        labels: Labels that training knows, of each class equally many. By default all that there are.
+        factors: Training observations whose factors it knows, taken at random. By default all.
         test_fraction: What is split off as the test set where the source has none of its own.
 
     Example:
@@ -40,6 +41,7 @@ class DataRecipe:
     source: str = "digits"
     size: int | None = None
     labels: int | None = None
+    factors: int | None = None
     test_fraction: float = 0.1
 
 

@@ -496,4 +496,6 @@ def plan(objective: ObjectiveRecipe) -> Plan:
         given["gradient"] = objective.gradient_plan()
     if objective.bound:
         given["bound"] = Plan(objective.bound, {name: given.pop(name) for name in objective.of_bound})
+    if objective.inner:
+        given["objective"] = Plan(objective.inner, {name: given.pop(name) for name in objective.of_inner})
     return Plan(objective.cls, given)

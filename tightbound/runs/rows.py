@@ -128,6 +128,8 @@ class ObjectiveRecipe(ABC):
     cls: ClassVar[str] = ""  # its class, as dotted text
     bound: ClassVar[str] = ""  # the bound that its class takes, if it takes one …
     of_bound: ClassVar[tuple[str, ...]] = ()  # … and the fields that are that bound's
+    inner: ClassVar[str] = ""  # the objective that its class adds to, if it takes one …
+    of_inner: ClassVar[tuple[str, ...]] = ()  # … and the fields that are that objective's
     warms: ClassVar[str] = ""  # the field that rises from zero over ``warmup_steps``
     per_dimension: ClassVar[bool] = False  # whether it needs the KL of each latent dimension
     factorised: ClassVar[bool] = False  # whether it needs a posterior of independent dimensions
