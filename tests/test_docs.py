@@ -115,6 +115,13 @@ def test_the_idea_holds_for_a_model_solved_by_hand(capsys: pytest.CaptureFixture
     assert (error < 4 * log_w.std(0) / len(log_w) ** 0.5).all()
 
 
+def test_the_page_of_dimensions_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    execute(DOCS / "dimensions.md")
+    said = capsys.readouterr().out.splitlines()
+    [shown] = blocks(DOCS / "dimensions.md", "text")
+    assert said[1:4] == shown.strip().splitlines()
+
+
 def test_the_reference_page_runs() -> None:
     execute(DOCS / "api.md")
 
