@@ -241,3 +241,21 @@ def test_a_part_of_observations_has_its_own_factors(factors: torch.Tensor) -> No
 def test_data_without_factors_are_refused() -> None:
     with pytest.raises(ValueError, match="Expected observations whose factors are known; got array, which has none"):
         disentangle(linear(5, 2), torch.randn(200, 5))
+
+
+def test_observations_whose_factors_are_not_known_are_left_out() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(400, 5)
+    factors = x[:, :2].sign()
+    factors[300:, 1] = torch.nan
+    model = tb.VAE(
+        prior=tb.priors.StandardNormal(2),
+        posterior=tb.posteriors.DiagonalNormal(torch.nn.Linear(5, 4)),
+        likelihood=tb.likelihoods.Gaussian(torch.nn.Linear(2, 5)),
+    )
+    found = tb.evaluate.disentangle(model, tb.data.Observations(x, factors=factors))
+    whole = tb.evaluate.disentangle(model, tb.data.Observations(x[:300], factors=factors[:300]))
+    assert found.per_observation["factors"].shape == (300, 2)
+    assert found.scores["mig"].value == whole.scores["mig"].value
+    with pytest.raises(ValueError, match="Expected finite factors"):
+        tb.evaluate.disentangle(model, tb.data.Observations(x, factors=torch.full((400, 2), torch.nan)))

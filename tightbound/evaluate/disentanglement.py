@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tightbound.data import Observations
 from tightbound.evaluate.estimates import Estimate
 from tightbound.evaluate.noise import proposed, seeds_of
 from tightbound.evaluate.observed import ENCODED, blocks, observed_as, some_of
@@ -130,7 +131,7 @@ def disentangle(
 
     Args:
         model: any; discrete latents are scored by the probabilities of their classes.
-        data: observations with factors.
+        data: observations with factors; those with NaN among them are left out.
         observations: how many of them, taken at random; all where there are fewer.
         seed: of everything random.
         progress: called with how far it is, in observations, and their total.
@@ -154,16 +155,11 @@ def disentangle(
         >>> found.information.shape
         torch.Size([2, 2])
     """
-    observed = observed_as(data)
+    observed = _of_known_factors(observed_as(data))
     codes, samples, rates = [], [], []
     with evaluation_mode(model), own_random_state(home(model)[0], seed=seed):
         chosen = some_of(observed, observations)
-        if (known := chosen.factor_table()) is None:
-            raise ValueError(
-                f"Expected observations whose factors are known; got {observed.name}, which has none. Give them: "
-                "tb.data.Observations(x, factors=...), or the arrays factors and factor_names in a .npz file. The data "
-                "'sprites' have some."
-            )
+        known: Tensor = chosen.factor_table()  # type: ignore[assignment]
         for _, batch in blocks(model, chosen, ENCODED):
             codes.append(model.embed(batch).flatten(1).cpu())
             samples.append(proposed(model, batch, seeds_of(batch, seed), 1)[0][0].flatten(1).cpu())
@@ -184,6 +180,18 @@ def disentangle(
     )
     columns = [names.index(name) for name in found.factor_names]
     return dataclasses.replace(found, per_observation={"codes": means, "factors": known[:, columns].double()})
+
+
+def _of_known_factors(observed: Observations) -> Observations:
+    """The observations whose factors are all known."""
+    if (table := observed.factor_table()) is None:
+        raise ValueError(
+            f"Expected observations whose factors are known; got {observed.name}, which has none. Give them: "
+            "tb.data.Observations(x, factors=...), or the arrays factors and factor_names in a .npz file. The data "
+            "'sprites' have some."
+        )
+    known = ~table.isnan().any(1)
+    return observed if known.all() or not known.any() else observed.subset(known.nonzero()[:, 0].cpu())
 
 
 def _same(column: Tensor, labels: Tensor | None) -> bool:
