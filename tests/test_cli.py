@@ -93,7 +93,7 @@ def test_every_field_of_a_recipe_is_an_option_described_in_its_own_words(capsys)
             described = any(re.search(rf"^    {name}: ", doc, flags=re.M) for doc in docs)
             assert described or (section, name) == ("objective", "name")
     for words in (
-        "Weight of the rate. Used by elbo. Weight of the total correlation. Used by total-correlation.",
+        "Weight of the rate. Used by elbo, known-factors. Weight of the total correlation. Used by total-correlation.",
         "Steps over which beta rises from zero. Used by elbo. Steps over which the capacity rises from zero.",
         "K of an importance-weighted bound. Used by elbo, iwae, renyi, free-bits, capacity.",
         "discretized-logistic: grey levels.",
@@ -146,7 +146,7 @@ def test_no_change_leaves_the_recipe():
         (
             "train digits --objective.name iwae --objective.beta 4",
             "Expected only the fields samples, gradient, temperature and anneal_steps with the objective 'iwae'; got "
-            "objective.beta, a field of 'elbo', 'total-correlation' and 'info-vae'.",
+            "objective.beta, a field of 'elbo', 'total-correlation', 'info-vae' and 'known-factors'.",
         ),
         ("train digits more", "Expected nothing more; got 'more'. 'tightbound train --help' says more."),
         ("train auto", "Expected --data with the recipe 'auto', which is for data of your own; got none. For example:"),
