@@ -14,6 +14,7 @@ from tiny import SMALL, refused, said
 
 import tightbound as tb
 from tightbound.cli.verbs import main
+from tightbound.evaluate.scores import predicted
 
 KINDS = {
     "label": ["--model.condition", "label"],
@@ -33,7 +34,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     images[np.arange(300), 2 * place] = 1
     noise = (rng.random(images.shape) < 0.1).astype(np.uint8)
     names = np.array(["top", "middle", "bottom"])
-    np.savez(folder / "bars.npz", x=images | noise, y=names[place], factors=shine, factor_names=np.array(["shine"]))
+    factors, known = np.concatenate([shine, place[:, None]], 1), np.array(["shine", "place"])
+    np.savez(folder / "bars.npz", x=images | noise, y=names[place], factors=factors, factor_names=known)
     made = {}
     for kind, flags in KINDS.items():
         made[kind] = folder / kind
@@ -92,6 +94,20 @@ def test_the_error_of_classes_is_printed_kept_and_reported(runs, capsys, tmp_pat
     assert found["classes"] == ["bottom", "middle", "top"]
     assert "of the observations are taken for another class" in html.unescape((run / "report.html").read_text("utf-8"))
     assert "taken for another class" in said(capsys, "evaluate", run)[1]
+
+
+def test_a_class_of_the_latent_is_scored_beside_factors_and_shown(runs, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(predicted, "TREES", 5)
+    run = Path(shutil.copytree(runs["latent"], tmp_path / "run"))
+    code, out, _ = said(capsys, "disentangle", run, "--json")
+    assert code == 0
+    found = json.loads(out)
+    found["factors"]["place"]["best_unit"] = 4  # a class, behind the three numbers
+    (run / "disentanglement.json").write_text(json.dumps(found))
+    assert said(capsys, "report", run)[0] == 0
+    page = html.unescape((run / "report.html").read_text("utf-8"))
+    assert "Which unit tells of which factor" in page
+    assert "What the best unit of each factor does" not in page  # a class is no place on the way
 
 
 @pytest.mark.parametrize(

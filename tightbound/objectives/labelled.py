@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tightbound.batch import Batch, as_batch
-from tightbound.distributions import ClassFirst, Joint, OneHot
+from tightbound.distributions import ClassFirst, Joint, OneHot, codes_of
 from tightbound.divergences import kl
 from tightbound.model import Model
 from tightbound.objectives.loss import Loss, Objective, SecondPlayer, TrainingSet, at_least, parts_in_words
@@ -204,7 +204,8 @@ def _seen(x: Tensor, *, binarised: bool) -> Tensor:
 
 
 def _cross_entropy(classes: OneHot, labels: Tensor) -> Tensor:
-    return -classes.log_probs[:, 0].gather(1, labels[:, None])[:, 0]
+    """−log q(y | x) at the labels, shape (B,)."""
+    return -classes.log_prob(codes_of(labels[:, None], classes))
 
 
 def _in_every_class(model: Model, batch: Batch, q: ClassFirst, prior: Joint, samples: int) -> tuple[Tensor, Tensor]:

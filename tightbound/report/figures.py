@@ -54,7 +54,7 @@ def pictures(run: Run, model: VAE, data: Data) -> Iterator[Picture]:
         yield from _evidence(run, evaluation)
     yield from _checked(run)
     plain, test = of_one_condition(model, data.test)
-    yield from _factors(run, plain, test)
+    yield from _factors(run, model, plain, test)
     yield from _dependence(run)
     yield from _maps(model, data)
     yield from _manifold(plain, test)
@@ -144,7 +144,7 @@ def _neighbours(found: dict[str, Tensor]) -> Iterator[Picture]:
         yield Picture("neighbours", "Samples and their nearest training observations", caption, figure)
 
 
-def _factors(run: Run, model: VAE, test: Observations) -> list[Picture]:
+def _factors(run: Run, model: VAE, plain: VAE, test: Observations) -> list[Picture]:
     """Units beside the known factors, where they were scored."""
     if (found := run.kept(DISENTANGLEMENT)) is None or not found["units"]:
         return []
@@ -161,7 +161,7 @@ def _factors(run: Run, model: VAE, test: Observations) -> list[Picture]:
     ]
     pictures = [Picture(*words, figure) for words, figure in zip(made, (matrix, scatter), strict=True)]
     if class_probabilities(model.prior()) is None:
-        figure = plots.latent_traversal(model, examples(test, 1)[1].x[0], dimensions=best, names=names)
+        figure = plots.latent_traversal(plain, examples(test, 1)[1].x[0], dimensions=best, names=names)
         caption = "The unit that tells most of each factor goes along the prior; the others stay."
         pictures.append(Picture("traversal-by-factor", "What the best unit of each factor does", caption, figure))
     return pictures

@@ -38,7 +38,7 @@ class Config:
         shape: Of one observation.
         levels: How many values an element takes (grey levels, classes); 0 where that means nothing.
         why: How the likelihood was chosen, in words.
-        classes: How many classes the label has, where it is a condition; else 0.
+        classes: How many classes the label has, where it is a condition or part of the latent; else 0.
         covariates: How many columns the factors have, where they are a condition; else 0.
 
     Example:
@@ -262,7 +262,9 @@ def _class_first(
             seen = [networks.Standardized(each, mean, deviation) for each in seen]
         q_z = posteriors.DiagonalNormal(Late(seen[1], head, shape))
         q = posteriors.ClassFirst(posteriors.Categorical(seen[0], classes=classes), q_z)
-        prior = priors.Joint([priors.StandardNormal(latent), priors.Categorical(1, classes=classes)])
+        prior = priors.Joint(
+            [priors.StandardNormal(latent), priors.Categorical(1, classes=classes, learned=recipe.learned_prior)]
+        )
         return SemiSupervisedVAE(prior, q, likelihood)
 
 

@@ -296,7 +296,7 @@ def _remarks(recipe: Recipe, field: str, outcomes: Sequence[Outcome]) -> list[st
 def _of_disentanglement(found: dict[str, Any], seeds: int) -> str:
     if not found.get("scores"):
         return "Disentanglement is a proxy: without known factors no number shows it (Locatello et al. 2019)."
-    return "MIG and the others are of training observations, whose factors no training has seen." + (
+    return "MIG and the others are of the training observations beside their factors." + (
         ""
         if seeds > 1
         else " Of one seed each: two seeds of a value can differ by more than the errors say: --seeds 5."
