@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
 import tightbound as tb
-from tightbound.conditioned import ConditionalVAE, of_one_condition
+from tightbound.conditioned import ConditionalVAE
 from tightbound.data import Observations
 from tightbound.execution import Execution, obstacle
 from tightbound.networks import MLP
@@ -21,6 +21,7 @@ from tightbound.objectives import ELBO
 from tightbound.runs.build import build
 from tightbound.runs.recipe import ModelRecipe, Recipe
 from tightbound.runs.resolving import conditions_of
+from tightbound.semi_supervised import of_one_condition
 from tightbound.settings import Training
 from tightbound.told import Beside, Planes
 from tightbound.training.step import TrainStep

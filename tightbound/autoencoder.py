@@ -75,7 +75,7 @@ class VAE(Model):
 
     def log_joint(self, batch: Batch, z: Tensor) -> tuple[Tensor, Tensor]:
         _require_complete(batch)
-        p, prior = self.likelihood(self._seen_by_decoder(batch, z)), self.prior()
+        p, prior = self.likelihood(self.seen_by_decoder(batch, z)), self.prior()
         if not batch.checked:
             require_support(p, batch.x, likelihood=type(self.likelihood).__name__)
         if prior.event_shape != z.shape[2:]:
@@ -91,7 +91,7 @@ class VAE(Model):
             return q.log_prob(z)
         constant = held(q)  # of the q that is there: a random encoder, asked again, would give another one
         if constant is None:
-            return self.posterior.log_prob(z, self._seen_by_encoder(batch), frozen=True)
+            return self.posterior.log_prob(z, self.seen_by_encoder(batch), frozen=True)
         return constant.log_prob(z)
 
     def rate(self, batch: Batch) -> Tensor | None:
@@ -127,14 +127,31 @@ class VAE(Model):
 
     def _posterior_at(self, batch: Batch) -> Distribution:
         _require_complete(batch)
-        return self.posterior(self._seen_by_encoder(batch)) if batch.q is None else batch.q
+        return self.posterior(self.seen_by_encoder(batch)) if batch.q is None else batch.q
 
     # What the two networks see: a model that is given more than x and z has its own
 
-    def _seen_by_encoder(self, batch: Batch) -> Tensor:
+    def seen_by_encoder(self, batch: Batch) -> Tensor:
+        """What q is a function of.
+
+        Args:
+            batch: B observations.
+
+        Returns:
+            The posterior's context, here x.
+        """
         return batch.x
 
-    def _seen_by_decoder(self, batch: Batch, z: Tensor) -> Tensor:
+    def seen_by_decoder(self, batch: Batch, z: Tensor) -> Tensor:
+        r"""What p(x | z) is a function of.
+
+        Args:
+            batch: B observations.
+            z: latents, shape (\*samples, B, latent).
+
+        Returns:
+            The likelihood's context, here z.
+        """
         return z
 
     # Prediction: in evaluation mode and without gradient, whoever calls
@@ -179,7 +196,7 @@ class VAE(Model):
             return torch.cat([self._reconstructed(block) for block in blocks_of(x, batch_size, device, dtype)])
 
     def _reconstructed(self, batch: Batch) -> Tensor:
-        return point_estimate(self.likelihood(self._seen_by_decoder(batch, self._code(batch))))
+        return point_estimate(self.likelihood(self.seen_by_decoder(batch, self._code(batch))))
 
     def sample(self, count: int, *, mean: bool = False, temperature: float = 1.0) -> Tensor:
         r"""Draws of x from the model: z from the prior, then x from p(x | z).

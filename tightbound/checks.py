@@ -202,7 +202,7 @@ def _require_plain_parameters(model: nn.Module) -> None:
 def _require_latents(model: VAE, batch: Batch, name: str) -> None:
     observed = tuple(batch.x.shape[1:])
     with _told_as(f"an encoder that takes observations of shape {observed}, those of {name}"):
-        q = model.posterior(model._seen_by_encoder(batch))
+        q = model.posterior(model.seen_by_encoder(batch))
     _require_batch(q, batch.x.shape[:1], "posterior")
     prior = model.prior()
     if q.event_shape != prior.event_shape:
@@ -216,7 +216,7 @@ def _require_latents(model: VAE, batch: Batch, name: str) -> None:
     _require_one_space(model, q, z)
     if type(model).log_joint is VAE.log_joint:
         with _told_as(f"a decoder that takes latents of shape {tuple(q.event_shape)}, as the posterior draws them"):
-            p = model.likelihood(model._seen_by_decoder(batch, z))
+            p = model.likelihood(model.seen_by_decoder(batch, z))
         _require_batch(p, z.shape[:2], "likelihood")
 
 

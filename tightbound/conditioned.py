@@ -176,11 +176,11 @@ class ConditionalVAE(VAE):
         self.require_known(one, "the condition")
         return self.condition(label=one.label, factors=one.factors)[0]
 
-    def _seen_by_encoder(self, batch: Batch) -> Tensor:
+    def seen_by_encoder(self, batch: Batch) -> Tensor:
         c = self.condition(label=batch.label, factors=batch.factors)
         return torch.cat([batch.x.flatten(1), c], -1)
 
-    def _seen_by_decoder(self, batch: Batch, z: Tensor) -> Tensor:
+    def seen_by_decoder(self, batch: Batch, z: Tensor) -> Tensor:
         c = self.condition(label=batch.label, factors=batch.factors)
         return torch.cat([z, c.expand(*z.shape[:-1], -1)], -1)
 
@@ -200,10 +200,9 @@ class ConditionalVAE(VAE):
         Raises:
             ValueError: where the condition is missing.
         """
-        device, dtype = home(self)
-        c = self.condition(label=label, factors=factors)
+        given = Batch(torch.as_tensor(x).to(*home(self)), label=label, factors=factors)
         with evaluation_mode(self):
-            return self.posterior(torch.cat([torch.as_tensor(x).to(device, dtype).flatten(1), c], -1))
+            return self.posterior(self.seen_by_encoder(given))
 
     def decode(self, z: Tensor, *, label: Any = None, factors: Any = None) -> Distribution:
         r"""The likelihood p(x | z, c).
@@ -220,9 +219,8 @@ class ConditionalVAE(VAE):
             ValueError: where the condition is missing.
         """
         z = torch.as_tensor(z).to(*home(self))
-        c = self.condition(label=label, factors=factors)
         with evaluation_mode(self):
-            return self.likelihood(torch.cat([z, c.expand(*z.shape[:-1], -1)], -1))
+            return self.likelihood(self.seen_by_decoder(Batch(z, label=label, factors=factors), z))
 
     def sample(
         self, count: int, *, label: Any = None, factors: Any = None, mean: bool = False, temperature: float = 1.0
@@ -273,43 +271,9 @@ class ConditionalVAE(VAE):
                 self.require_known(block, "the observations")
                 code = self._code(block)
                 every = [block._replace(label=torch.full_like(block.label, y)) for y in range(self.classes)]  # type: ignore[arg-type]
-                seen = [point_estimate(self.likelihood(self._seen_by_decoder(each, code))) for each in every]
+                seen = [point_estimate(self.likelihood(self.seen_by_decoder(each, code))) for each in every]
                 made.append(torch.stack(seen, 1))
         return torch.cat(made)
-
-
-def of_one_condition(model: VAE, observations: Any) -> tuple[VAE, Any]:
-    """A plain VAE, and observations that it is of: where a model has a condition, that of the first of them.
-
-    Args:
-        model: any.
-        observations: ``Observations``.
-
-    Returns:
-        The model under that condition, and the observations of the same class; model and observations as they are where
-        there is no condition.
-
-    Example:
-        >>> import tightbound as tb
-        >>> model = ConditionalVAE(
-        ...     prior=tb.priors.StandardNormal(2),
-        ...     posterior=tb.posteriors.DiagonalNormal(torch.nn.Linear(5 + 3, 4)),
-        ...     likelihood=tb.likelihoods.Gaussian(torch.nn.Linear(2 + 3, 5)),
-        ...     classes=3,
-        ... )
-        >>> plain, same = of_one_condition(model, tb.data.Observations(torch.zeros(4, 5), torch.tensor([1, 0, 1, 2])))
-        >>> type(plain).__name__, len(same)
-        ('VAE', 2)
-    """
-    latent: Any = model
-    if hasattr(latent, "labelled"):  # the class is a latent, and may not be known
-        model, observations = latent.conditional, latent.labelled(observations)
-    if not isinstance(model, ConditionalVAE):
-        return model, observations
-    first, labels = observations.eval_batch(0, 1), observations.label(torch.arange(len(observations)))
-    label = int(first.label[0]) if model.classes else None
-    plain = model.given(label=label, factors=first.factors[0] if model.covariates else None)
-    return plain, observations if label is None else observations.subset((labels == label).nonzero()[:, 0].cpu())
 
 
 def _each(value: Tensor, axes: int, count: int) -> Tensor:

@@ -120,3 +120,58 @@ class SemiSupervisedVAE(VAE):
         if label is None:
             return super().sample(count, mean=mean, temperature=temperature)
         return self.conditional.sample(count, label=label, mean=mean, temperature=temperature)
+
+
+def conditional_of(model: VAE, observations: Any) -> tuple[ConditionalVAE | None, Any]:
+    """The model of x given what is known of it, with observations of which that is known.
+
+    Args:
+        model: any.
+        observations: ``Observations``.
+
+    Returns:
+        A model with a condition, or that of x given a latent class; None for one of x alone. And the observations, each
+        of a class where the model is of classes.
+
+    Example:
+        >>> import tightbound as tb
+        >>> parts = tb.priors.StandardNormal(2), tb.posteriors.DiagonalNormal(torch.nn.Linear(5, 4))
+        >>> plain = tb.VAE(*parts, tb.likelihoods.Gaussian(torch.nn.Linear(2, 5)))
+        >>> conditional_of(plain, tb.data.Observations(torch.zeros(4, 5)))[0] is None
+        True
+    """
+    if isinstance(model, SemiSupervisedVAE):
+        return model.conditional, model.labelled(observations)
+    return model if isinstance(model, ConditionalVAE) else None, observations
+
+
+def of_one_condition(model: VAE, observations: Any) -> tuple[VAE, Any]:
+    """A plain VAE, and observations that it is of: where a model has a condition, that of the first of them.
+
+    Args:
+        model: any.
+        observations: ``Observations``.
+
+    Returns:
+        The model under that condition, and the observations of the same class; model and observations as they are where
+        there is no condition.
+
+    Example:
+        >>> import tightbound as tb
+        >>> model = tb.ConditionalVAE(
+        ...     prior=tb.priors.StandardNormal(2),
+        ...     posterior=tb.posteriors.DiagonalNormal(torch.nn.Linear(5 + 3, 4)),
+        ...     likelihood=tb.likelihoods.Gaussian(torch.nn.Linear(2 + 3, 5)),
+        ...     classes=3,
+        ... )
+        >>> plain, same = of_one_condition(model, tb.data.Observations(torch.zeros(4, 5), torch.tensor([1, 0, 1, 2])))
+        >>> type(plain).__name__, len(same)
+        ('VAE', 2)
+    """
+    given, observations = conditional_of(model, observations)
+    if given is None:
+        return model, observations
+    first, labels = observations.eval_batch(0, 1), observations.label(torch.arange(len(observations)))
+    label = int(first.label[0]) if given.classes else None
+    plain = given.given(label=label, factors=first.factors[0] if given.covariates else None)
+    return plain, observations if label is None else observations.subset((labels == label).nonzero()[:, 0].cpu())

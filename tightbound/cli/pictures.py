@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from tightbound import plots
 from tightbound.autoencoder import VAE
 from tightbound.cli.commands import at_least, model_of, tell
-from tightbound.conditioned import ConditionalVAE, of_one_condition
+from tightbound.conditioned import ConditionalVAE
+from tightbound.data import Observations
 from tightbound.distributions import class_probabilities
 from tightbound.evaluate import evidence
 from tightbound.files import write_atomically
@@ -21,7 +22,7 @@ from tightbound.plots.pictures import label_name
 from tightbound.report import figures
 from tightbound.runs.run import FIGURES, Run, Split, open_run
 from tightbound.runtime import home, own_random_state
-from tightbound.semi_supervised import SemiSupervisedVAE
+from tightbound.semi_supervised import conditional_of, of_one_condition
 from tightbound.surface import listed
 
 MOST = 1024  # pictures in one figure
@@ -46,34 +47,34 @@ def sample(
 def _condition(made: Run, model: VAE, count: int, label: str | None, like: int | None) -> dict[str, Any]:
     """What samples are drawn under, as ``model.sample`` takes it."""
     asked = label is not None or like is not None
-    if isinstance(model, SemiSupervisedVAE) and not asked:
+    if not asked and not isinstance(model, ConditionalVAE):
         return {}
-    if not isinstance(model, ConditionalVAE | SemiSupervisedVAE):
-        if asked:
-            raise ValueError(
-                "Expected a run with a condition for --label and --like; got one without. Train it with "
-                "--model.condition label."
-            )
-        return {}
-    test = made.data().test
-    if isinstance(model, SemiSupervisedVAE):
-        test = model.labelled(test)
-        model = model.conditional
+    given, test = conditional_of(model, made.data().test)
+    if given is None:
+        raise ValueError(
+            "Expected a run with a condition for --label and --like; got one without. Train it with "
+            "--model.condition label."
+        )
     if not asked:
-        return figures.conditions(model, test, count)
-    if (label is not None and like is not None) or (label is not None and model.covariates):
-        wanted = "--like INDEX" if model.covariates else "--label CLASS or --like INDEX"
+        return figures.conditions(given, test, count)
+    if label is None and like is not None:
+        return _condition_of(given, test, like)
+    if like is not None or given.covariates:
+        wanted = "--like INDEX" if given.covariates else "--label CLASS or --like INDEX"
         raise ValueError(f"Expected {wanted}, a condition for samples; got another. INDEX counts test observations.")
-    if label is not None:
-        names = [label_name(y, test.label_names) for y in range(model.classes)]
-        if label not in names:
-            raise ValueError(f"Expected --label among {', '.join(names)}; got {label}.")
-        return {"label": names.index(label)}
-    if not 0 <= int(like or 0) < len(test):
-        raise ValueError(f"Expected --like between 0 and {len(test) - 1}, a test observation; got {like}.")
-    one = test.eval_batch(int(like or 0), int(like or 0) + 1)
-    seen = (("label", one.label, model.classes), ("factors", one.factors, model.covariates))
-    return {name: value[0] for name, value, wanted in seen if wanted and value is not None}
+    names = [label_name(y, test.label_names) for y in range(given.classes)]
+    if label not in names:
+        raise ValueError(f"Expected --label among {', '.join(names)}; got {label}.")
+    return {"label": names.index(label)}
+
+
+def _condition_of(model: ConditionalVAE, test: Observations, index: int) -> dict[str, Any]:
+    """The condition of a test observation."""
+    if not 0 <= index < len(test):
+        raise ValueError(f"Expected --like between 0 and {len(test) - 1}, a test observation; got {index}.")
+    one = test.eval_batch(index, index + 1)
+    known = (("label", one.label, model.classes), ("factors", one.factors, model.covariates))
+    return {name: value[0] for name, value, wanted in known if wanted and value is not None}
 
 
 def reconstruct(path: Path, *, count: int, split: Split, out: Path | None) -> int:

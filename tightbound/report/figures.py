@@ -13,15 +13,14 @@ from torch import Tensor
 from tightbound import plots
 from tightbound.autoencoder import VAE
 from tightbound.batch import Batch
-from tightbound.conditioned import ConditionalVAE, of_one_condition
+from tightbound.conditioned import ConditionalVAE
 from tightbound.data import Data, Observations
 from tightbound.distributions import class_probabilities
 from tightbound.files import foreign
 from tightbound.plots.pictures import label_name
 from tightbound.runs.run import CHECKED, CHECKS, DISENTANGLEMENT, FACTORED, INDEPENDENCE, Run
 from tightbound.runtime import home, own_random_state
-from tightbound.semi_supervised import SemiSupervisedVAE
-from tightbound.told import Beside
+from tightbound.semi_supervised import SemiSupervisedVAE, conditional_of, of_one_condition
 
 CODES = 5000  # observations in the latent map: enough to see its shape
 ROWS = 12  # latent dimensions in the traversal
@@ -54,13 +53,14 @@ def pictures(run: Run, model: VAE, data: Data) -> Iterator[Picture]:
         yield from _evidence(run, evaluation)
     yield from _checked(run)
     plain, test = of_one_condition(model, data.test)
+    under = _under(model, plain, test)
     yield from _factors(run, model, plain, test)
     yield from _dependence(run)
     yield from _maps(model, data)
-    yield from _manifold(plain, test)
+    yield from _manifold(plain, under)
     yield from _decoded(model, data)
     yield from _analogies(model, data)
-    yield from _walks(plain, test, of_dimensions(model, evaluation))
+    yield from _walks(plain, test, of_dimensions(model, evaluation), under)
     yield _stored(data)
 
 
@@ -190,9 +190,9 @@ def _maps(model: VAE, data: Data) -> Iterator[Picture]:
         yield Picture("map", "The latent space", caption, figure)
 
 
-def _manifold(model: VAE, test: Observations) -> Iterator[Picture]:
+def _manifold(model: VAE, under: str) -> Iterator[Picture]:
     if model.prior().event_shape == (2,) and class_probabilities(model.prior()) is None:
-        caption = f"Decodings at equally spaced quantiles of the prior{_under(model, test)}."
+        caption = f"Decodings at equally spaced quantiles of the prior{under}."
         yield Picture("manifold", "The manifold", caption, plots.manifold(model))
 
 
@@ -211,14 +211,13 @@ def _decoded(model: VAE, data: Data) -> Iterator[Picture]:
     yield Picture("samples", "Samples", caption, plots.samples(drawn, rows=rows, columns=COLUMNS if rows else None))
 
 
-def samples_of(model: VAE, observations: Observations, count: int, **options: Any) -> tuple[Tensor, list[str]]:
-    """Samples for a picture: where a model has a condition, of each class equally many, or under known covariates.
+def samples_of(model: VAE, observations: Observations, count: int) -> tuple[Tensor, list[str]]:
+    """Means of samples for a picture: where a model has a condition, of each class equally many.
 
     Args:
         model: any.
         observations: whose class names and covariates are taken.
         count: how many; for a model of classes a full row of each.
-        options: of ``model.sample``; means by default.
 
     Returns:
         Samples, and what each row of eight is called; nothing where rows have no name.
@@ -234,16 +233,12 @@ def samples_of(model: VAE, observations: Observations, count: int, **options: An
         >>> drawn.shape, rows
         (torch.Size([3, 5]), [])
     """
-    options = {"mean": True, **options}
-    model = _conditional(model)
-    if not isinstance(model, ConditionalVAE):
-        return model.sample(count, **options), []
-    rows: list[str] = []
-    if model.classes:
-        rows = [label_name(y, observations.label_names) for y in range(model.classes)]
-        count = COLUMNS * model.classes
-    given = conditions(model, observations, count)
-    return model.sample(count, **given, **options), rows
+    given, observations = conditional_of(model, observations)
+    if given is None:
+        return model.sample(count, mean=True), []
+    rows = [label_name(y, observations.label_names) for y in range(given.classes)]
+    count = COLUMNS * len(rows) or count
+    return given.sample(count, mean=True, **conditions(given, observations, count)), rows
 
 
 def conditions(model: ConditionalVAE, observations: Observations, count: int) -> dict[str, Any]:
@@ -277,30 +272,22 @@ def conditions(model: ConditionalVAE, observations: Observations, count: int) ->
 
 
 def _analogies(model: VAE, data: Data) -> Iterator[Picture]:
-    test = model.labelled(data.test) if isinstance(model, SemiSupervisedVAE) else data.test
-    model = _conditional(model)
-    if isinstance(model, ConditionalVAE) and model.classes:
+    given, test = conditional_of(model, data.test)
+    if given is not None and given.classes:
         shown, seen = examples(test, COLUMNS)
-        names = [label_name(y, data.test.label_names) for y in range(model.classes)]
+        names = [label_name(y, test.label_names) for y in range(given.classes)]
         caption = "The code of each framed test observation, decoded in every class: what z says beside the class."
-        yield Picture(
-            "analogies", "One style in every class", caption, plots.analogies(shown, model.analogies(seen), names)
-        )
+        figure = plots.analogies(shown, given.analogies(seen), names)
+        yield Picture("analogies", "One style in every class", caption, figure)
 
 
-def _conditional(model: VAE) -> VAE:
-    """The model of x given its class, where there is one."""
-    return model.conditional if isinstance(model, SemiSupervisedVAE) else model
-
-
-def _under(model: VAE, test: Observations) -> str:
-    """The condition in words; empty where there is none."""
-    if not isinstance(getattr(model.likelihood, "network", None), Beside):
+def _under(model: VAE, plain: VAE, test: Observations) -> str:
+    """The condition of a plain model of one condition in words; empty where there is none."""
+    if plain is model:
         return ""
     label = test.label(torch.arange(1))
-    return ", under the condition of the first test observation" + (
-        "" if label is None else f", of class {label_name(int(label), test.label_names)}"
-    )
+    of = "" if label is None else f", of class {label_name(int(label), test.label_names)}"
+    return f", under the condition of the first test observation{of}"
 
 
 def of_dimensions(model: VAE, evaluation: dict[str, Any]) -> dict[str, Any]:
@@ -342,17 +329,17 @@ def ranked(evaluation: dict[str, Any], count: int) -> dict[str, Any]:
     return {"dimensions": spread.argsort(descending=True)[:count].tolist(), "active": active}
 
 
-def _walks(model: VAE, test: Observations, evaluation: dict[str, Any]) -> Iterator[Picture]:
+def _walks(model: VAE, test: Observations, evaluation: dict[str, Any], under: str) -> Iterator[Picture]:
     seen = examples(test, 2 * PAIRS)[1].x
     figure = plots.latent_traversal(model, seen[0], **ranked(evaluation, ROWS))
     order = "the most informative first" if evaluation.get("kl_per_dimension") else "by how their posterior means vary"
     caption = f"One latent dimension at a time, {order if evaluation else 'in order'}; the others stay where the first"
-    caption += f" test observation has them{_under(model, test)}."
+    caption += f" test observation has them{under}."
     yield Picture("traversal", "What each dimension does", caption, figure)
     if pairs := len(seen) // 2:
         caption = "Straight lines through the latent space between pairs of test observations, those framed"
         caption += ", as the model saw them" if test.binarise else ""
-        caption += f"{_under(model, test)}."
+        caption += f"{under}."
         figure = plots.interpolation(model, seen[:pairs], seen[pairs : 2 * pairs])
         yield Picture("interpolation", "Interpolation", caption, figure)
 
