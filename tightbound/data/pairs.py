@@ -49,11 +49,9 @@ def pairs(
     """
     require_seed(seed)
     table = observations.factor_table()
-    codes = torch.empty(len(observations), 0, dtype=torch.long)
-    if table is not None:
-        every = [column.unique(return_inverse=True)[1] for column in table.T.cpu()]
-        codes = torch.stack([codes.new_zeros(len(codes)), *(each for each in every if int(each.max()) > 0)], 1)[:, 1:]
-    factors, count = codes.shape[1], len(observations) if count is None else count
+    every = [] if table is None else [column.unique(return_inverse=True)[1] for column in table.T.cpu()]
+    varied = [each for each in every if int(each.max()) > 0]
+    factors, count = len(varied), len(observations) if count is None else count
     if factors < 2:
         raise ValueError(
             f"Expected observations with two factors or more that vary; got {factors or 'none'} in {observations.name}."
@@ -63,7 +61,7 @@ def pairs(
             f"Expected changed between 1 and {factors - 1}, and count of at least 1; got changed={changed} and "
             f"count={count}."
         )
-    generator = torch.Generator().manual_seed(seed)
+    codes, generator = torch.stack(varied, 1), torch.Generator().manual_seed(seed)
     first = torch.randint(len(codes), (count,), generator=generator)
     second = _partners(codes, first, changed, generator)
     found = (second >= 0).nonzero()[:, 0]

@@ -12,14 +12,14 @@ from torch import Tensor
 
 from tightbound.data import Observations
 from tightbound.evaluate.estimates import Estimate
-from tightbound.evaluate.noise import proposed, seeds_of
-from tightbound.evaluate.observed import ENCODED, blocks, observed_as, some_of
+from tightbound.evaluate.observed import observed_as, some_of
 from tightbound.evaluate.scores import intervened, mutual, predicted
 from tightbound.evaluate.scores.definitions import DEFINITIONS
-from tightbound.evaluate.scores.labelled import CARRIES, Labelled, alive_units
+from tightbound.evaluate.scores.labelled import Labelled, alive_units
 from tightbound.evaluate.scores.scored import Disentanglement, Score
+from tightbound.evaluate.units import units_of
 from tightbound.model import Model
-from tightbound.runtime import evaluation_mode, home, own_random_state
+from tightbound.runtime import home, own_random_state
 from tightbound.settings import require_seed, seed_after
 
 GROUPS = 20  # of the jackknife, which leaves out one after another
@@ -156,30 +156,24 @@ def disentangle(
         torch.Size([2, 2])
     """
     observed = _of_known_factors(observed_as(data))
-    codes, samples, rates = [], [], []
-    with evaluation_mode(model), own_random_state(home(model)[0], seed=seed):
+    with own_random_state(home(model)[0], seed=seed):
         chosen = some_of(observed, observations)
-        known: Tensor = chosen.factor_table()  # type: ignore[assignment]
-        for _, batch in blocks(model, chosen, ENCODED):
-            codes.append(model.embed(batch).flatten(1).cpu())
-            samples.append(proposed(model, batch, seeds_of(batch, seed), 1)[0][0].flatten(1).cpu())
-            rates.append(model.rate_per_dimension(model.encoded(batch)))
+    known: Tensor = chosen.factor_table()  # type: ignore[assignment]
     labels = chosen.label(torch.arange(len(chosen)))
-    means, drawn = torch.cat(codes), torch.cat(samples)
-    of_units = [rate.cpu().double() for rate in rates if rate is not None and rate.shape[1:] == means.shape[1:]]
+    units = units_of(model, chosen, seed=seed)
     names = _titles(observed.factor_names, known.shape[1])
     found = disentanglement(
-        means,
+        units.means,
         known,
-        samples=drawn if drawn.shape == means.shape else None,
-        alive=torch.cat(of_units).mean(0) >= CARRIES if of_units else None,
+        samples=units.draws if units.draws.shape == units.means.shape else None,
+        alive=units.alive,
         names=names,
         unordered=[name for name, column in zip(names, known.T, strict=True) if _same(column, labels)],
         seed=seed,
         progress=progress,
     )
     columns = [names.index(name) for name in found.factor_names]
-    return dataclasses.replace(found, per_observation={"codes": means, "factors": known[:, columns].double()})
+    return dataclasses.replace(found, per_observation={"codes": units.means, "factors": known[:, columns].double()})
 
 
 def _of_known_factors(observed: Observations) -> Observations:

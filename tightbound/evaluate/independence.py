@@ -11,12 +11,12 @@ from torch import Tensor
 
 from tightbound.evaluate.estimates import Estimate, Judged, number, row
 from tightbound.evaluate.information import information
-from tightbound.evaluate.noise import proposed, seeds_of
-from tightbound.evaluate.observed import ENCODED, blocks, observed_as, some_of
-from tightbound.evaluate.scores.labelled import CARRIES, alive_units
+from tightbound.evaluate.observed import observed_as, some_of
+from tightbound.evaluate.scores.labelled import alive_units
 from tightbound.evaluate.scores.mutual import BINS, entropy, joint_counts
+from tightbound.evaluate.units import units_of
 from tightbound.model import Model
-from tightbound.runtime import evaluation_mode, home, own_random_state
+from tightbound.runtime import home, own_random_state
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -149,15 +149,9 @@ def independence(
     observed = observed_as(data)
     with own_random_state(home(model)[0], seed=seed):
         chosen = some_of(observed, observations)
-    drawn, rates = [], []
-    with evaluation_mode(model), own_random_state(home(model)[0], seed=seed):
-        for _, batch in blocks(model, chosen, ENCODED):
-            drawn.append(proposed(model, batch, seeds_of(batch, seed), 1)[0][0].flatten(1).cpu())
-            rates.append(model.rate_per_dimension(model.encoded(batch)))
-    z = torch.cat(drawn).double()
-    known = [each.cpu().double() for each in rates if each is not None and each.shape[1:] == z.shape[1:]]
-    alive = alive_units(z, torch.cat(known).mean(0) >= CARRIES if known else None)
-    (units,) = alive.nonzero(as_tuple=True)
+    found = units_of(model, chosen, seed=seed)
+    z = found.draws.double()
+    (units,) = alive_units(z, found.alive).nonzero(as_tuple=True)
     order = torch.randperm(len(z), generator=torch.Generator().manual_seed(seed))
     return Independence(
         dependence=dependence_of(z[:, units], z[:, units]).fill_diagonal_(0),

@@ -164,10 +164,7 @@ def keep(run: Planned, found: Measured, scores: Disentanglement | None, codes: T
     write_tensors(run.path / PER_OBSERVATION, {**columns, "codes": codes[:COMPARED].cpu()})
     told = None if scores is None else {name: scores.scores[name].to_json() for name in SCORES}
     write_json(run.path / FOUND, {**found.to_json(), "scores": told})
-    kept = measured(run)
-    if kept is None:
-        raise RuntimeError(f"Expected what was written in {run.path}; got nothing.")
-    return kept
+    return _read(run)
 
 
 def measured(run: Planned) -> Outcome | None:
@@ -182,6 +179,10 @@ def measured(run: Planned) -> Outcome | None:
     """
     if not (run.path / FOUND).is_file():
         return None
+    return _read(run)
+
+
+def _read(run: Planned) -> Outcome:
     columns = load_file(run.path / PER_OBSERVATION)
     found = json.loads((run.path / FOUND).read_text(encoding="utf-8"))
     return Outcome(run.value, found, columns["log_px"], columns["distortion"], run.recipe.seed, columns.get("codes"))

@@ -12,7 +12,6 @@ from torch import Tensor
 PARTS = 20  # equal shares that a factor of very many values is cut into
 MANY = 200  # values from which on a factor counts as continuous
 FLAT = 1e-3  # share of the widest unit's standard deviation below which a unit is dead
-CARRIES = 0.01  # nats, from which on a unit is alive
 
 
 @dataclass(frozen=True, eq=False)
