@@ -9,22 +9,20 @@ from typing import Any
 
 import pytest
 import torch
+from compiled import assert_compiled_is_plain, compiles
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
 import tightbound as tb
 from tightbound.conditioned import ConditionalVAE
 from tightbound.data import Observations
-from tightbound.execution import Execution, obstacle
 from tightbound.networks import MLP
 from tightbound.objectives import ELBO
 from tightbound.runs.build import build
 from tightbound.runs.recipe import ModelRecipe, Recipe
 from tightbound.runs.resolving import conditions_of
 from tightbound.semi_supervised import of_one_condition
-from tightbound.settings import Training
 from tightbound.told import Beside, Planes
-from tightbound.training.step import TrainStep
 
 X = torch.linspace(-1, 1, 30, dtype=torch.float64).reshape(6, 5)
 LABELS = torch.tensor([0, 2, 1, 1, 0, 2])
@@ -139,20 +137,11 @@ def test_training_uses_the_condition() -> None:
     assert (drawn - 3 * torch.eye(5)[:3]).abs().max() < 0.3
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # the compiler's own
-@pytest.mark.skipif(bool(obstacle()), reason="nothing can be compiled here")
+@compiles
 def test_the_compiled_step_is_the_plain_one() -> None:
     model = conditional(covariates=2).float()
     batch = tb.Batch(X.float(), label=LABELS, factors=FACTORS, checked=True)
-    step = TrainStep(model, ELBO(kl="sampled"), Training(), steps=10, device=torch.device("cpu"))
-    found = []
-    for compiled in (False, True):
-        step.use(Execution(compiled=compiled))
-        torch.manual_seed(3)
-        step.gradient(batch, 0)
-        found.append([g.clone() for g in step.gradients])
-    for plain, fast in zip(*found, strict=True):
-        torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-5)
+    assert_compiled_is_plain(model, ELBO(kl="sampled"), batch)
 
 
 def test_saved_and_read_back(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 import torch
+from compiled import assert_compiled_is_plain, compiles
 from oracle import assert_mean, draws_with, linear_gaussian, standard_error
 from torch import Tensor, nn
 
@@ -14,7 +15,6 @@ import tightbound as tb
 from tightbound import bounds, posteriors, priors
 from tightbound.batch import Batch
 from tightbound.bounds import BoundFunction
-from tightbound.execution import Execution, obstacle
 from tightbound.gradients import (
     VIMCO,
     DoublyReparameterised,
@@ -30,9 +30,7 @@ from tightbound.gradients.pathwise import _share_of_path
 from tightbound.model import Model
 from tightbound.objectives import ELBO, IWAE, Bound, Capacity, FreeBits, Objective
 from tightbound.schedules import Linear
-from tightbound.settings import Training
 from tightbound.training import fit
-from tightbound.training.step import TrainStep
 
 UNBIASED: dict[str, Gradient] = {
     "none": ScoreFunction("none"),
@@ -298,21 +296,11 @@ def test_training_makes_the_exact_bound_better(name: str, rows: int) -> None:
     assert exact_elbo(model, Batch(x)).mean() > before
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # the compiler's own
-@pytest.mark.skipif(bool(obstacle()), reason="nothing can be compiled here")
+@compiles
 @pytest.mark.parametrize("name", ["elbo-leave-one-out", "elbo-gumbel-softmax", "iwae-vimco", "elbo-enumerate"])
 def test_compiled_steps_are_the_plain_ones(name: str) -> None:
     model, batch = codes("classes")
-    step = TrainStep(model.float(), OBJECTIVES[name], Training(), steps=10, device=torch.device("cpu"))
-    batch = batch.to(torch.device("cpu"), torch.float32)._replace(checked=True)
-    found = []
-    for compiled in (False, True):
-        step.use(Execution(compiled=compiled))
-        torch.manual_seed(3)
-        step.gradient(batch, 0)
-        found.append([g.clone() for g in step.gradients])
-    for plain, fast in zip(*found, strict=True):
-        torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-5)
+    assert_compiled_is_plain(model.float(), OBJECTIVES[name], batch.to(torch.device("cpu"), torch.float32))
 
 
 # What cannot be

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from compiled import assert_compiled_is_plain, compiles
 from oracle import assert_mean, standard_error
 from torch import nn
 from torch.distributions import Distribution
@@ -15,7 +16,6 @@ from tightbound import bounds, divergences, posteriors, priors
 from tightbound.batch import Batch
 from tightbound.distributions import Joint, Part, class_probabilities, every_code, parts_of
 from tightbound.evaluate import evidence
-from tightbound.execution import Execution, obstacle
 from tightbound.gradients import (
     VIMCO,
     DoublyReparameterised,
@@ -29,8 +29,6 @@ from tightbound.gradients import (
 )
 from tightbound.objectives import ELBO, JointVAE
 from tightbound.schedules import Linear
-from tightbound.settings import Training
-from tightbound.training.step import TrainStep
 
 LENGTHS = (2, 3, 8)  # two normals, three bits, two variables of four classes
 
@@ -298,20 +296,11 @@ def test_a_mixed_model_is_saved_and_read_back(tmp_path) -> None:
     torch.testing.assert_close(again.log_prob(X, samples=20), model.log_prob(X, samples=20))
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # the compiler's own
-@pytest.mark.skipif(bool(obstacle()), reason="nothing can be compiled here")
+@compiles
 def test_a_compiled_step_is_the_plain_one() -> None:
     model = mixed().float()
     objective = ELBO(samples=2, gradient=GumbelSoftmax())
-    step = TrainStep(model, objective, Training(), steps=10, device=torch.device("cpu"))
-    found = []
-    for compiled in (False, True):
-        step.use(Execution(compiled=compiled))
-        torch.manual_seed(3)
-        step.gradient(Batch(X.float(), checked=True), 0)
-        found.append([g.clone() for g in step.gradients])
-    for plain, fast in zip(*found, strict=True):
-        torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-5)
+    assert_compiled_is_plain(model, objective, Batch(X.float(), checked=True))
 
 
 def test_a_traversal_of_mixed_latents_is_refused_with_what_to_do() -> None:

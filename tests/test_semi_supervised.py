@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from compiled import assert_compiled_is_plain, compiles
 from torch import Tensor, nn
 from torch.distributions import Categorical, Normal
 
@@ -17,7 +18,6 @@ from tightbound import bounds
 from tightbound.data import Observations, few_labels
 from tightbound.distributions import ClassFirst, class_probabilities, every_code, parts_of
 from tightbound.evaluate import classification
-from tightbound.execution import Execution, obstacle
 from tightbound.gradients import GumbelSoftmax, Pathwise, ScoreFunction
 from tightbound.networks import MLP
 from tightbound.objectives import ELBO, SemiSupervised
@@ -26,7 +26,6 @@ from tightbound.runs.recipe import Recipe
 from tightbound.settings import Training
 from tightbound.told import Late
 from tightbound.training import batches
-from tightbound.training.step import TrainStep
 
 C, L, D = 3, 2, 5
 X = torch.linspace(-1, 1, 20, dtype=torch.float64).reshape(4, D)
@@ -202,21 +201,12 @@ def test_grey_labelled_images_are_binarised_anew_each_time() -> None:
     assert abs(seen[-1].mean() - 0.5) < 5 * 0.5 / math.sqrt(5000 * D)
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # the compiler's own
-@pytest.mark.skipif(bool(obstacle()), reason="nothing can be compiled here")
+@compiles
 def test_a_compiled_step_is_the_plain_one() -> None:
     model = model_of(late=True).float()
     batch = tb.Batch(X.float(), label=torch.tensor([-1, 2, -1, 0]), checked=True)
     objective = SemiSupervised(2.0).fitted_to(model, batch, Observations(X.float(), batch.label))
-    step = TrainStep(model, objective, Training(), steps=10, device=torch.device("cpu"))
-    found = []
-    for compiled in (False, True):
-        step.use(Execution(compiled=compiled))
-        torch.manual_seed(3)
-        step.gradient(batch, 0)
-        found.append([g.clone() for g in step.gradients])
-    for plain, fast in zip(*found, strict=True):
-        torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-5)
+    assert_compiled_is_plain(model, objective, batch)
 
 
 def test_the_model_of_one_class_is_its_conditional() -> None:

@@ -8,17 +8,16 @@ from typing import Any
 
 import pytest
 import torch
+from compiled import assert_compiled_is_plain, compiles
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
 import tightbound as tb
 from tightbound.data import Observations, few_factors, pairs
-from tightbound.execution import Execution, obstacle
 from tightbound.objectives import ELBO, FactorVAE, KnownFactors, TotalCorrelation
 from tightbound.runs import run as runs
 from tightbound.runs.recipe import Recipe
 from tightbound.settings import Training
-from tightbound.training.step import TrainStep
 
 L, D = 3, 5
 X = torch.linspace(-1, 1, 40, dtype=torch.float64).reshape(4, 2, D)
@@ -138,8 +137,7 @@ def test_a_frozen_posterior_has_no_gradient_of_its_parameters() -> None:
     assert all(p.grad is None for p in model.parameters())
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # the compiler's own
-@pytest.mark.skipif(bool(obstacle()), reason="nothing can be compiled here")
+@compiles
 @pytest.mark.parametrize("kind", ["pairs", "factors"])
 def test_a_compiled_step_is_the_plain_one(kind: str) -> None:
     vae = vae_of().float()
@@ -150,15 +148,7 @@ def test_a_compiled_step_is_the_plain_one(kind: str) -> None:
     if kind == "factors":
         data = Observations(x, factors=torch.randn(4, 2))
         objective = KnownFactors(ELBO()).fitted_to(model, batch, data)
-    step = TrainStep(model, objective, Training(), steps=10, device=torch.device("cpu"))
-    found = []
-    for compiled in (False, True):
-        step.use(Execution(compiled=compiled))
-        torch.manual_seed(3)
-        step.gradient(batch, 0)
-        found.append([g.clone() for g in step.gradients])
-    for plain, fast in zip(*found, strict=True):
-        torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-5)
+    assert_compiled_is_plain(model, objective, batch)
 
 
 def turned(count: int = 2000) -> Observations:

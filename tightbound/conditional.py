@@ -118,9 +118,21 @@ class Networked(Conditional, ABC):
                 f"Expected one output of {type(self.network).__name__} for each of {axes.numel()} inputs; got "
                 f"{tuple(out.shape)}. The network must keep the first axis: z.view(len(z), ...)."
             )
-        if out.dtype in (torch.bfloat16, torch.float16):
-            out = out.float()
+        out = at_least_single(out)
         return out if lead == 1 else out.reshape(*axes, *out.shape[1:])
+
+
+def at_least_single(out: Tensor) -> Tensor:
+    """A network's output as densities want it: a network may run in half precision, a log-density never does.
+
+    Args:
+        out: of any floating-point type.
+
+    Example:
+        >>> at_least_single(torch.zeros(1, dtype=torch.bfloat16)).dtype
+        torch.float32
+    """
+    return out.float() if out.dtype in (torch.bfloat16, torch.float16) else out
 
 
 def _described(out: object) -> str:

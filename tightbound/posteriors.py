@@ -12,7 +12,7 @@ import torch.distributions as td
 from torch import Tensor, nn
 
 from tightbound import distributions, flows
-from tightbound.conditional import Conditional, Networked, as_parts
+from tightbound.conditional import Conditional, Networked, as_parts, at_least_single
 from tightbound.told import in_every_class
 
 
@@ -404,6 +404,5 @@ class ClassFirst(Conditional):
                 f"Expected a classifier of one variable of {self.classifier.classes} classes; got "
                 f"{classes.event_shape.numel()} outputs of its network."
             )
-        out = in_every_class(self.given.network, context, self.classifier.classes)
-        out = out.float() if out.dtype in (torch.bfloat16, torch.float16) else out
+        out = at_least_single(in_every_class(self.given.network, context, self.classifier.classes))
         return distributions.ClassFirst(classes, out, self.given.latent)
