@@ -20,7 +20,7 @@ class SemiSupervised(ObjectiveRecipe):
     """
 
     name: str = dataclasses.field(default="semi-supervised", init=False, repr=False)
-    alpha: float = 0.1
+    alpha: float = 1.0
     samples: int = 1
     labelled_batch: int = 100
     cls: ClassVar[str] = "tightbound.objectives.SemiSupervised"
