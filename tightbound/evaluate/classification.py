@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tightbound.evaluate.estimates import Estimate, Judged, row
-from tightbound.evaluate.observed import blocks, observed_as, require_several
+from tightbound.evaluate.estimates import Estimate, Judged, plain, row
+from tightbound.evaluate.observed import ENCODED, blocks, observed_as, require_several
 from tightbound.model import Model
-from tightbound.runtime import evaluation_mode
 from tightbound.semi_supervised import SemiSupervisedVAE
 
-ENCODED = 1024  # observations at a time
 SURE = 1.5  # times as many errors as the probabilities say, from which on they are called too sure
 
 
@@ -77,10 +74,7 @@ class Classification(Judged):
     def to_json(self) -> dict[str, Any]:
         """Plain numbers and words; shares between 0 and 1."""
         return {
-            "error": self.error.value,
-            "error_se": None if math.isnan(self.error.se) else self.error.se,
-            "expected_error": self.expected_error.value,
-            "expected_error_se": None if math.isnan(self.expected_error.se) else self.expected_error.se,
+            **plain({"error": self.error, "expected_error": self.expected_error}),
             "confusion": self.confusion.tolist(),
             "classes": list(self.names),
             "observations": self.observations,
@@ -130,8 +124,7 @@ def classification(model: Model, data: Any) -> Classification:
             f"{observed.name}."
         )
     require_several(int(known.sum()), "observations")
-    with evaluation_mode(model):
-        found = torch.cat([_probabilities(model, batch) for _, batch in blocks(model, observed, ENCODED)])
+    found = torch.cat([model.classify(batch).cpu().double() for _, batch in blocks(model, observed, ENCODED)])
     p, true = found[known], labels.cpu()[known]
     likeliest = p.argmax(1)
     pairs = (true * model.classes + likeliest).bincount(minlength=model.classes**2)
@@ -143,8 +136,3 @@ def classification(model: Model, data: Any) -> Classification:
         names=tuple(names),
         observations=len(true),
     )
-
-
-def _probabilities(model: Model, batch: Any) -> Tensor:
-    found = model.class_probabilities(model.encoded(batch))
-    return found[:, 0].cpu().double()  # type: ignore[index]

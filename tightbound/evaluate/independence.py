@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tightbound.evaluate.estimates import Estimate, Judged, number, row
+from tightbound.evaluate.estimates import Estimate, Judged, plain, row
 from tightbound.evaluate.information import information
 from tightbound.evaluate.observed import observed_as, some_of
 from tightbound.evaluate.scores.labelled import alive_units
@@ -94,11 +94,9 @@ class Independence(Judged):
 
     def to_json(self) -> dict[str, Any]:
         """Plain numbers and words."""
-        found = self.total_correlation
         return {
+            **plain({"total_correlation": self.total_correlation}),
             "dependence": self.dependence.tolist(), "chance": self.chance, "units": list(self.units),
-            "total_correlation": None if found is None else number(found.value),
-            "total_correlation_se": None if found is None else number(found.se),
             "latent_dim": self.latent_dim, "observations": self.observations, "seed": self.seed,
             "verdict": self.verdict,
         }  # fmt: skip
