@@ -303,9 +303,34 @@ def test_a_compiled_step_is_the_plain_one() -> None:
     assert_compiled_is_plain(model, objective, Batch(X.float(), checked=True))
 
 
-def test_a_traversal_of_mixed_latents_is_refused_with_what_to_do() -> None:
-    with pytest.raises(ValueError, match=r"got codes side by side with other latents. Move .*: model.decode\(z\)"):
-        tb.plots.latent_traversal(mixed())
+@pytest.mark.parametrize("given", [False, True])
+def test_a_traversal_of_mixed_latents_moves_each_its_own_way(given: bool) -> None:
+    """Numbers go along the prior, bits and classes through all they can be, and the others stay."""
+    model, seen = mixed(), []
+    model.likelihood.network.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    x0 = X[0] if given else None
+    figure = tb.plots.latent_traversal(model, x0, steps=3, span=1.5)
+    assert "along 7 of 7 latent dimensions, from −1.5 to 1.5 σ of the prior, or through 4 classes" in tb.plots.alt_text(
+        figure
+    )
+    columns = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert columns == ["−1.5\n0", "0\n1", "1.5\n2", "\n3"]
+    z, start = seen[-1], 0
+    lengths = [3, 3, 2, 2, 2, 4, 4]
+    assert len(z) == sum(lengths)
+    elements = [slice(j, j + 1) for j in range(5)] + [slice(5, 9), slice(9, 13)]
+    stays = torch.cat([model.posterior(X[:1]).mean[0, :2] if given else torch.zeros(2), torch.zeros(11)]).double()
+    chosen = class_probabilities(model.posterior(X[:1]) if given else model.prior()).view(5, 4).argmax(-1)
+    stays[2:5] = chosen[:3].double()
+    stays[5:] = torch.nn.functional.one_hot(chosen[3:], 4).flatten().double()
+    wanted = {1: torch.tensor([[-1.5], [0.0], [1.5]]), 2: torch.tensor([[0.0], [1.0]]), 4: torch.eye(4)}
+    for j, (length, own) in enumerate(zip(lengths, elements, strict=True)):
+        rows = z[start : start + length]
+        way = wanted[1 if j < 2 else 2 if j < 5 else 4].double()
+        torch.testing.assert_close(rows[:, own], way)
+        others = [i for i in range(13) if i not in range(own.start, own.stop)]
+        torch.testing.assert_close(rows[:, others], stays[others].expand(length, -1))
+        start += length
 
 
 @pytest.mark.parametrize(

@@ -69,11 +69,19 @@ def test_a_walk_of_nothing_is_refused(words, message) -> None:
         tb.plots.traversal_frames(model(), **words)
 
 
-def test_codes_cannot_move() -> None:
-    likelihood = tb.likelihoods.Gaussian(nn.Linear(2, 3))
-    bits = tb.VAE(tb.priors.Bernoulli(2), tb.posteriors.Bernoulli(nn.Linear(3, 2)), likelihood)
-    with pytest.raises(ValueError, match="Expected a model whose latents are real numbers, to move along them"):
-        tb.plots.traversal_frames(bits)
+def test_a_variable_of_classes_shows_each_for_as_long() -> None:
+    likelihood = tb.likelihoods.Gaussian(nn.Linear(4, 3))
+    prior = tb.priors.Joint([tb.priors.StandardNormal(1), tb.priors.Categorical(1, classes=3)])
+    posterior = [tb.posteriors.DiagonalNormal(nn.Linear(3, 2)), tb.posteriors.Categorical(nn.Linear(3, 3), classes=3)]
+    vae = tb.VAE(prior, tb.posteriors.Joint(posterior), likelihood)
+    seen: list[torch.Tensor] = []
+    likelihood.network.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    assert len(tb.plots.traversal_frames(vae, steps=6, span=2.0)) == 6
+    walk, classes = seen[-1].view(2, 6, 4)
+    torch.testing.assert_close(walk[:, 0], torch.tensor([-2.0, -1.0, 1.0, 2.0, 1.0, -1.0]))
+    assert (walk[:, 1:] == torch.eye(3)[0]).all()  # the likeliest class, where all are equally likely
+    assert (classes[:, 0] == 0).all()
+    assert classes[:, 1:].argmax(-1).tolist() == [0, 0, 1, 1, 2, 2]
 
 
 @pytest.mark.parametrize(

@@ -57,10 +57,12 @@ class Sheet:
         for tick, colour in zip(self.axes.get_yticklabels(), colours, strict=False):
             tick.set_color(colour)
 
-    def label_columns(self, labels: Sequence[str]) -> None:
+    def label_columns(self, labels: Sequence[str], name: str = "") -> None:
         middles = [self.corner(col)[0] + self.width / 2 for col in range(len(labels))]
         self.axes.set_xticks(middles, list(labels))
-        self._grow(0, 0.25)
+        self.axes.set_xlabel(name)
+        self.axes.xaxis.set_label_position("top")
+        self._grow(0, 0.25 if "\n" not in labels[0] else 0.4)
 
     def note(self, text: str) -> None:
         """A line of small print under everything."""
@@ -84,10 +86,19 @@ class Sheet:
 
     def fade(self, row: int) -> None:
         """Grey a row out."""
-        left, top = self.corner(row * self.shape[1])
-        whole = self.corner(self.shape[1] - 1)[0] + self.width
-        veil = Rectangle((left, top), whole, self.height, facecolor="white", alpha=0.68, linewidth=0, zorder=5)
-        self.axes.add_patch(veil)
+        self._veil(row, 0, 0.68)
+
+    def clear(self, row: int, start: int) -> None:
+        """Leave a row empty from a column on."""
+        if start < self.shape[1]:
+            self._veil(row, start, 1.0)
+
+    def _veil(self, row: int, start: int, alpha: float) -> None:
+        left, top = self.corner(row * self.shape[1] + start)
+        width = self.corner(self.shape[1] - 1)[0] + self.width - left
+        edge = 0.02 if alpha == 1 else 0.0  # with the frame of what it hides
+        corner, size = (left - edge, top - edge), (width + 2 * edge, self.height + 2 * edge)
+        self.axes.add_patch(Rectangle(corner, *size, facecolor="white", alpha=alpha, linewidth=0, zorder=5))
 
 
 def sheet(

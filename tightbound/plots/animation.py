@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from tightbound.autoencoder import VAE
-from tightbound.plots._decoding import along_prior, classes_of, decoded
+from tightbound.plots._decoding import decoded, walks_of
 from tightbound.plots.latents import chosen_elements, element_names, moved
 from tightbound.plots.pictures import images
 from tightbound.plots.style import Array, styled
@@ -35,8 +35,10 @@ def traversal_frames(
 ) -> list[Figure]:
     r"""One latent element at a time goes along its prior and back, all of them beside each other: a figure a step.
 
+    A variable of classes goes through them.
+
     Args:
-        model: latents of shape (L,), real numbers.
+        model: latents of shape (L,).
         x0: one observation, shape (\*shape), whose embedding the others stay at; the prior's middle without it.
         dimensions: which elements, or how many of the most informative ones; by default at most 12.
         kl: nats each element carries, shape (L,): orders and labels them.
@@ -45,7 +47,7 @@ def traversal_frames(
         steps: figures, an even number; the last is followed by the first without a jump.
 
     Raises:
-        ValueError: for a latent of bits or classes, fewer than 2 steps, and as ``latent_traversal``.
+        ValueError: for fewer than 2 steps, and as ``latent_traversal``.
 
     Example:
         >>> import tightbound as tb
@@ -61,18 +63,17 @@ def traversal_frames(
     """
     if steps < 2 or not span > 0:
         raise ValueError(f"Expected steps >= 2 and span > 0; got steps={steps}, span={span}.")
-    if classes_of(model) is not None:
-        raise ValueError(
-            "Expected a model whose latents are real numbers, to move along them; got bits or classes. Take "
-            "latent_traversal."
-        )
     half = steps // 2
     there = -span * torch.cos(math.pi * torch.arange(half + 1) / half)  # slower where it turns
     back = [*range(half), *range(half, 0, -1)]
-    values = along_prior(model, there.to(*home(model)))[:, back]
-    order, nats, dead = chosen_elements(dimensions, kl, active, len(values))
-    z = moved(model, x0, order, values)
-    made = np.asarray(decoded(model, z.flatten(0, 1)))
+    walks = walks_of(model, there.to(*home(model)))
+    order, nats, dead = chosen_elements(dimensions, kl, active, len(walks))
+    chosen = [walks[j] for j in order]
+    # A variable shows each of its classes for as long, one after the other, and begins anew.
+    through = [[step * len(walk.values) // (2 * half) for step in range(2 * half)] for walk in chosen]
+    places = [own if walk.classes else back for walk, own in zip(chosen, through, strict=True)]
+    z = [row[place] for row, place in zip(moved(model, x0, chosen), places, strict=True)]
+    made = np.asarray(decoded(model, torch.cat(z)))
     made = made.reshape(len(order), 2 * half, *made.shape[1:])
     titles = element_names(order, nats, dead)
     low, high = float(made.min()), float(made.max())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import zip_longest
 
 import numpy as np
 import torch
@@ -11,9 +12,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from tightbound.autoencoder import VAE
-from tightbound.distributions import codes_of
-from tightbound.plots._cells import Limits, sheet
-from tightbound.plots._decoding import along_prior, classes_of, decoded, posterior_classes
+from tightbound.plots._cells import Limits, Sheet, sheet
+from tightbound.plots._decoding import Walk, are_classes, decoded, middle_of, walks_of
 from tightbound.plots.style import (
     BLUE,
     GREY,
@@ -48,7 +48,8 @@ def latent_traversal(
     r"""Decodings as one latent element moves and the others stay; a row an element, the most informative first.
 
     An element goes through the quantiles of its prior at which a normal would be so many standard deviations from its
-    mean. A variable of a discrete code goes through its classes, while the others have the likeliest of theirs.
+    mean. A variable of a discrete code goes through its classes, while the others have the likeliest of theirs. Of
+    latents of both kinds each goes its own way.
 
     Args:
         model: latents of shape (L,).
@@ -79,32 +80,55 @@ def latent_traversal(
     """
     if steps < 2 or not span > 0:
         raise ValueError(f"Expected steps >= 2 and span > 0; got steps={steps}, span={span}.")
-    classes, at = classes_of(model), torch.linspace(-span, span, steps)
-    values = along_prior(model, at.to(*home(model))) if classes is None else classes
-    length = len(values)
-    order, nats, dead = chosen_elements(dimensions, kl, active, length)
-    z = moved(model, x0, order, values) if classes is None else _switched(model, x0, order, classes)
-    made = sheet(decoded(model, z.flatten(0, 1)), z.shape[1], limits=limits)
+    at = torch.linspace(-span, span, steps)
+    walks = walks_of(model, at.to(*home(model)))
+    order, nats, dead = chosen_elements(dimensions, kl, active, len(walks))
+    chosen = [walks[j] for j in order]
+    z = moved(model, x0, chosen)
+    columns = max(len(row) for row in z)
+    means = decoded(model, torch.cat(z))
+    made = sheet(np.concatenate([_filled(row, columns) for row in _rows(means, z)]), columns, limits=limits)
     words = element_names(order, nats, dead)
     if names:
         if len(names) != len(order) or nats is not None:
             raise ValueError(f"Expected a name for each of {len(order)} dimensions, and no kl; got {len(names)} names.")
         words = [f"{name}: {word}" for name, word in zip(names, words, strict=True)]
     made.label_rows(words, [GREY if gone else INK for gone in dead])
-    if classes is None:
-        made.label_columns([f"{round(float(v), 6) or 0:.3g}".replace("-", "−") for v in at])
-        made.axes.set_xlabel("position along the prior, in σ")
-        where = f"from −{span:g} to {span:g} σ of the prior"
-    else:
-        made.label_columns([str(c) for c in range(z.shape[1])])
-        made.axes.set_xlabel("class of the variable")
-        where = f"through {z.shape[1]} classes"
-    made.axes.xaxis.set_label_position("top")
-    for row in range(len(order)):
-        if dead[row]:
-            made.fade(row)
-    along = f"Decodings along {len(order)} of {length} latent dimensions, {where}"
+    where = _label_positions(made, chosen, at)
+    for index, row in enumerate(z):
+        made.clear(index, len(row))
+        if dead[index]:
+            made.fade(index)
+    along = f"Decodings along {len(order)} of {len(walks)} latent dimensions, {where}"
     return describe(made.figure, f"{along}: {', '.join(words)}.")
+
+
+def _label_positions(made: Sheet, walks: Sequence[Walk], at: Tensor) -> str:
+    """Say above the columns what they are; that in words."""
+    along = [f"{round(float(v), 6) or 0:.3g}".replace("-", "−") for v in at]
+    most = max((len(walk.values) for walk in walks if walk.classes), default=0)
+    position, number_of = "position along the prior, in σ", "class of the variable"
+    where, through = f"from −{-float(at[0]):g} to {float(at[-1]):g} σ of the prior", f"through {most} classes"
+    if not most:
+        made.label_columns(along, position)
+        return where
+    classes = [str(c) for c in range(most)]
+    if all(walk.classes for walk in walks):
+        made.label_columns(classes, number_of)
+        return through
+    both = [f"{first}\n{second}" for first, second in zip_longest(along, classes, fillvalue="")]
+    made.label_columns(both, f"{position}; below it the {number_of}")
+    return f"{where}, or {through}"
+
+
+def _rows(means: np.ndarray, z: Sequence[Tensor]) -> list[np.ndarray]:
+    """The decodings of each row."""
+    return np.split(means, np.cumsum([len(row) for row in z])[:-1])
+
+
+def _filled(row: np.ndarray, columns: int) -> np.ndarray:
+    """A row as long as the others; what is added shows nothing of its own."""
+    return np.concatenate([row, np.repeat(row[-1:], columns - len(row), 0)])
 
 
 def chosen_elements(
@@ -122,24 +146,13 @@ def element_names(order: Sequence[int], nats: np.ndarray | None, dead: Sequence[
     return [_row_label(j, nats, dead=gone) for j, gone in zip(order, dead, strict=True)]
 
 
-def moved(model: VAE, x0: Array | None, order: Sequence[int], values: Tensor) -> Tensor:
-    """Latents, shape (rows, steps, L): in each row one element goes through its values."""
-    middle = along_prior(model, values.new_zeros(1))[:, 0] if x0 is None else model.embed(x0[None])[0]
-    z = middle.repeat(len(order), values.shape[1], 1)
-    for row, j in enumerate(order):
-        z[row, :, j] = values[j]
-    return z
-
-
-def _switched(model: VAE, x0: Array | None, order: Sequence[int], classes: Tensor) -> Tensor:
-    """Codes, shape (rows, classes, length): in each row one variable goes through its classes."""
-    if x0 is not None:
-        classes = posterior_classes(model, x0)
-    chosen = classes.argmax(-1).repeat(len(order), classes.shape[1], 1)
-    for row, v in enumerate(order):
-        chosen[row, :, v] = torch.arange(classes.shape[1], device=chosen.device)
-    with torch.no_grad():
-        return codes_of(chosen, model.prior())
+def moved(model: VAE, x0: Array | None, walks: Sequence[Walk]) -> list[Tensor]:
+    """For each walk latents of shape (positions, L): one variable goes its way, the others stay."""
+    middle = middle_of(model, x0)
+    rows = [middle.repeat(len(walk.values), 1) for walk in walks]
+    for row, walk in zip(rows, walks, strict=True):
+        row[:, walk.at] = walk.values
+    return rows
 
 
 def _nats(kl: Array, length: int) -> np.ndarray:
@@ -240,16 +253,16 @@ def manifold(model: VAE, steps: int = 20, *, limits: Limits | None = None) -> Fi
     if steps < 2:
         raise ValueError(f"Expected steps >= 2; got {steps}.")
     quantiles = (torch.arange(steps) + 0.5) / steps
-    if classes_of(model) is not None:
+    walks = walks_of(model, (math.sqrt(2) * torch.erfinv(2 * quantiles - 1)).to(*home(model)))
+    if are_classes(walks):
         raise ValueError(
             "Expected a model whose latents are numbers; got one of bits or classes. Use latent_traversal."
         )
-    values = along_prior(model, (math.sqrt(2) * torch.erfinv(2 * quantiles - 1)).to(*home(model)))
-    if len(values) != 2:
+    if len(walks) != 2:
         raise ValueError(
-            f"Expected a model with 2 latent dimensions; got {len(values)}. For others use latent_traversal."
+            f"Expected a model with 2 latent dimensions; got {len(walks)}. For others use latent_traversal."
         )
-    across, up = values
+    across, up = (walk.values[:, 0] for walk in walks)
     z = torch.cartesian_prod(up.flip(0), across).flip(1)
     made = sheet(decoded(model, z), steps, limits=limits, gap=0.0)
     shown = {0, steps // 4, steps - 1 - steps // 4, steps - 1} | ({steps // 2} if steps % 2 else set())
