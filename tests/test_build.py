@@ -14,7 +14,7 @@ from tightbound import bounds, gradients, objectives
 from tightbound.data import load, summarise
 from tightbound.runs import recipe as recipes
 from tightbound.runs.build import build, build_model, build_objective
-from tightbound.runs.registry import Elbo
+from tightbound.runs.drawn import Elbo
 from tightbound.runs.resolving import resolve
 from tightbound.runs.run import open_run, train
 from tightbound.schedules import Linear

@@ -95,7 +95,7 @@ def test_every_field_of_a_recipe_is_an_option_described_in_its_own_words(capsys)
     for words in (
         "Weight of the rate. Used by elbo, known-factors. Weight of the total correlation. Used by total-correlation.",
         "Steps over which beta rises from zero. Used by elbo. Steps over which the capacity rises from zero.",
-        "K of an importance-weighted bound. Used by elbo, iwae, renyi, free-bits, capacity.",
+        "K of an importance-weighted bound. Used by elbo, iwae, renyi, free-bits, capacity, joint-vae.",
         "discretized-logistic: grey levels.",
         "How many components the prior has. Used by mixture.",
     ):

@@ -16,8 +16,8 @@ from test_layers import ALLOWED, MODULES, PACKAGE
 
 import tightbound as tb
 from tightbound.cli.verbs import app
+from tightbound.runs import pieces, registry
 from tightbound.runs import recipe as recipes
-from tightbound.runs import registry
 from tightbound.runs import run as runs
 from tightbound.training.checkpoint import STATE, WEIGHTS
 from tightbound.training.journal import METRICS, TIMING
@@ -280,7 +280,7 @@ def _words_alone(text: str) -> list[str]:
 
 def test_choosing_lists_every_choice_of_a_recipe() -> None:
     text = (DOCS / "choosing.md").read_text(encoding="utf-8")
-    for table in (registry.LIKELIHOODS, registry.POSTERIORS, registry.PRIORS, registry.OBJECTIVES, registry.GRADIENTS):
+    for table in (pieces.LIKELIHOODS, pieces.POSTERIORS, pieces.PRIORS, registry.OBJECTIVES, pieces.GRADIENTS):
         for choice in table:
             assert f"`{choice}`" in text or f'"{choice}"' in text, choice
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -28,6 +29,8 @@ from tightbound.gradients import (
     StraightThrough,
 )
 from tightbound.objectives import ELBO, JointVAE
+from tightbound.runs.build import build
+from tightbound.runs.recipe import Recipe
 from tightbound.schedules import Linear
 
 LENGTHS = (2, 3, 8)  # two normals, three bits, two variables of four classes
@@ -494,3 +497,34 @@ def test_a_latent_of_one_kind_has_no_two_capacities() -> None:
 def test_wrong_capacities_are_refused(words: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         JointVAE(**words)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("network", ["mlp", "conv"])
+@pytest.mark.parametrize("objective", ["joint-vae", "elbo"])
+def test_a_recipe_makes_numbers_beside_classes(objective: str, network: str) -> None:
+    """Its model has the parts that were asked for, its rate is the sum over them, and its capacities rise together."""
+    changes = {
+        "model.posterior": "joint", "model.latent_dim": 3, "model.codes": 2, "model.classes": 4, "model.channels": 4,
+        "model.network": network, "model.hidden": (8,), "model.likelihood": "bernoulli", "objective.name": objective,
+        "objective.gradient": "gumbel-softmax", "objective.warmup_steps": 10,
+    }  # fmt: skip
+    built = build(Recipe().updated(changes), (torch.rand(40, 1, 8, 8) > 0.5).float())
+    batch = built.data.train.eval_batch(0, 5)
+    assert [tuple(part)[:3] for part in built.model.parts(batch)] == [(3, 3, False), (8, 2, True)]
+    torch.testing.assert_close(built.model.rate(batch), built.model.rate_per_dimension(batch).sum(-1))
+    if objective == "joint-vae":
+        assert (built.objective.real.end, built.objective.codes.end, built.objective.codes.steps) == (5.0, 5.0, 10)
+    trained = tb.fit(built.model, built.data.train, objective=built.objective, epochs=1, validation=0)
+    assert math.isfinite(trained.loss)
+
+
+def test_a_joint_recipe_is_the_model_that_its_folder_opens(tmp_path: Path) -> None:
+    changes = {
+        "model.posterior": "joint", "model.latent_dim": 2, "model.classes": 3, "model.hidden": (8,),
+        "objective.name": "joint-vae", "train.epochs": 1,
+    }  # fmt: skip
+    x = torch.rand(40, 6)
+    made = tb.train(Recipe().updated(changes), data=x, out=tmp_path / "run")
+    codes = made.model().embed(x)
+    torch.testing.assert_close(tb.open_run(tmp_path / "run").model().embed(x), codes)
+    torch.testing.assert_close(codes[:, 2:].sum(-1), torch.ones(40))

@@ -75,13 +75,13 @@ FORBIDDEN: dict[str, set[str]] = {
 }
 WITHOUT_TORCH = (
     "cli", "cli.verbs", "cli.flags", "cli.errors", "cli.launch", "runs", "runs.recipe", "runs.schema", "runs.registry",
+    "runs.pieces", "runs.drawn",
     "runs.fitting", "runs.migrate", "runs.plan", "runs.rows", "runs.whole_batch", "labs", "labs.catalogue",
     "settings", "surface",
 )  # fmt: skip
 LONGEST = {
     "model": 420,  # most of it says what each method of the contract must give
     "objectives.of_batches": 420,  # half of it says in formulas what each objective is
-    "runs.registry": 520,  # one row a piece
     "cli.verbs": 520,  # most of it is the help that users read
     "posteriors": 420,  # one class each, half of it formulas and examples
     "data.observations": 440,  # most of it says in examples what a model sees

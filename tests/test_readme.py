@@ -12,7 +12,7 @@ import tightbound as tb
 from tightbound.cli.verbs import app
 from tightbound.data import summary
 from tightbound.evaluate import Evidence
-from tightbound.runs.registry import LIKELIHOODS
+from tightbound.runs.pieces import LIKELIHOODS
 
 README = ROOT / "README.md"
 

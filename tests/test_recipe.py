@@ -14,18 +14,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tightbound.runs import recipe as recipes
+from tightbound.runs.drawn import Capacity, Elbo, FreeBits, Iwae, Miwae, Renyi
+from tightbound.runs.pieces import GRADIENTS, LIKELIHOODS
 from tightbound.runs.recipe import DataRecipe, EvaluateRecipe, ModelRecipe, Recipe
-from tightbound.runs.registry import (
-    GRADIENTS,
-    LIKELIHOODS,
-    OBJECTIVES,
-    Capacity,
-    Elbo,
-    FreeBits,
-    Iwae,
-    Miwae,
-    Renyi,
-)  # fmt: skip
+from tightbound.runs.registry import OBJECTIVES
 from tightbound.runs.rows import ObjectiveRecipe
 from tightbound.runs.schema import to_table
 from tightbound.settings import Training
@@ -400,6 +392,9 @@ def test_as_many_codes_as_can_be_listed_may_be_summed_over() -> None:
             "Expected a model.posterior of real numbers with the objective .dip., whose",
         ),
         ("categorical", "factor-vae", "Expected a model.posterior of real numbers with the objective 'factor-vae'"),
+        ("joint", "dip", "got 'joint', whose latents are real numbers and classes side by side"),
+        ("joint", "elbo", "Expected objective.gradient score-function, .* or straight-through-gumbel with .* got"),
+        ("categorical", "joint-vae", "Expected model.posterior 'joint' with the objective 'joint-vae', .* got 'categ"),
     ],
 )
 def test_objectives_of_batches_need_draws_that_they_can_compare(model: str, objective: str, message: str) -> None:

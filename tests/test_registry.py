@@ -22,13 +22,14 @@ from tightbound.data import Observations, summarise
 from tightbound.likelihoods import Likelihood
 from tightbound.objectives import Loss
 from tightbound.report.page import write_report
+from tightbound.runs import drawn, registry
 from tightbound.runs import recipe as recipes
-from tightbound.runs import registry
 from tightbound.runs.build import build
 from tightbound.runs.measured import measure
+from tightbound.runs.pieces import GRADIENTS, LIKELIHOODS, POSTERIORS, PRIORS
 from tightbound.runs.plan import Plan, imported
 from tightbound.runs.recipe import Recipe
-from tightbound.runs.registry import GRADIENTS, LIKELIHOODS, OBJECTIVES, POSTERIORS, PRIORS, register
+from tightbound.runs.registry import OBJECTIVES, register
 from tightbound.runs.rows import GradientRow, LikelihoodRow, ObjectiveRecipe, PosteriorRow, PriorRow
 from tightbound.runs.run import open_run, train
 
@@ -136,7 +137,7 @@ def test_a_new_objective_is_told_apart_in_errors_too() -> None:
         PosteriorRow(name="full-normal", cls="x.Y", about="mine"),
         PriorRow(name="vamp", cls="x.Y", about="mine"),
         GradientRow(name="pathwise", cls="x.Y", about="mine"),
-        registry.Elbo,
+        drawn.Elbo,
     ],
 )
 def test_a_name_is_given_once(row: Any) -> None:
@@ -188,14 +189,14 @@ def test_every_objective_is_made_of_its_own_fields(cls: type[ObjectiveRecipe]) -
 
 @pytest.mark.parametrize("name", GRADIENTS)
 def test_gradients_reach_their_objective(name: str) -> None:
-    objective = registry.plan(registry.Iwae(gradient=name)).make()
+    objective = registry.plan(drawn.Iwae(gradient=name)).make()
     assert type(objective.gradient) is imported(GRADIENTS[name].cls)
 
 
 def test_a_warm_up_becomes_a_schedule() -> None:
-    made = registry.plan(registry.Capacity(capacity=9.0, warmup_steps=5)).make()
+    made = registry.plan(drawn.Capacity(capacity=9.0, warmup_steps=5)).make()
     assert made.capacity == tb.schedules.Linear(0.0, 9.0, steps=5)
-    assert registry.plan(registry.Capacity(capacity=9.0)).make().capacity == 9.0
+    assert registry.plan(drawn.Capacity(capacity=9.0)).make().capacity == 9.0
 
 
 def test_plans_within_plans_are_made_first() -> None:
@@ -279,7 +280,7 @@ def alternatives(node: ast.AST) -> list[ast.AST]:
     return [part for group in groups for part in group]
 
 
-ROWS = ("runs/registry.py", "runs/whole_batch.py", "runs/labelled.py")
+ROWS = ("runs/pieces.py", "runs/drawn.py", "runs/whole_batch.py", "runs/labelled.py")
 
 
 @pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda file: str(file.relative_to(PACKAGE)))

@@ -14,8 +14,8 @@ from tightbound.cli.verbs import main
 from tightbound.evaluate import evidence
 from tightbound.report.page import write_report
 from tightbound.runs import recipe as recipes
+from tightbound.runs.drawn import Capacity, Elbo, FreeBits, Iwae
 from tightbound.runs.recipe import Recipe, from_toml
-from tightbound.runs.registry import Capacity, Elbo, FreeBits, Iwae
 from tightbound.runs.run import open_run, resume, train
 
 RECIPE = """

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from tightbound.runs import recipe as recipes
-from tightbound.runs.registry import LIKELIHOODS, OBJECTIVES, POSTERIORS, PRIORS
+from tightbound.runs.pieces import LIKELIHOODS, POSTERIORS, PRIORS
+from tightbound.runs.registry import OBJECTIVES
 from tightbound.runs.rows import Piece
 from tightbound.runs.schema import Names, marked
 from tightbound.settings import Training

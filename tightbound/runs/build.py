@@ -14,15 +14,16 @@ from torch import Tensor, nn
 
 from tightbound import networks, objectives, posteriors, priors
 from tightbound.autoencoder import VAE
+from tightbound.conditional import Conditional
 from tightbound.conditioned import ConditionalVAE
 from tightbound.data import Data, Observations, few_factors, few_labels, load, moments, summarise
 from tightbound.likelihoods import Likelihood
 from tightbound.runs import registry
+from tightbound.runs.pieces import LIKELIHOODS, POSTERIORS, PRIORS, row
 from tightbound.runs.plan import imported
 from tightbound.runs.recipe import GIVEN, ModelRecipe, Recipe
-from tightbound.runs.registry import LIKELIHOODS, POSTERIORS, PRIORS, row
 from tightbound.runs.resolving import conditions_of, levels_of, prepared, reason, resolve
-from tightbound.runs.rows import ObjectiveRecipe
+from tightbound.runs.rows import ObjectiveRecipe, PosteriorRow
 from tightbound.runtime import evaluation_mode
 from tightbound.semi_supervised import SemiSupervisedVAE
 from tightbound.told import Late, Planes
@@ -181,22 +182,25 @@ def build_model(
     posterior_row = row(POSTERIORS, recipe.posterior, "model.posterior")
     if posterior_row.latents == "class first":
         return _class_first(recipe, config, observations=observations, device=device)
-    posterior_class = imported(posterior_row.cls)
-    shape, latent = config.shape, recipe.latent_dim * (recipe.classes if posterior_row.latents == "classes" else 1)
+    shape, parts = config.shape, _parts(recipe, posterior_row)
     likelihood, (mean, deviation) = _likelihood(recipe, config, observations, device)
     with torch.device(device):
-        encoder = _encoder(recipe, shape, posterior_class.outputs_for(latent), config.conditions)
+        widths = [part.outputs_for(length) for part, length, _ in parts]
+        encoders = [_encoder(recipe, shape, width, config.conditions) for width in widths]
+        latent = sum(length for _, length, _ in parts)
         decoder = _decoder(recipe, latent + config.conditions, (*_leading(likelihood), *shape))
-    _start(recipe, observations, (encoder,), likelihood, decoder, mean)
+    _start(recipe, observations, encoders, likelihood, decoder, mean)
     if recipe.init == "xavier" and observations is not None:
-        networks.end_in_zeros(encoder, posterior_class.zeros_for(latent))
-    network: nn.Module = encoder
-    if config.conditions and isinstance(encoder, networks.ConvEncoder):
-        network = Planes(encoder, shape)
+        for encoder, (part, length, _) in zip(encoders, parts, strict=True):
+            networks.end_in_zeros(encoder, part.zeros_for(length))
+    seen: list[nn.Module] = list(encoders)
+    if config.conditions and recipe.network != "mlp":
+        seen = [Planes(each, shape) for each in seen]
     if likelihood_row.standardises:
-        network = networks.Standardized(network, *_with_conditions(mean, deviation, config.conditions))
+        seen = [networks.Standardized(each, *_with_conditions(mean, deviation, config.conditions)) for each in seen]
     with torch.device(device):
-        posterior = posterior_class(network, **{name: getattr(recipe, name) for name in posterior_row.takes})
+        made = [part(network, **given) for network, (part, _, given) in zip(seen, parts, strict=True)]
+        posterior = made[0] if len(made) == 1 else posteriors.Joint(made)
         prior = _prior(recipe, posterior, shape, observations)
         if not config.conditions:
             return VAE(prior, posterior, likelihood)
@@ -204,6 +208,16 @@ def build_model(
     if config.covariates and observations is not None:
         model.standardise(observations.factor_table())  # type: ignore[arg-type]
     return model
+
+
+def _parts(recipe: ModelRecipe, wanted: PosteriorRow) -> list[tuple[Any, int, dict[str, Any]]]:
+    """The classes that a posterior is made of, each with the length of its latent and what it takes besides."""
+    if wanted.latents == "mixed":
+        classes = {"classes": recipe.classes}
+        codes = (posteriors.Categorical, recipe.codes * recipe.classes, classes)
+        return [(posteriors.DiagonalNormal, recipe.latent_dim, {}), codes]
+    length = recipe.latent_dim * (recipe.classes if wanted.latents == "classes" else 1)
+    return [(imported(wanted.cls), length, {name: getattr(recipe, name) for name in wanted.takes})]
 
 
 def _likelihood(
@@ -278,7 +292,8 @@ def build_objective(recipe: ObjectiveRecipe) -> Any:
         ValueError: for numbers that it cannot have.
 
     Example:
-        >>> build_objective(registry.Iwae(samples=3))
+        >>> from tightbound.runs.drawn import Iwae
+        >>> build_objective(Iwae(samples=3))
         IWAE(samples=3, gradient=Pathwise())
     """
     return registry.plan(recipe).make()
@@ -323,7 +338,7 @@ def _decoder(recipe: ModelRecipe, latent: int, outputs: tuple[int, ...]) -> netw
 
 
 def _prior(
-    recipe: ModelRecipe, posterior: posteriors.Posterior, shape: tuple[int, ...], observations: Observations | None
+    recipe: ModelRecipe, posterior: Conditional, shape: tuple[int, ...], observations: Observations | None
 ) -> priors.Prior:
     wanted = row(PRIORS, recipe.prior_by_name(), "model.prior")
     given: dict[str, Any] = {
@@ -336,6 +351,9 @@ def _prior(
         "learned": recipe.learned_prior,
         "posterior": posterior,
     }
+    if "parts" in wanted.takes:
+        classes = priors.Categorical(recipe.codes, classes=recipe.classes, learned=recipe.learned_prior)
+        given["parts"] = [priors.StandardNormal(recipe.latent_dim), classes]
     if "pseudo_inputs" in wanted.takes:
         given["pseudo_inputs"] = torch.zeros(recipe.components, *shape)
         if observations is not None:

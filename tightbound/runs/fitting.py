@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from tightbound.runs.registry import GRADIENTS, POSTERIORS, PRIORS, DrawnRecipe, row
-from tightbound.runs.rows import LATENTS, PATHS, ObjectiveRecipe, PosteriorRow
+from tightbound.runs.drawn import DrawnRecipe
+from tightbound.runs.pieces import GRADIENTS, POSTERIORS, PRIORS, row
+from tightbound.runs.rows import LATENTS, MIXED, PATHS, ObjectiveRecipe, PosteriorRow
 from tightbound.surface import listed
 
 MOST_CODES = 4096  # that a sum runs over, as of tightbound.distributions, which needs torch
@@ -44,6 +45,11 @@ def require_fitting(model: Model, objective: ObjectiveRecipe) -> None:
         raise ValueError(
             f"Expected model.condition 'none' with model.prior {prior.name!r}, whose pseudo-inputs have none; got "
             f"{model.condition!r}."
+        )
+    if objective.mixed and posterior.latents not in MIXED:
+        raise ValueError(
+            f"Expected model.posterior 'joint' with the objective {objective.name!r}, which is one of numbers and "
+            f"classes side by side; got {posterior.name!r}."
         )
     one_family = bool(prior.family) and prior.family == posterior.family
     if objective.per_dimension and not (one_family and posterior.factorised):

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from tightbound.runs import recipe as recipes
+from tightbound.runs.pieces import FORMER
 from tightbound.runs.recipe import Recipe
-from tightbound.runs.registry import FORMER, OBJECTIVES
+from tightbound.runs.registry import OBJECTIVES
 from tightbound.runs.schema import fields_of
 
 RECIPE = "recipe.toml"

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tightbound.runs.fitting import require_fitting
-from tightbound.runs.registry import FORMER, LIKELIHOODS, OBJECTIVES, POSTERIORS, PRIORS, row
+from tightbound.runs.pieces import FORMER, LIKELIHOODS, POSTERIORS, PRIORS, row
+from tightbound.runs.registry import OBJECTIVES
 from tightbound.runs.rows import ObjectiveRecipe
 from tightbound.runs.schema import Names, Variants, read, to_table
 from tightbound.settings import Training, require_seed
@@ -51,7 +52,8 @@ class ModelRecipe:
 
     Attributes:
         latent_dim: How many latent variables z has.
-        classes: Classes of each of them, where they are categorical.
+        classes: Classes of each of them, where they are categorical, and of each of the codes.
+        codes: Variables of classes that a joint posterior has beside latent_dim real numbers.
         network: "mlp", "conv", "resnet", or "auto": conv for images of more than 32 pixels a side, else mlp.
         hidden: Widths of the MLP's hidden layers, from x to z; the decoder has them in reverse.
         channels: Channels of the first convolutional stage.
@@ -76,6 +78,7 @@ class ModelRecipe:
 
     latent_dim: int = 32
     classes: int = 10
+    codes: int = 1
     network: Literal["auto", "mlp", "conv", "resnet"] = "auto"
     hidden: tuple[int, ...] = (500, 500)
     channels: int = 32
@@ -92,7 +95,7 @@ class ModelRecipe:
     condition: Literal["none", "label", "factors"] = "none"
 
     def __post_init__(self) -> None:
-        for name in ("latent_dim", "channels", "components", "transforms"):
+        for name in ("latent_dim", "codes", "channels", "components", "transforms"):
             if getattr(self, name) < 1:
                 raise ValueError(f"Expected {name} >= 1; got {getattr(self, name)}.")
         if self.classes < 2:

@@ -9,8 +9,8 @@ import torch
 from tightbound.data import Data, DataSummary
 from tightbound.data.few import UNKNOWN, with_unknown
 from tightbound.runs import registry
+from tightbound.runs.pieces import LIKELIHOODS, POSTERIORS, row
 from tightbound.runs.recipe import ModelRecipe, Recipe
-from tightbound.runs.registry import LIKELIHOODS, POSTERIORS, row
 from tightbound.runs.rows import LikelihoodRow
 
 LARGEST_MLP_SIDE = 32

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 if TYPE_CHECKING:
     from tightbound.data.summary import Nature
 
-Latents = Literal["real", "positive", "bits", "classes", "class first"]
+Latents = Literal["real", "positive", "bits", "classes", "mixed", "class first"]
 LATENTS: dict[Latents, str] = {
     "real": "real numbers", "positive": "positive numbers", "bits": "bits", "classes": "classes",
+    "mixed": "real numbers and classes side by side",
     "class first": "a class and real numbers that depend on it",
 }  # fmt: skip
 PATHS: frozenset[Latents] = frozenset({"real", "positive"})  # along which a draw can be moved
 CODES: frozenset[Latents] = frozenset({"bits", "classes"})  # where it jumps
+MIXED: frozenset[Latents] = frozenset({"mixed"})  # where it does both
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,10 +132,11 @@ class ObjectiveRecipe(ABC):
     of_bound: ClassVar[tuple[str, ...]] = ()  # … and the fields that are that bound's
     inner: ClassVar[str] = ""  # the objective that its class adds to, if it takes one …
     of_inner: ClassVar[tuple[str, ...]] = ()  # … and the fields that are that objective's
-    warms: ClassVar[str] = ""  # the field that rises from zero over ``warmup_steps``
+    warms: ClassVar[tuple[str, ...]] = ()  # the fields that rise from zero over ``warmup_steps``
     per_dimension: ClassVar[bool] = False  # whether it needs the KL of each latent dimension
     factorised: ClassVar[bool] = False  # whether it needs a posterior of independent dimensions
     needs_path: ClassVar[bool] = False  # whether its gradient goes through the draws
+    mixed: ClassVar[bool] = False  # whether it is one of numbers and classes side by side
     class_first: ClassVar[bool] = False  # whether it sums over a class that comes first
 
     @abstractmethod

@@ -23,8 +23,8 @@ from tightbound.runs.build import Built, Config, build, build_model, loaded
 from tightbound.runs.environment import environment
 from tightbound.runs.measured import Measured
 from tightbound.runs.migrate import CONFIG, FORMAT, RECIPE, is_of_first_format, recipe_of, require_same_weights
+from tightbound.runs.pieces import LIKELIHOODS
 from tightbound.runs.recipe import GIVEN, Recipe
-from tightbound.runs.registry import LIKELIHOODS
 from tightbound.runs.resolving import MOST_LEVELS, levels_of, prepared
 from tightbound.training import TrainResult, batches, fit
 from tightbound.training.checkpoint import OBJECTIVE, STATE, WEIGHTS, check_weights, load_weights
