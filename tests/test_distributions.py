@@ -13,11 +13,8 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from tightbound.distributions.bernoulli import Bernoulli
-from tightbound.distributions.elements import (
-    ContinuousBernoulli,
-    DiscretizedLogistic,
-    NegativeBinomial,
-)
+from tightbound.distributions.counts import NegativeBinomial
+from tightbound.distributions.elements import ContinuousBernoulli, DiscretizedLogistic
 
 SIGNED = [sign * size for size in (80, 20, 3, 0.51, 0.49, 0.1, 0.011, 0.009, 1e-4, 1e-12) for sign in (-1, 1)]
 LOGITS = torch.tensor([0.0, *SIGNED], dtype=torch.float64)

@@ -135,6 +135,29 @@ def at_least_single(out: Tensor) -> Tensor:
     return out.float() if out.dtype in (torch.bfloat16, torch.float16) else out
 
 
+def bounded(raw: Tensor, low: float = -16.0, high: float = 4.0) -> Tensor:
+    r"""Numbers as they are between two bounds; beyond these they bend, and go no further than half as far again.
+
+    .. math:: f(x) = b + r \tanh \frac{x - b}{r}, \qquad r = \frac{h - l}{4}, \qquad x \text{ beyond the bound } b
+
+    Args:
+        raw: any numbers. The default bounds are for log-variances: deviations between 3·10⁻⁴ and 7.4 are as the
+            network says, and none is below 3·10⁻⁵ or above 90.
+        low: where they begin to bend, l.
+        high: the same at the other end, h.
+
+    Returns:
+        Numbers of the same shape, at most r beyond the bounds.
+
+    Example:
+        >>> bounded(torch.tensor([-1e9, 1.5, 1e9]))
+        tensor([-21.0000,   1.5000,   9.0000])
+    """
+    rest = (high - low) / 4
+    within = raw.clamp(low, high)
+    return within + rest * torch.tanh((raw - within) / rest)
+
+
 def _described(out: object) -> str:
     name = type(out).__name__
     return f"a {name} of {len(out)}" if isinstance(out, (tuple, list, dict)) else name

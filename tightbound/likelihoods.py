@@ -158,12 +158,14 @@ class ContinuousBernoulli(Likelihood):
 class _LocationScale(Likelihood, ABC):
     r"""Location from the network, scale fixed, one learned, or learned per element; in units of the data.
 
+    Where the unit is 0 an element is a constant: it counts 0 nats, as no density has a value for it.
+
     Args:
         network: z (…, latent) to locations (…, \*shape); with ``scale="per-element"`` to (…, 2, \*shape): location,
             then raw scale.
         scale: a number; ``"learned"`` for one shared parameter; ``"per-element"`` for one from the network.
         centre: what a network output of 0 means, broadcastable with one observation.
-        unit: what a network output of 1 adds to it, and what the scale is measured in.
+        unit: what a network output of 1 adds to it, and what the scale is measured in; 0 for a constant.
     """
 
     def __init__(
@@ -189,16 +191,17 @@ class _LocationScale(Likelihood, ABC):
     unit: Tensor
 
     def location_and_scale(self, out: Tensor, lead: int) -> tuple[Tensor, Tensor]:
+        """Of each element, in its unit."""
         if self.scale == "per-element":
             location, raw = out.unbind(lead)
             scale = _positive(raw)
         else:
             location = out
-            scale = _positive(self.raw_scale) if self.scale == "learned" else torch.full_like(self.unit, self.scale)
-        return self.centre + self.unit * location, self.unit * scale
+            scale = _positive(self.raw_scale) if self.scale == "learned" else location.new_tensor(self.scale)
+        return location, scale
 
     def initial_output(self, mean: Tensor) -> Tensor:
-        location = (mean - self.centre) / self.unit
+        location = (mean - self.centre) / torch.where(self.unit > 0, self.unit, 1)
         if self.scale != "per-element":
             return location
         return torch.stack([location, torch.full_like(location, _raw(self.first_scale))])
@@ -226,7 +229,8 @@ class Gaussian(_LocationScale):
         network: z (…, latent) to means (…, \*shape); with ``scale="per-element"`` to (…, 2, \*shape): mean, raw scale.
         scale: σ, a number; ``"learned"`` for one shared parameter; ``"per-element"`` for σ from the network.
         centre: what a network output of 0 means, broadcastable with one observation.
-        unit: what a network output of 1 adds to it, and what σ is measured in.
+        unit: what a network output of 1 adds to it, and what σ is measured in; 0 for an element that is constant, which
+            counts 0 nats: no density has a value for it.
 
     Raises:
         ValueError: for any other ``scale``.
@@ -238,7 +242,8 @@ class Gaussian(_LocationScale):
     """
 
     def elements(self, out: Tensor, lead: int) -> td.Distribution:
-        return td.Normal(*self.location_and_scale(out, lead), validate_args=False)
+        base = td.Normal(*self.location_and_scale(out, lead), validate_args=False)
+        return distributions.InUnits(base, self.centre, self.unit, validate_args=False)
 
 
 class Laplace(_LocationScale):
@@ -260,7 +265,8 @@ class Laplace(_LocationScale):
     """
 
     def elements(self, out: Tensor, lead: int) -> td.Distribution:
-        return td.Laplace(*self.location_and_scale(out, lead), validate_args=False)
+        base = td.Laplace(*self.location_and_scale(out, lead), validate_args=False)
+        return distributions.InUnits(base, self.centre, self.unit, validate_args=False)
 
 
 class DiscretizedLogistic(_LocationScale):
@@ -344,7 +350,7 @@ class Poisson(Likelihood):
     """
 
     def elements(self, out: Tensor, lead: int) -> td.Distribution:
-        return td.Poisson(out.exp(), validate_args=False)
+        return distributions.Poisson(out, validate_args=False)
 
     def initial_output(self, mean: Tensor) -> Tensor:
         return mean.clamp(min=1e-3).log()

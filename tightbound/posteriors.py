@@ -12,12 +12,16 @@ import torch.distributions as td
 from torch import Tensor, nn
 
 from tightbound import distributions, flows
-from tightbound.conditional import Conditional, Networked, as_parts, at_least_single
+from tightbound.conditional import Conditional, Networked, as_parts, at_least_single, bounded
 from tightbound.told import in_every_class
 
 
 class Posterior(Networked, ABC):
-    """q(z | x), z a vector."""
+    """q(z | x), z a vector.
+
+    A network goes on in straight lines beyond the data: an observation a hundred deviations away would have a posterior
+    of deviation 10¹². So log-variances, and what stands in their place, are :func:`~tightbound.conditional.bounded`.
+    """
 
     def forward(self, context: Tensor | None = None) -> td.Distribution:
         if context is None:
@@ -55,6 +59,10 @@ class Posterior(Networked, ABC):
             latent_dim: length of z.
         """
         return 0
+
+
+def _deviation(log_variance: Tensor) -> Tensor:
+    return torch.exp(0.5 * bounded(log_variance))
 
 
 class _OfTwoNumbers(Posterior, ABC):
@@ -104,7 +112,7 @@ class DiagonalNormal(_OfTwoNumbers):
     halves = "mean, then log-variance"
 
     def elements(self, first: Tensor, second: Tensor) -> td.Distribution:
-        return distributions.Normal(first, torch.exp(0.5 * second), validate_args=False)
+        return distributions.Normal(first, _deviation(second), validate_args=False)
 
 
 class FullNormal(Posterior):
@@ -136,7 +144,7 @@ class FullNormal(Posterior):
         row, column = torch.tril_indices(size, size, offset=-1, device=out.device)
         unit = torch.diag_embed(torch.ones_like(mean))
         unit[..., row, column] = below
-        factor = unit * torch.exp(0.5 * log_variance)[..., None, :]
+        factor = unit * _deviation(log_variance)[..., None, :]
         return td.MultivariateNormal(mean, scale_tril=factor, validate_args=False)
 
     @staticmethod
@@ -210,7 +218,7 @@ class Flow(Posterior):
                 f"log-variance, and as many numbers more; got (..., {out.shape[-1]})."
             )
         mean, log_variance, _ = out.chunk(3, -1)
-        return flows.Bent(self.steps, mean, 0.5 * log_variance, context=out)
+        return flows.Bent(self.steps, mean, 0.5 * bounded(log_variance), context=out)
 
     @staticmethod
     def outputs_for(latent_dim: int) -> int:
@@ -234,7 +242,8 @@ class LogNormal(_OfTwoNumbers):
     halves = "mean, then log-variance, of log z"
 
     def elements(self, first: Tensor, second: Tensor) -> td.Distribution:
-        return distributions.LogNormal(first, torch.exp(0.5 * second), validate_args=False)
+        # exp of a mean without bounds is infinite for an odd observation
+        return distributions.LogNormal(bounded(first, -20, 20), _deviation(second), validate_args=False)
 
 
 class Exponential(Posterior):
@@ -249,7 +258,7 @@ class Exponential(Posterior):
     """
 
     def latent(self, out: Tensor) -> td.Independent:
-        return distributions.independent(distributions.Exponential(out.exp(), validate_args=False))
+        return distributions.independent(distributions.Exponential(1 / _deviation(-2 * out), validate_args=False))
 
     @staticmethod
     def outputs_for(latent_dim: int) -> int:
@@ -273,7 +282,7 @@ class Gumbel(_OfTwoNumbers):
     halves = "location, then log-scale"
 
     def elements(self, first: Tensor, second: Tensor) -> td.Distribution:
-        return distributions.Gumbel(first, second.exp(), validate_args=False)
+        return distributions.Gumbel(first, _deviation(2 * second), validate_args=False)
 
 
 class Bernoulli(Posterior):

@@ -3,6 +3,7 @@
 from tightbound.distributions.bernoulli import Bernoulli, IndependentBernoulli, UnnormalisedBernoulli, independent
 from tightbound.distributions.class_first import ClassFirst
 from tightbound.distributions.concrete import BinaryConcrete, Concrete, Relaxed, relaxation, relaxed
+from tightbound.distributions.counts import NegativeBinomial, Poisson
 from tightbound.distributions.discrete import (
     OneHot,
     Part,
@@ -12,7 +13,7 @@ from tightbound.distributions.discrete import (
     every_code,
     parts_of,
 )
-from tightbound.distributions.elements import ContinuousBernoulli, DiscretizedLogistic, NegativeBinomial
+from tightbound.distributions.elements import ContinuousBernoulli, DiscretizedLogistic
 from tightbound.distributions.held import held
 from tightbound.distributions.joint import Joint
 from tightbound.distributions.mixtures import MixtureOfNormals
@@ -26,6 +27,7 @@ from tightbound.distributions.reparameterised import (
     Uniform,
 )
 from tightbound.distributions.sampling import sample_and_log_prob
+from tightbound.distributions.units import InUnits
 
 __all__ = [
     "Bernoulli",
@@ -36,6 +38,7 @@ __all__ = [
     "DiscretizedLogistic",
     "Exponential",
     "Gumbel",
+    "InUnits",
     "IndependentBernoulli",
     "Joint",
     "LogNormal",
@@ -45,6 +48,7 @@ __all__ = [
     "Normal",
     "OneHot",
     "Part",
+    "Poisson",
     "Relaxed",
     "Reparameterised",
     "Uniform",
