@@ -213,7 +213,7 @@ def test_every_objective_is_said_in_one_sentence(cls: type[ObjectiveRecipe]) -> 
 
 # What "auto" picks
 
-NATURES = ("binary", "levels", "unit", "counts", "overdispersed", "real")
+NATURES = ("binary", "levels", "unit", "counts", "overdispersed", "codes", "real")
 
 
 def test_each_nature_of_data_has_exactly_one_likelihood() -> None:

@@ -20,6 +20,7 @@ from tightbound.autoencoder import VAE
 from tightbound.batch import Batch
 from tightbound.conditioned import ConditionalVAE
 from tightbound.data import Observations
+from tightbound.data.nature import require_digits
 from tightbound.distributions import parts_of, sample_and_log_prob
 from tightbound.model import Model
 from tightbound.runtime import evaluation_mode, home, own_random_state
@@ -140,6 +141,7 @@ def check_data(model: Model, data: Observations) -> None:
     model.require_known(known_besides.to(device), data.name)
     if data.binarise:
         return
+    require_digits(data, dtype)
     rows = max(CHUNK // data.shape.numel(), 1)
     order = everything if data.rows is None else data.rows.cpu().argsort()  # as they lie on the disk
     for part in order.split(rows):

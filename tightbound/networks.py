@@ -261,8 +261,9 @@ class Standardized(nn.Module):
     def __init__(self, network: nn.Module, mean: Tensor, deviation: Tensor) -> None:
         super().__init__()
         self.network = network
-        self.register_buffer("mean", mean.to(torch.get_default_dtype(), copy=True))
-        self.register_buffer("deviation", torch.where(deviation > 0, deviation, 1).to(torch.get_default_dtype()))
+        dtype = next((p.dtype for p in network.parameters()), torch.get_default_dtype())
+        self.register_buffer("mean", mean.to(dtype, copy=True))
+        self.register_buffer("deviation", torch.where(deviation > 0, deviation, 1).to(dtype))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.network((x - self.mean) / self.deviation)

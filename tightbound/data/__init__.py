@@ -5,16 +5,18 @@ stays on disk. :class:`Observations` turns stored values into what a model sees,
 numbers they are.
 """
 
+from tightbound.data.chunked import moments
 from tightbound.data.factors import correlated, held_out
 from tightbound.data.few import few_factors, few_labels
+from tightbound.data.nature import is_image
 from tightbound.data.observations import Observations
 from tightbound.data.pairs import pairs
 from tightbound.data.sources import load, observations
 from tightbound.data.splits import Data
 from tightbound.data.sprites import sprites
-from tightbound.data.summary import DataSummary, moments, summarise
+from tightbound.data.summary import DataSummary, summarise
 
 __all__ = [
-    "Data", "DataSummary", "Observations", "correlated", "few_factors", "few_labels", "held_out", "load", "moments",
-    "observations", "pairs", "sprites", "summarise",
+    "Data", "DataSummary", "Observations", "correlated", "few_factors", "few_labels", "held_out", "is_image", "load",
+    "moments", "observations", "pairs", "sprites", "summarise",
 ]  # fmt: skip

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from tightbound.data.chunked import chunk_rows, chunks, moments, present_values
+from tightbound.data.nature import Elements, are_scaled_columns, lost_digits, oddities, of_whole_numbers
 from tightbound.data.observations import Observations
-from tightbound.data.rows import Rows
 
 Kind = Literal["binary", "grey", "counts", "real"]
-Nature = Literal["binary", "levels", "unit", "counts", "overdispersed", "real"]
+Nature = Literal["binary", "levels", "unit", "counts", "overdispersed", "codes", "real"]
 
+LARGEST = 1e150  # whose square float64 holds
 OVERDISPERSED = 1.5  # counts are not called Poisson if their variance over their mean is greater
-CHUNK = 2**19  # values in a chunk: 4 MB as float64, which fits into a processor's cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,9 @@ class DataSummary:
         levels: how many values a grey one can take, ``scale + 1``; None for other kinds and for grey values between
             the levels.
         overdispersion: variance of counts over their mean, both pooled over elements; None for other kinds.
+        instead: another nature than the kind has, by the look of the values, and why; None for most data.
+        wide: whether float32 loses digits that tell values apart, or cannot square them: then float64 is needed.
+        notes: what a person should know of the values, a sentence each.
 
     Example:
         >>> found = summarise(Observations(torch.tensor([[0], [3], [16]], dtype=torch.uint8), scale=16))
@@ -53,11 +56,16 @@ class DataSummary:
     kind: Kind
     levels: int | None = None
     overdispersion: float | None = None
+    instead: tuple[Nature, str] | None = None
+    wide: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def nature(self) -> Nature:
-        """The kind, and what else a likelihood goes by: grey values are "levels" or fill the "unit" interval, and
-        counts with more spread than Poisson's are "overdispersed"."""
+        """The kind, and what else a likelihood goes by: grey values are "levels" or fill the "unit" interval, counts
+        with more spread than Poisson's are "overdispersed", and few whole numbers that are no counts are "codes"."""
+        if self.instead is not None:
+            return self.instead[0]
         if self.kind == "grey":
             return "unit" if self.levels is None else "levels"
         if self.kind == "counts":
@@ -68,6 +76,8 @@ class DataSummary:
     def because(self) -> str:
         """The reason for :attr:`nature`, as a clause that goes on from "since"."""
         top = f"{self.scale:g}"
+        if self.instead is not None:
+            return self.instead[1]
         if self.binarised:
             return "the values are binarised"
         if self.kind == "binary":
@@ -77,7 +87,7 @@ class DataSummary:
             return f"the values are {levels} {top}"
         if self.kind == "counts":
             return f"the values are counts up to {self.high:.0f}, their variance {self.overdispersion:.2g} × their mean"
-        return f"the values are real numbers between {self._figure(self.low)} and {self._figure(self.high)}"
+        return f"the values are real numbers between {' and '.join(self._span())}"
 
     def describe(self) -> str:
         """Describe the data to a person in one line.
@@ -90,11 +100,16 @@ class DataSummary:
             '256 observations of 1, uint8 0…255: grey'
         """
         shape, binarised = "×".join(map(str, self.shape)), ", binarised" if self.binarised else ""
-        span = f"{self._figure(self.low)}…{self._figure(self.high)}"
+        span = "…".join(self._span())
         return f"{self.count} observations of {shape}, {self.dtype} {span}{binarised}: {self.kind}"
 
-    def _figure(self, value: float) -> str:
-        return str(float(f"{value:.3g}")) if "float" in self.dtype else f"{value:.0f}"
+    def _span(self) -> tuple[str, str]:
+        """Both ends, in as few digits as tell them apart."""
+        digits = next((n for n in (3, 6, 9, 12) if f"{self.low:.{n}g}" != f"{self.high:.{n}g}"), 3)
+        low, high = (
+            str(float(f"{v:.{digits}g}")) if "float" in self.dtype else f"{v:.0f}" for v in (self.low, self.high)
+        )
+        return low, high
 
 
 def summarise(observations: Observations) -> DataSummary:
@@ -102,7 +117,7 @@ def summarise(observations: Observations) -> DataSummary:
 
     Values that are all 0 or ``scale`` are *binary*, and so are values that will be binarised. Values within
     [0, ``scale``] are *grey* if ``scale`` is above 1 or they are not whole. Whole numbers from 0 up are *counts*. All
-    others are *real*.
+    others are *real*. The look of the values can say more than their kind: whole numbers need not be counts.
 
     Args:
         observations: what to look at. Values that its mask marks as absent are ignored.
@@ -112,81 +127,108 @@ def summarise(observations: Observations) -> DataSummary:
 
     Raises:
         ValueError: if a value is NaN or infinite, with the row of the first such observation and how many there are;
-            if no value is present; or if values outside [0, ``scale``] are to be binarised.
+            if no value is present; if numbers are above 1e150 in size, or an element has none above 1e-150; or if
+            values outside [0, ``scale``] are to be binarised.
 
     Example:
         >>> found = summarise(Observations(torch.tensor([[-3.1], [4.0]])))
         >>> print(f"{found.nature}, since {found.because}")
         real, since the values are real numbers between -3.1 and 4.0
     """
-    low, high, scale = math.inf, -math.inf, observations.scale
+    scale = observations.scale
+    shape = observations.shape.numel()
+    low, high = torch.full((shape,), math.inf).double(), torch.full((shape,), -math.inf).double()
     whole = binary = True
-    for values in _present_values(observations):
-        least, greatest = values.amin().item(), values.amax().item()
-        if not (math.isfinite(least) and math.isfinite(greatest)):
+    for _, chunk, present in chunks(observations):
+        values = chunk if present is None else chunk[present]
+        if len(values) == 0:
+            continue
+        least, greatest = _ends(chunk, present)
+        if not (math.isfinite(least.min()) and math.isfinite(greatest.max())):
             raise _not_finite(observations)
-        low, high = min(low, least), max(high, greatest)
+        low, high = torch.minimum(low, least), torch.maximum(high, greatest)
         binary = binary and bool(((values == 0) | (values == scale)).all())
         whole = whole and (not values.is_floating_point() or bool((values == values.floor()).all()))
-    if low > high:
+    if not (low <= high).any():
         raise ValueError(
             f"Expected at least one present value; got a mask without any for the {len(observations)} observations of "
             f"{observations.name}. Mark present values with True."
         )
-    within = low >= 0 and high <= scale
+    elements = Elements(observations, low, high)
+    _require_a_size(elements)
+    bottom, top = low.min().item(), high.max().item()
+    within = bottom >= 0 and top <= scale
     if observations.binarise and not within:
-        raise _not_grey(observations, low, high)
-    kind = _kind(binary=binary or observations.binarise, whole=whole, within=within, positive=low >= 0, scale=scale)
+        raise _not_grey(observations, bottom, top)
+    kind = _kind(binary=binary or observations.binarise, whole=whole, within=within, positive=bottom >= 0, scale=scale)
+    levels = int(scale) + 1 if kind == "grey" and whole and scale == int(scale) else None
+    numbers = kind in ("counts", "real")
+    lost = lost_digits(elements) if numbers else None
     return DataSummary(
         count=len(observations),
         shape=tuple(observations.shape),
         dtype=str(observations.stored.dtype).removeprefix("torch."),
-        low=low,
-        high=high,
+        low=bottom,
+        high=top,
         scale=scale,
         binarised=observations.binarise,
         kind=kind,
-        levels=int(scale) + 1 if kind == "grey" and whole and scale == int(scale) else None,
+        levels=levels,
         overdispersion=_overdispersion(observations) if kind == "counts" else None,
+        instead=_instead(elements, kind, levels),
+        wide=lost is not None,
+        notes=tuple(oddities(elements)) if numbers else (),
     )
 
 
-def moments(observations: Observations) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each element of ``stored / scale``, over the observations where it is present.
+def _ends(chunk: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The least and the greatest present value of each element, flat; infinite where none is present."""
+    values = chunk.flatten(1)
+    if present is None:
+        return values.amin(0).cpu().double(), values.amax(0).cpu().double()
+    there, values = present.flatten(1), values.double()
+    least = torch.where(there, values, math.inf).amin(0)
+    return least.cpu(), torch.where(there, values, -math.inf).amax(0).cpu()
 
-    They are computed in float64 on the CPU, a chunk at a time. The deviation is the root of the mean square, and
-    exactly 0 for an element that never changes. An element that is never present has mean 0 and deviation 0.
 
-    Args:
-        observations: N observations. ``binarise`` makes no difference: the moments are those of grey values.
+def _instead(elements: Elements, kind: Kind, levels: int | None) -> tuple[Nature, str] | None:
+    """Another nature than the kind of the values has, by their look, and why."""
+    if kind == "counts" and (found := of_whole_numbers(elements)) is not None:
+        return ("codes" if found[0] == "codes" else "real"), found[1]
+    if kind == "grey" and levels is None and elements.observations.scale == 1 and are_scaled_columns(elements):
+        return "real", "each column is scaled to lie between its own least and greatest value, 0 and 1"
+    return None
 
-    Returns:
-        Mean and deviation, each a float64 tensor of one observation's shape.
 
-    References:
-        Chan, Golub, LeVeque: Updating formulae and a pairwise algorithm for computing sample variances (1979).
+def _require_a_size(elements: Elements) -> None:
+    """Refuse numbers whose squares no type holds."""
+    size = torch.maximum(elements.low.abs(), elements.high.abs())
+    size[~size.isfinite()] = 0
+    name = elements.observations.name
+    if float(size.max()) > LARGEST:
+        index = int(size.argmax())
+        row = _first_row(elements.observations, index, LARGEST)
+        raise ValueError(
+            f"Expected numbers of at most {LARGEST:g} in size; got {float(size[index]):g} at row {row}, "
+            f"{elements.place(index)} of {name}. Take another unit; where such a value means that one is missing, drop "
+            "those rows or fill in their values."
+        )
+    if bool(((size > 0) & (size < 1 / LARGEST)).any()):
+        index = int(((size > 0) & (size < 1 / LARGEST)).nonzero()[0, 0])
+        row = _first_row(elements.observations, index, 0)
+        raise ValueError(
+            f"Expected numbers of at least {1 / LARGEST:g} in size, or 0; got {float(size[index]):g} at most, first at "
+            f"row {row}, in {elements.place(index)} of {name}. Take another unit."
+        )
 
-    Example:
-        >>> moments(Observations(torch.tensor([[0, 7], [255, 7]], dtype=torch.uint8), scale=255))[1]
-        tensor([0.5000, 0.0000], dtype=torch.float64)
-    """
-    count, origin, mean, squares = torch.zeros(4, *observations.shape, dtype=torch.float64)
-    for _, chunk, present in _chunks(observations):
-        values = chunk.cpu().to(torch.float64)
-        present = None if present is None else present.cpu()
-        # Distances from a present value keep a constant element exact, where a rounded mean would not.
-        origin = torch.where(count > 0, origin, _one_present(values, present))
-        distance = _zero_absent(values.sub_(origin), present)
-        fresh = torch.tensor(len(values)) if present is None else present.sum(0)
-        total = count + fresh
-        centre = distance.sum(0) / fresh.clamp(min=1)
-        share = fresh / total.clamp(min=1)
-        squares += _zero_absent(distance.sub_(centre), present).square_().sum(0)
-        squares += (centre - mean).square() * count * share
-        mean += (centre - mean) * share
-        count = total
-    mean = torch.where(count > 0, origin + mean, 0.0)
-    return mean / observations.scale, (squares / count.clamp(min=1)).sqrt() / observations.scale
+
+def _first_row(observations: Observations, index: int, bound: float) -> int:
+    """The first stored row whose element is larger than a bound."""
+    for rows, chunk, _ in chunks(observations):
+        found = (chunk.flatten(1)[:, index].double().abs() > bound).nonzero()
+        if len(found):
+            return int(rows[int(found[0, 0])])
+    return 0
 
 
 def require_grey(observations: Observations) -> None:
@@ -204,7 +246,7 @@ def require_grey(observations: Observations) -> None:
     dtype, scale = observations.stored.dtype, observations.scale
     if dtype == torch.bool or (dtype == torch.uint8 and scale >= torch.iinfo(dtype).max):
         return
-    for values in _present_values(observations):
+    for values in present_values(observations):
         low, high = values.amin().item(), values.amax().item()
         if not (low >= 0 and high <= scale):
             raise _not_grey(observations, low, high)
@@ -224,51 +266,12 @@ def all_below(stored: Tensor, bound: float) -> bool:
         >>> all_below(torch.tensor([[0], [1]]), 2), all_below(torch.tensor([[0], [2]]), 2)
         (True, False)
     """
-    return all(bool((chunk < bound).all()) for chunk in stored.split(_chunk_rows(stored)))
-
-
-def _chunks(observations: Observations) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-    """Rows, their values in a dtype that has all the arithmetic, and which of the values are present (None for all).
-
-    Rows come in stored order, in which a mapped file is read fastest.
-    """
-    stored, mask, rows = observations.stored, observations.mask, observations.rows
-    rows = torch.arange(len(stored)) if rows is None else rows.cpu().sort().values
-    for part in rows.split(_chunk_rows(stored)):
-        chunk = stored.index_select(0, part.to(stored.device))
-        if chunk.dtype in (torch.uint16, torch.uint32, torch.uint64):
-            chunk = chunk.to(torch.float64)
-        if chunk.dtype == torch.bool:
-            chunk = chunk.to(torch.uint8)
-        yield part, chunk, None if mask is None else mask.index_select(0, part.to(mask.device)).to(chunk.device)
-
-
-def _present_values(observations: Observations) -> Iterator[Tensor]:
-    """Chunks of present values, without those chunks that have none."""
-    for _, chunk, present in _chunks(observations):
-        values = chunk if present is None else chunk[present]
-        if len(values) > 0:
-            yield values
-
-
-def _one_present(values: Tensor, present: Tensor | None) -> Tensor:
-    """A present value of each element, and any value where none is present."""
-    if present is None:
-        return values[0]
-    return values.gather(0, present.to(torch.uint8).argmax(0, keepdim=True))[0]
-
-
-def _zero_absent(values: Tensor, present: Tensor | None) -> Tensor:
-    return values if present is None else values.masked_fill_(~present, 0)
-
-
-def _chunk_rows(stored: Tensor | Rows) -> int:
-    return max(1, CHUNK // stored.shape[1:].numel())
+    return all(bool((chunk < bound).all()) for chunk in stored.split(chunk_rows(stored)))
 
 
 def _not_finite(observations: Observations) -> ValueError:
     bad = []
-    for rows, chunk, present in _chunks(observations):
+    for rows, chunk, present in chunks(observations):
         wrong = ~chunk.isfinite() if present is None else ~chunk.isfinite() & present
         bad += rows[wrong.flatten(1).any(1).cpu()].tolist()
     return ValueError(

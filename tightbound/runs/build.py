@@ -16,7 +16,7 @@ from tightbound import networks, objectives, posteriors, priors
 from tightbound.autoencoder import VAE
 from tightbound.conditional import Conditional
 from tightbound.conditioned import ConditionalVAE
-from tightbound.data import Data, Observations, few_factors, few_labels, load, moments, summarise
+from tightbound.data import Data, DataSummary, Observations, few_factors, few_labels, is_image, load, moments, summarise
 from tightbound.likelihoods import Likelihood
 from tightbound.runs import registry
 from tightbound.runs.pieces import LIKELIHOODS, POSTERIORS, PRIORS, row
@@ -41,6 +41,7 @@ class Config:
         why: How the likelihood was chosen, in words.
         classes: How many classes the label has, where it is a condition or part of the latent; else 0.
         covariates: How many columns the factors have, where they are a condition; else 0.
+        wide: Whether the model computes in float64, as float32 cannot tell the data's values apart.
 
     Example:
         >>> Config((1, 28, 28), levels=256).shape
@@ -52,6 +53,12 @@ class Config:
     why: str = ""
     classes: int = 0
     covariates: int = 0
+    wide: bool = False
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The model's floating-point type."""
+        return torch.float64 if self.wide else torch.get_default_dtype()
 
     @property
     def conditions(self) -> int:
@@ -69,6 +76,7 @@ class Built:
         model: Untrained.
         objective: What its training makes small.
         data: As the likelihood wants them.
+        notes: What a person should know of the data and of what follows from them, a sentence each.
 
     Example:
         >>> build(Recipe(), torch.randn(50, 3)).model.prior
@@ -80,6 +88,7 @@ class Built:
     model: VAE
     objective: objectives.Objective
     data: Data
+    notes: tuple[str, ...] = ()
 
 
 def build(recipe: Recipe, data: Any = None) -> Built:
@@ -111,14 +120,16 @@ def build(recipe: Recipe, data: Any = None) -> Built:
     levels = levels_of(resolved.model.likelihood, facts, unseen)
     found = prepared(resolved, found, facts, unseen)
     classes, covariates = conditions_of(resolved.model, found)
-    config = Config(tuple(facts.shape), levels, reason(recipe, facts), classes, covariates)
+    wide = (facts.wide or unseen.wide) and row(LIKELIHOODS, resolved.model.likelihood, "model.likelihood").standardises
+    config = Config(tuple(facts.shape), levels, reason(recipe, facts), classes, covariates, wide)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(resolved.seed)
         model = build_model(resolved.model, config, observations=found.train)
     with evaluation_mode(model):
-        objective = objectives.resolve(build_objective(resolved.objective), model, found.train.eval_batch(0, 1))
+        some = found.train.eval_batch(0, 1, config.dtype)
+        objective = objectives.resolve(build_objective(resolved.objective), model, some)
     resolved = dataclasses.replace(resolved, objective=_recorded(resolved.objective, objective))
-    return Built(resolved, config, model, objective, found)
+    return Built(resolved, config, model, objective, found, _notes(facts, config, model))
 
 
 def loaded(recipe: Recipe, data: Any = None) -> tuple[Recipe, Data]:
@@ -189,6 +200,8 @@ def build_model(
         encoders = [_encoder(recipe, shape, width, config.conditions) for width in widths]
         latent = sum(length for _, length, _ in parts)
         decoder = _decoder(recipe, latent + config.conditions, (*_leading(likelihood), *shape))
+    for each in (*encoders, decoder):
+        each.to(config.dtype)
     _start(recipe, observations, encoders, likelihood, decoder, mean)
     if recipe.init == "xavier" and observations is not None:
         for encoder, (part, length, _) in zip(encoders, parts, strict=True):
@@ -203,8 +216,9 @@ def build_model(
         posterior = made[0] if len(made) == 1 else posteriors.Joint(made)
         prior = _prior(recipe, posterior, shape, observations)
         if not config.conditions:
-            return VAE(prior, posterior, likelihood)
+            return VAE(prior, posterior, likelihood).to(config.dtype)
         model = ConditionalVAE(prior, posterior, likelihood, classes=config.classes, covariates=config.covariates)
+        model.to(config.dtype)
     if config.covariates and observations is not None:
         model.standardise(observations.factor_table())  # type: ignore[arg-type]
     return model
@@ -228,13 +242,16 @@ def _likelihood(
     wanted = row(LIKELIHOODS, recipe.likelihood, "model.likelihood")
     with torch.device(device):
         mean, deviation = moments(observations) if observations is not None else (torch.zeros(shape), torch.ones(shape))
-        if len(shape) == 3:  # pixels share a unit: near-constant corners would otherwise outweigh the picture
+        if is_image(shape):  # pixels share a unit: near-constant corners would otherwise outweigh the picture
             pooled = (deviation.square().mean() + mean.var(unbiased=False)).sqrt()
             deviation = pooled.expand_as(deviation)
-        unit = torch.where(deviation > 0, deviation, 1)
+    # What is constant in all of the data has no unit, and no nats to win; of one thing alone that would be everything.
+    unit = torch.where(deviation.any() | (deviation > 0), deviation, 1)
     given = {"scale": recipe.scale, "centre": mean, "unit": unit, "levels": config.levels, "classes": config.levels}
     # The likelihood's own numbers, which are few, are real ones even in an outline.
-    made = imported(wanted.cls)(nn.Identity(), **{name: given[name] for name in wanted.takes})
+    made = imported(wanted.cls)(nn.Identity(), **{name: given[name] for name in wanted.takes}).to(config.dtype)
+    for name in {"centre", "unit"} & set(wanted.takes):
+        getattr(made, name).copy_(given[name])  # in the model's type: a rounded centre is off by what float32 rounds
     return made, (mean, deviation)
 
 
@@ -251,7 +268,7 @@ def _start(
     if recipe.init == "xavier" and observations is not None:
         for each in (*encoders, decoder):
             networks.xavier_(each)
-        networks.start_at(decoder, likelihood.initial_output(mean.to(torch.get_default_dtype())))
+        networks.start_at(decoder, likelihood.initial_output(mean.to(next(decoder.parameters()).dtype)))
 
 
 def _class_first(
@@ -268,6 +285,8 @@ def _class_first(
         outputs = (posteriors.DiagonalNormal.outputs_for(latent),)
         head = networks.MLP((width + classes,), outputs, hidden=recipe.hidden[1:], act=recipe.activation)
         decoder = _decoder(recipe, latent + classes, (*_leading(likelihood), *shape))
+    for each in (classifier, trunk, head, decoder):
+        each.to(config.dtype)
     _start(recipe, observations, (classifier, trunk, head), likelihood, decoder, mean)
     with torch.device(device):
         features = nn.Sequential(trunk, networks.activation(recipe.activation))
@@ -279,7 +298,19 @@ def _class_first(
         prior = priors.Joint(
             [priors.StandardNormal(latent), priors.Categorical(1, classes=classes, learned=recipe.learned_prior)]
         )
-        return SemiSupervisedVAE(prior, q, likelihood)
+        return SemiSupervisedVAE(prior, q, likelihood).to(config.dtype)
+
+
+def _notes(facts: DataSummary, config: Config, model: VAE) -> tuple[str, ...]:
+    found = list(facts.notes)
+    if config.wide:
+        found.append("float32 has too few digits or too small a range for some elements: the model computes in float64")
+    unit = getattr(model.likelihood, "unit", None)
+    if unit is not None and (constant := int((unit == 0).sum())):
+        have = "has" if constant == 1 else "have"
+        of = f"{constant} of {unit.numel()} elements {have}"
+        found.append(f"{of} one value in the training data, but for rounding, and no nats to win")
+    return tuple(found)
 
 
 def build_objective(recipe: ObjectiveRecipe) -> Any:

@@ -42,7 +42,7 @@ LIKELIHOODS = _table(
     ),
     LikelihoodRow(
         name="categorical", cls="tightbound.likelihoods.Categorical", about="classes, numbered from 0",
-        takes=("classes",), wants="whole numbers from 0", kinds=WHOLE, counts="classes",
+        takes=("classes",), wants="whole numbers from 0", kinds=WHOLE, suits="codes", counts="classes",
         remedy="Classes stored in 8 bits count as grey levels: store them as int64.",
     ),
     LikelihoodRow(

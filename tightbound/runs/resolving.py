@@ -6,7 +6,7 @@ import dataclasses
 
 import torch
 
-from tightbound.data import Data, DataSummary
+from tightbound.data import Data, DataSummary, is_image
 from tightbound.data.few import UNKNOWN, with_unknown
 from tightbound.runs import registry
 from tightbound.runs.pieces import LIKELIHOODS, POSTERIORS, row
@@ -38,7 +38,7 @@ def resolve(recipe: Recipe, facts: DataSummary) -> Recipe:
     model = recipe.model
     image = len(facts.shape) == 3
     if model.network == "auto":
-        large = image and max(facts.shape[1:]) > LARGEST_MLP_SIDE
+        large = is_image(facts.shape) and max(facts.shape[1:]) > LARGEST_MLP_SIDE
         model = dataclasses.replace(model, network="conv" if large else "mlp")
     if model.network in ("conv", "resnet") and not image:
         raise ValueError(

@@ -230,12 +230,14 @@ class Trained:
         model: The trained model, in evaluation mode, on the device where it was trained.
         data: What it was trained and is to be tested on, as the likelihood wants them.
         result: How the training went.
+        notes: What a person should know of the data, a sentence each.
     """
 
     run: Run
     model: VAE
     data: Data
     result: TrainResult
+    notes: tuple[str, ...] = ()
 
 
 def open_run(path: str | Path) -> Run:
@@ -351,7 +353,7 @@ def _train(folder: Path, built: Built, *, resume: bool, progress: bool) -> Train
         progress=progress,
         settings=built.recipe.train,
     )
-    return Trained(Run(folder, built.recipe, built.config), built.model, built.data, result)
+    return Trained(Run(folder, built.recipe, built.config), built.model, built.data, result, built.notes)
 
 
 def default_folder(recipe: Recipe) -> Path:
@@ -378,14 +380,14 @@ def _config(path: Path) -> Config:
     values = _json(path)
     shape, counts = values.get("shape"), [values.get(name, 0) for name in ("levels", "classes", "covariates")]
     whole = isinstance(shape, list) and all(type(n) is int and n > 0 for n in shape)
-    counted = all(type(n) is int and 0 <= n <= MOST_LEVELS for n in counts)
-    if values.get("format") not in range(1, FORMAT + 1) or not whole or not shape or not counted:
+    wide, counted = values.get("wide", False), all(type(n) is int and 0 <= n <= MOST_LEVELS for n in counts)
+    if values.get("format") not in range(1, FORMAT + 1) or not (whole and shape and counted and type(wide) is bool):
         raise ValueError(
             f"Expected a configuration of format {FORMAT} or older, a shape of positive whole numbers and at most "
             f"{MOST_LEVELS} levels; got something else in {path}. A newer version of tightbound may have written it."
         )
     levels, classes, covariates = counts
-    return Config(tuple(shape), levels, str(values.get("why", "")), classes, covariates)
+    return Config(tuple(shape), levels, str(values.get("why", "")), classes, covariates, wide)
 
 
 def _json(path: Path) -> dict[str, Any]:
