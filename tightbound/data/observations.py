@@ -248,7 +248,7 @@ class Observations:
             >>> Observations(torch.zeros(3, 1), torch.tensor([7, 8, 9])).label(torch.tensor([2, 0]))
             tensor([9, 7])
         """
-        return self._at(self._rows(indices), self.labels)
+        return self._at(self.rows_of(indices), self.labels)
 
     def factor_table(self) -> Tensor | None:
         """The known factors of these observations.
@@ -261,7 +261,7 @@ class Observations:
             >>> Observations(torch.zeros(2, 3), factors=table).subset(torch.tensor([1])).factor_table()
             tensor([[2.]])
         """
-        return self._at(self._rows(torch.arange(len(self))), self.factors)
+        return self._at(self.rows_of(torch.arange(len(self))), self.factors)
 
     def take(self, indices: Tensor) -> Tensor:
         r"""Read stored values without changing them: they are not scaled, and absent ones are not replaced.
@@ -277,7 +277,7 @@ class Observations:
             tensor([[ 0, 51]], dtype=torch.uint8)
         """
         self.prefetch(indices)
-        return self.stored.index_select(0, self._rows(indices))
+        return self.stored.index_select(0, self.rows_of(indices))
 
     def prefetch(self, indices: Tensor) -> None:
         """Start to read observations from disk while something else goes on; do nothing if they are in memory.
@@ -290,7 +290,7 @@ class Observations:
             tensor([1])
         """
         if self.ask is not None:
-            self.ask(self._rows(indices))
+            self.ask(self.rows_of(indices))
 
     def batch(self, indices: Tensor, dtype: torch.dtype = torch.float32) -> Batch:
         r"""Make a batch for training. Binarised values are drawn anew at each call, from torch's global random state.
@@ -368,10 +368,22 @@ class Observations:
             >>> grey.unbinarised(torch.tensor([0]))
             tensor([[0.0000, 0.2000]])
         """
-        mask = self._at(self._rows(indices), self.mask)
+        mask = self._at(self.rows_of(indices), self.mask)
         return _zero_absent(self._scaled(self.take(indices), dtype), mask)
 
-    def _rows(self, indices: Tensor) -> Tensor:
+    def rows_of(self, indices: Tensor) -> Tensor:
+        """Where observations stand in what is stored: of a split, their rows in the whole.
+
+        Args:
+            indices: which observations, integers, shape (M,).
+
+        Returns:
+            Rows of ``stored``, shape (M,).
+
+        Example:
+            >>> Observations(torch.zeros(9, 1)).subset(torch.tensor([7, 2])).rows_of(torch.tensor([1]))
+            tensor([2])
+        """
         indices = indices.to(self.stored.device)
         return indices if self.rows is None else self.rows.to(indices.device)[indices]
 
@@ -382,7 +394,7 @@ class Observations:
 
     def _batch(self, indices: Tensor, taken: Tensor, bits: Tensor | None, dtype: torch.dtype) -> Batch:
         x = self._scaled(taken, dtype) if bits is None else _below(bits, taken, self.scale, dtype)
-        rows = self._rows(indices)
+        rows = self.rows_of(indices)
         mask, factors = self._at(rows, self.mask), self._at(rows, self.factors)
         if factors is not None and factors.is_floating_point():
             factors = factors.to(dtype)

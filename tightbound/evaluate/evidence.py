@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tightbound import bounds
 from tightbound.batch import Batch
+from tightbound.checks import described
 from tightbound.draws import Draws
 from tightbound.evaluate import marginal
 from tightbound.evaluate.accelerate import Accelerated, Precision, accelerate
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 WEIGHTS = 2**16  # log-weights of one block of observations: K × B
 BLOCK = 1024  # observations encoded at a time, at most …
 READ = 2**22  # … and numbers they hold, at most
+ROUNDING = 1e-4  # nats an element, by which rounding can lift a sum of log-probabilities
 WIDEST = 512  # latent dimensions that are fitted with a full covariance unless that is asked for
 REFINING = 1000  # decodings that a refined estimate costs an observation, about: a slope counts as three
 
@@ -92,7 +94,7 @@ def evidence(
         ValueError: for fewer than one sample, an error that is not above 0, or an unknown proposal; for a refined
             proposal of discrete latents and an enumeration of latents that cannot be listed; for observations of
             another shape than the model's; for values that are not finite or lie outside the likelihood's support; for
-            a model of which no log-weight is finite.
+            a model of which no log-weight is finite; for log-probabilities above 0.
 
     Example:
         >>> import tightbound as tb
@@ -107,7 +109,7 @@ def evidence(
     """
     _require(samples=samples, proposal=proposal, error=error, budget=budget)
     observed = observed_as(data)
-    columns, statistics = defaultdict(list), LatentStatistics()
+    columns, statistics, known = defaultdict(list), LatentStatistics(), described(model)
     device, _ = home(model)
     with evaluation_mode(model), own_random_state(device, seed=seed):
         rows, scorer = rows_at_once(model, observed) if budget is None else budget, None
@@ -123,6 +125,9 @@ def evidence(
     if scorer is None:
         raise ValueError(f"Expected at least 1 observation; got none in {observed.name}.")
     made = {name: torch.cat(parts) for name, parts in columns.items()}
+    made["row"] = observed.rows_of(torch.arange(len(observed))).cpu().double()
+    if known.support is not None and known.support.is_discrete:
+        _require_probabilities(known.likelihood, observed, made)
     return _report(scorer, observed, made, statistics)
 
 
@@ -203,6 +208,18 @@ def _require(*, samples: int, proposal: str, error: float, budget: int | None) -
         raise ValueError(f"Expected a budget of at least 1 latent at a time; got budget={budget}.")
 
 
+def _require_probabilities(likelihood: str, observed: Observations, columns: dict[str, Tensor]) -> None:
+    """Refuse log-probabilities above 0, which digits that cancel have made."""
+    most = (-columns["distortion"]).nan_to_num(-math.inf)
+    if float(most.max()) > ROUNDING * observed.shape.numel():
+        index = int(most.argmax())
+        raise ValueError(
+            f"Expected log-probabilities of at most 0, as {likelihood} is a likelihood of whole values; got "
+            f"{float(most[index]):.4g} nats for row {int(columns['row'][index])} of {observed.name}. Its log_prob "
+            "loses digits at values of this size: compute it in float64."
+        )
+
+
 def _rows_of(values: Tensor | None, index: Tensor) -> Tensor | None:
     return None if values is None else values[index]
 
@@ -222,7 +239,7 @@ def _report(
         return Estimate.of(values[fine])
 
     log_px = columns["log_px"]
-    kept = ("elbo", "distortion", "rate_sampled", "log_px", "error", "ess", "k", "draws")
+    kept = ("elbo", "distortion", "rate_sampled", "log_px", "error", "ess", "k", "draws", "row")
     return Evidence(
         elbo=mean(columns["elbo"]),
         distortion=mean(columns["distortion"]),

@@ -84,12 +84,26 @@ def blocks(model: Model, observed: Observations, size: int) -> Iterator[tuple[in
     known.require_shape(observed.shape, observed.name)
     for batch in observed.batches(size, dtype):
         batch = batch.to(device)._replace(checked=True)
-        known.require_values(batch.x, torch.arange(start, start + batch.size), observed.name)
+        rows = observed.rows_of(torch.arange(start, start + batch.size))
+        batch = _within_type(batch, observed, start)
+        known.require_values(batch.x, rows, observed.name)
         model.require_known(batch, observed.name)
         if not start:
             check_model(model, batch, name=observed.name)
         yield start, batch
         start += batch.size
+
+
+def _within_type(batch: Batch, observed: Observations, start: int) -> Batch:
+    """The batch with numbers that its type calls infinite at the type's end: too far for a density, yet numbers."""
+    beyond = batch.x.isinf().flatten(1).any(1)
+    if not beyond.any():
+        return batch
+    index = beyond.nonzero()[:, 0].cpu()
+    if not observed.take(start + index).isfinite().all():
+        return batch
+    end = torch.finfo(batch.x.dtype).max
+    return batch._replace(x=batch.x.clamp(-end, end))
 
 
 def latent_of(model: Model, batch: Batch) -> tuple[torch.Size, bool]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from tightbound.evaluate import robust
 from tightbound.evaluate.estimates import Estimate, Judged, number, plain, row
+from tightbound.evaluate.robust import Far
 from tightbound.evaluate.verdict import (
     ACTIVE,
     FEW_DRAWS,
@@ -22,6 +24,7 @@ from tightbound.evaluate.verdict import (
     on_bound,
     on_code,
     on_excluded,
+    on_far,
     on_likelihood,
     on_scoring,
     on_weights,
@@ -77,7 +80,7 @@ class Evidence(Judged):
         bits_per_dim: ``nll`` in bits per element of an observation.
         per_observation: each (N,), float64, on the CPU: "elbo", "distortion", "rate", "rate_sampled"; "log_px", with
             "error", its standard error by the noise of its draws, "draws", how many they are, "ess", how many of them
-            count, and "k", the shape of their weights' tail.
+            count, and "k", the shape of their weights' tail; "row", where it stands in its data.
         kl_per_dimension: mean KL of each latent dimension, (L,); None where the pair has no such closed form.
         mean_variance: variance over the data of the posterior's mean, (L,).
         information: of a discrete code, the mutual information of each variable with the observation, (variables,), in
@@ -137,6 +140,39 @@ class Evidence(Judged):
         return counted(self.per_observation)
 
     @property
+    def rows(self) -> Tensor:
+        """Where each observation stands in the data it was taken from, (N,): of a split, rows of the whole."""
+        known = self.per_observation.get("row")
+        return torch.arange(len(self.counted)) if known is None else known.long()
+
+    @property
+    def far(self) -> tuple[Far, ...]:
+        """The observations that move the mean of the ELBO by themselves, the farthest first."""
+        index = self.counted.nonzero()[:, 0]
+        found = robust.far(self._of("elbo"), self.rows[index])
+        return tuple(replace(each, index=int(index[each.index])) for each in found)
+
+    @property
+    def elbo_trimmed(self) -> Estimate:
+        """The mean ELBO of the middle 90 % of the observations, which no far one can move."""
+        return robust.trimmed(self._of("elbo"))
+
+    @property
+    def nll_trimmed(self) -> Estimate:
+        """The same of ``nll``."""
+        return robust.trimmed(-self._of("log_px"))
+
+    @property
+    def elbo_median(self) -> float:
+        """The median ELBO of the observations."""
+        return float(self._of("elbo").median())
+
+    @property
+    def nll_median(self) -> float:
+        """The same of ``nll``."""
+        return float((-self._of("log_px")).median())
+
+    @property
     def draws_error(self) -> float:
         """Standard error of ``nll`` by the noise of the draws alone, in nats."""
         errors = self._of("error")
@@ -187,6 +223,12 @@ class Evidence(Judged):
     def _of(self, name: str) -> Tensor:
         return self.per_observation[name][self.counted]
 
+    def _without_far(self) -> Tensor:
+        """The ELBO of the counted observations that are not far."""
+        kept = self.counted.clone()
+        kept[[each.index for each in self.far]] = False
+        return self.per_observation["elbo"][kept]
+
     @property
     def active(self) -> Tensor:
         """Which latent dimensions carry information, boolean (L,): variance of the posterior's mean above 0.01.
@@ -219,7 +261,8 @@ class Evidence(Judged):
     def verdict(self) -> str:
         """What the numbers mean: posterior collapse, the bound's tightness, what to trust, what to try."""
         parts = (
-            on_excluded(self.counted),
+            on_excluded(self.counted, self.rows),
+            on_far(self.far, Estimate.of(self._without_far())),
             on_likelihood(is_likelihood=self.is_likelihood),
             on_scoring(self._latent),
             on_code(self.active, self.rate.value, self.observations, latent=self._latent),
@@ -232,18 +275,22 @@ class Evidence(Judged):
 
     def to_json(self) -> dict[str, Any]:
         """All but the per-observation values, as plain numbers, lists and words; None where a number is unknown."""
-        named = ("elbo", "distortion", "rate", "rate_sampled", "nll", "gap")
+        named = ("elbo", "distortion", "rate", "rate_sampled", "nll", "gap", "elbo_trimmed", "nll_trimmed")
         bounds = [{"samples": k, "value": number(bound.value), "se": number(bound.se)} for k, bound in self.iwae]
         others = (
             "rate_kind", "active_units", "latent_dim", "observations", "samples", "proposal", "draws_max", "seed",
             "precision", "reliable",
         )  # fmt: skip
-        known = ("bits_per_dim", "draws_error", "draws_mean", "ess_median", "low_ess_share", "k_median", "high_k_share")
+        known = (
+            "bits_per_dim", "elbo_median", "nll_median", "draws_error", "draws_mean", "ess_median", "low_ess_share",
+            "k_median", "high_k_share",
+        )  # fmt: skip
         return {
             **plain({name: getattr(self, name) for name in named}),
             "iwae": bounds,
             **{name: number(getattr(self, name)) for name in known},
             "excluded": int((~self.counted).sum()),
+            "far": [asdict(each) for each in self.far],
             "kl_per_dimension": None if self.kl_per_dimension is None else _numbers(self.kl_per_dimension),
             "mean_variance": _numbers(self.mean_variance),
             "information": None if self.information is None else _numbers(self.information),
@@ -270,6 +317,7 @@ class Evidence(Judged):
             ("rate", self.rate, f"KL(q(z|x) || p(z)), {self.rate_kind.replace('-', ' ')}"),
             *bounds,
             ("NLL", self.nll, f"{kind}, {_ESTIMATED[self.proposal]}"),
+            ("NLL, middle 90%", self.nll_trimmed, f"without the ends; median {self.nll_median:.2f}"),
             ("bits per dim", f"{self.bits_per_dim:.4f}", ""),
             *self._trust(),
             ("active units", f"{self.active_units} of {self.latent_dim}", ""),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor
+
+from tightbound.evaluate.estimates import Estimate
+from tightbound.evaluate.robust import Far
 
 Latent = Literal["real", "discrete", "mixed"]
 ACTIVE = 0.01  # variance of the posterior's mean (Burda et al. 2015), or nats of a discrete variable; more is active
@@ -58,15 +62,28 @@ def on_scoring(latent: Latent) -> str:
     return f"The latent is discrete{part}: all numbers are of hard codes, whatever training relaxed."
 
 
-def on_excluded(counted: Tensor) -> str:
-    """What is left out of the means. ``counted``: boolean, shape (N,)."""
-    out = (~counted).nonzero()[:, 0].tolist()
+def on_excluded(counted: Tensor, rows: Tensor | None = None) -> str:
+    """What is left out of the means. ``counted``: boolean, shape (N,); ``rows``: where each stands in its data."""
+    out = ((~counted).nonzero()[:, 0] if rows is None else rows[~counted]).tolist()
     if not out:
         return ""
+    which = f"row{'s'[: len(out) > 1]} {_some(out)} of the data (from 0)"
     return (
         f"{len(out)} of {len(counted)} observations are left out of all means, as log p(x) of them is -∞ to the "
-        f"model's precision: {_some(out)} (from 0). They lie far from all that the model knows."
+        f"model's precision: {which}. They lie far from all that the model knows."
     )
+
+
+def on_far(far: Sequence[Far], without: Estimate) -> str:
+    """Which observations move the mean by themselves. ``without``: the mean ELBO of the others."""
+    if not far:
+        return ""
+    rows, moved = _some([each.row for each in far]), sum(each.moves for each in far)
+    if len(far) == 1:
+        what = f"Row {rows} of the data (from 0) moves the mean ELBO by {moved:.2g} nats: without it"
+    else:
+        what = f"Rows {rows} of the data (from 0) move the mean ELBO by {moved:.2g} nats together: without them"
+    return f"{what} it is {without}. Look there first; the median says what is typical."
 
 
 def on_bound(gap: float, rate: float, *, reliable: bool, latent: Latent = "real") -> str:
