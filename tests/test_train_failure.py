@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +38,12 @@ class Poison(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out, poisoned = self.inner(x), (x[..., -1:] == 1) & torch.tensor(self.armed)
-        if self.kind == "distortion":  # a log-variance whose exponential is only just finite, and so is the KL
-            return out + torch.where(poisoned, torch.tensor([0.0, 0.0, 86.0, 86.0]), 0.0)
-        if self.kind == "rate":  # a log-variance of minus infinity: infinitely many nats, and a draw as good as any
-            return out + torch.where(poisoned, torch.tensor([0.0, 0.0, -math.inf, -math.inf]), 0.0)
+        if self.kind == "distortion":  # a mean whose square is only just finite, and so is the KL
+            return out + torch.where(poisoned, torch.tensor([1e19, 1e19, 0.0, 0.0]), 0.0)
+        if (
+            self.kind == "rate"
+        ):  # a mean of a little more, where p(x|z) is so wide that any draw is as good, and squares nothing
+            return out + torch.where(poisoned, torch.tensor([3e19, 3e19, 0.0, 0.0]), 0.0)
         # A square root at zero: its value is finite, its slope is not.
         return out + (self.size * poisoned.logical_not()).square().sqrt()
 
@@ -50,12 +51,14 @@ class Poison(nn.Module):
 def poisoned(kind: str, *, armed: bool = True) -> tb.VAE:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        posterior = Poison(4, kind)
+        posterior, decoder = Poison(4, kind), nn.Linear(2, 3)
         posterior.armed = armed
         return tb.VAE(
             prior=tb.priors.StandardNormal(2),
             posterior=tb.posteriors.DiagonalNormal(posterior),
-            likelihood=tb.likelihoods.Gaussian(nn.Linear(2, 3), scale=0.01),
+            likelihood=tb.likelihoods.Laplace(decoder, scale=1e15)
+            if kind == "rate"
+            else tb.likelihoods.Gaussian(decoder, scale=0.01),
         )
 
 
