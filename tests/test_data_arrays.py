@@ -254,3 +254,21 @@ def test_pictures_and_words_are_understood():
 def test_unfit_data_sets_are_refused(dataset, error, message):
     with pytest.raises(error, match=message):
         load(dataset)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "message"),
+    [
+        ([(3, 1)], "1 values masked, in 1 of 9 rows of array, the first at row 3"),
+        ([(3, 1), (3, 0), (2, 1)], "3 values masked, in 2 of 9 rows of array, the first at row 2"),
+    ],
+)
+def test_what_a_mask_hides_is_missing(hidden: list[tuple[int, int]], message: str) -> None:
+    x = np.ma.array(np.zeros((9, 2)), mask=np.zeros((9, 2), bool))
+    assert len(observations(x)) == 9  # nothing is hidden
+    assert len(observations(np.ma.array(np.zeros((9, 2))))) == 9
+    for place in hidden:
+        x.mask[place] = True
+    with pytest.raises(ValueError, match=f"Expected values that are all there; got a masked array with {message}"):
+        observations(x)
+    assert len(observations(x[~x.mask.any(1)].data)) < 9

@@ -46,6 +46,7 @@ ROBUST = {
     "elbo_median",
     "nll_median",
     "far",
+    "floor",
     *(f"{name}_trimmed{end}" for name in ("elbo", "nll") for end in ("", "_se")),
 }
 KEYS = ESTIMATES | {f"{name}_se" for name in ESTIMATES} | ABOUT | CODE | ROBUST | {"iwae", "bits_per_dim"}

@@ -151,3 +151,37 @@ def test_probabilities_above_one_are_refused() -> None:
 
 def test_a_far_observation_is_a_value() -> None:
     assert Far(0, 1, 2.0, 3.0) == Far(index=0, row=1, value=2.0, moves=3.0)
+
+
+@pytest.mark.parametrize(("scale", "elements"), [(0.001, 5), (0.0019, 5), (0.0021, 0), (0.5, 0)])
+def test_a_scale_at_its_floor_is_told_with_what_it_wins(scale: float, elements: int) -> None:
+    """Of an exact copy: the log of how much narrower than the data a density is, for each element."""
+    likelihood = tb.likelihoods.Gaussian(nn.Linear(2, 5), scale=scale)
+    with torch.no_grad():
+        likelihood.network.weight.zero_()
+        likelihood.network.bias.zero_()
+    found = evidence(model(likelihood=likelihood), torch.zeros(20, 5), samples=4, proposal="posterior")
+    assert found.floor.elements == elements
+    if elements:
+        assert found.floor.nats == pytest.approx(5 * (0.5 - math.log(scale)), rel=1e-4)
+        assert (
+            f"5 elements are predicted to the smallest scale that there is, and win {found.floor.nats:.1f}"
+            in found.verdict
+        )
+    else:
+        assert "smallest scale" not in found.verdict
+
+
+def test_only_the_elements_at_the_floor_count_and_constants_do_not() -> None:
+    raw = torch.tensor([-30.0, 1.0, -30.0, 1.0, 1.0])
+    network = nn.Sequential(nn.Linear(2, 10), nn.Unflatten(1, (2, 5)))
+    with torch.no_grad():
+        network[0].weight.zero_()
+        network[0].bias.copy_(torch.cat([torch.zeros(5), raw]))
+    likelihood = tb.likelihoods.Gaussian(network, scale="per-element", unit=torch.tensor([1.0, 1.0, 0.0, 1.0, 1.0]))
+    found = evidence(model(likelihood=likelihood), torch.zeros(20, 5), samples=4, proposal="posterior")
+    assert found.floor.elements == 1
+    assert (
+        "1 element is predicted to the smallest scale that there is, and wins 7.4 nats by that alone." in found.verdict
+    )
+    assert found.to_json()["floor"] == {"elements": 1, "nats": found.floor.nats}

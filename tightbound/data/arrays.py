@@ -171,7 +171,7 @@ def from_array(value: object, *, labels: object = None, name: str = "array") -> 
 def _tensor(value: object, name: str) -> Tensor:
     if isinstance(value, Tensor):
         return value.detach()
-    array = np.asanyarray(value)
+    array = _all_there(np.asanyarray(value), name)
     if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
         raise TypeError(
             f"Expected an array of real numbers; got dtype {array.dtype} in {name}. "
@@ -183,6 +183,21 @@ def _tensor(value: object, name: str) -> Tensor:
     with warnings.catch_warnings():  # a file mapped for reading is not writable, but nothing here writes to it
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
         return torch.from_numpy(array)
+
+
+def _all_there(array: np.ndarray, name: str) -> np.ndarray:
+    """A masked array without its mask, which must hide nothing."""
+    if not isinstance(array, np.ma.MaskedArray):
+        return array
+    hidden = np.ma.getmaskarray(array)
+    if hidden.any():
+        rows = np.flatnonzero(hidden.reshape(len(hidden), -1).any(1)) if array.ndim else np.zeros(1, int)
+        raise ValueError(
+            f"Expected values that are all there; got a masked array with {int(hidden.sum())} values masked, in "
+            f"{len(rows)} of {len(hidden) if array.ndim else 1} rows of {name}, the first at row {rows[0]}. Drop those "
+            "rows, x[~x.mask.any(1)].data, or fill in their values, x.filled(...)."
+        )
+    return np.asarray(array.data)
 
 
 def _channels_first(stored: Tensor) -> Tensor:

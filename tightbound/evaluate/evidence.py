@@ -17,6 +17,7 @@ from tightbound.draws import Draws
 from tightbound.evaluate import marginal
 from tightbound.evaluate.accelerate import Accelerated, Precision, accelerate
 from tightbound.evaluate.estimates import Estimate
+from tightbound.evaluate.floor import Floor, at_floor
 from tightbound.evaluate.importance import bound_at, sample_counts
 from tightbound.evaluate.latents import LatentStatistics
 from tightbound.evaluate.marginal import START, Marginal
@@ -118,6 +119,7 @@ def evidence(
                 cost = samples + (0 if proposal == "posterior" else REFINING)
                 joint = accelerate(model, batch, rows=cost * len(observed), precision=precision)
                 scorer = _Scorer(joint, batch, proposal, samples=samples, error=error, seed=seed, rows=rows)
+                floor = at_floor(model, batch)
             for name, values in scorer(batch, statistics).items():
                 columns[name].append(values)
             if progress is not None:
@@ -128,7 +130,7 @@ def evidence(
     made["row"] = observed.rows_of(torch.arange(len(observed))).cpu().double()
     if known.support is not None and known.support.is_discrete:
         _require_probabilities(known.likelihood, observed, made)
-    return _report(scorer, observed, made, statistics)
+    return _report(scorer, observed, made, statistics, floor)
 
 
 class _Scorer:
@@ -225,7 +227,11 @@ def _rows_of(values: Tensor | None, index: Tensor) -> Tensor | None:
 
 
 def _report(
-    scorer: _Scorer, observed: Observations, columns: dict[str, Tensor], statistics: LatentStatistics
+    scorer: _Scorer,
+    observed: Observations,
+    columns: dict[str, Tensor],
+    statistics: LatentStatistics,
+    floor: Floor,
 ) -> Evidence:
     rate, samples = columns.get("rate", columns["rate_sampled"]), scorer.samples
     fine = counted(columns)
@@ -259,6 +265,7 @@ def _report(
         seed=scorer.seed,
         precision=str(scorer.joint.dtype).removeprefix("torch."),
         is_likelihood=scorer.model.is_normalised,
+        floor=floor,
     )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tightbound.evaluate import robust
 from tightbound.evaluate.estimates import Estimate, Judged, number, plain, row
+from tightbound.evaluate.floor import NOTHING, Floor
 from tightbound.evaluate.robust import Far
 from tightbound.evaluate.verdict import (
     ACTIVE,
@@ -25,6 +26,7 @@ from tightbound.evaluate.verdict import (
     on_code,
     on_excluded,
     on_far,
+    on_floor,
     on_likelihood,
     on_scoring,
     on_weights,
@@ -92,6 +94,7 @@ class Evidence(Judged):
         seed: of the draws.
         precision: of the decoder's matrix products, "float32" or "bfloat16".
         is_likelihood: False for grey data under ``UnnormalisedBernoulli``.
+        floor: how many elements a density predicts to its smallest scale, in some observations, and the nats they win.
 
     Example:
         >>> import torch, tightbound as tb
@@ -128,6 +131,7 @@ class Evidence(Judged):
     seed: int
     precision: str
     is_likelihood: bool
+    floor: Floor = NOTHING
 
     @property
     def gap(self) -> Estimate:
@@ -264,6 +268,7 @@ class Evidence(Judged):
             on_excluded(self.counted, self.rows),
             on_far(self.far, Estimate.of(self._without_far())),
             on_likelihood(is_likelihood=self.is_likelihood),
+            on_floor(self.floor),
             on_scoring(self._latent),
             on_code(self.active, self.rate.value, self.observations, latent=self._latent),
             on_bound(self.gap.value, self.rate.value, reliable=self.reliable, latent=self._latent),
@@ -297,6 +302,7 @@ class Evidence(Judged):
             "active": self.active.tolist(),
             **{name: getattr(self, name) for name in others},
             "is_likelihood": self.is_likelihood,
+            "floor": {"elements": self.floor.elements, "nats": number(self.floor.nats)},
             "verdict": self.verdict,
         }
 

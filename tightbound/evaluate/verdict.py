@@ -8,6 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from tightbound.evaluate.estimates import Estimate
+from tightbound.evaluate.floor import Floor
 from tightbound.evaluate.robust import Far
 
 Latent = Literal["real", "discrete", "mixed"]
@@ -121,6 +122,18 @@ def on_weights(high_k_share: float, draws: float, error: float, *, proposal: str
     if error > SMALL_ERROR:
         return f"The noise of the draws alone moves the NLL by {error:.2g} nats: take more samples or observations."
     return ""
+
+
+def on_floor(floor: Floor) -> str:
+    """How many nats come from elements that are known as well as a density can say."""
+    if not floor.elements:
+        return ""
+    if floor.elements == 1:
+        which, whose = "1 element is predicted to the smallest scale that there is, and wins", "It hardly varies, or is"
+    else:
+        which = f"{floor.elements} elements are predicted to the smallest scale that there is, and win"
+        whose = "They hardly vary, or are"
+    return f"{which} {floor.nats:.1f} nats by that alone. {whose} made of the others: see what the rest is worth."
 
 
 def on_likelihood(*, is_likelihood: bool) -> str:

@@ -1,0 +1,65 @@
+"""Elements whose scale has run to its floor: what they win says nothing of what the model knows."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch.distributions import Independent
+
+from tightbound.autoencoder import VAE
+from tightbound.batch import Batch
+from tightbound.distributions import InUnits
+from tightbound.likelihoods import SMALLEST_SCALE
+from tightbound.model import Model
+
+SOME = 256  # observations that are looked at
+NEAR = 2.0  # times the floor
+PLAIN = 0.5 * math.log(2 * math.pi * math.e)  # nats that an element of deviation 1 costs where nothing is known of it
+
+
+class Floor(NamedTuple):
+    """Elements at the floor.
+
+    Attributes:
+        elements: How many.
+        nats: What they win for an observation, beside elements of which nothing is known.
+    """
+
+    elements: int
+    nats: float
+
+
+NOTHING = Floor(0, 0.0)
+
+
+def at_floor(model: Model, batch: Batch) -> Floor:
+    """The elements that a density predicts to the smallest scale that there is, for most of some observations.
+
+    Args:
+        model: any; of one whose likelihood is no density in units, none.
+        batch: some observations.
+
+    Example:
+        >>> import tightbound as tb
+        >>> model = tb.VAE(
+        ...     prior=tb.priors.StandardNormal(2),
+        ...     posterior=tb.posteriors.DiagonalNormal(torch.nn.Linear(5, 4)),
+        ...     likelihood=tb.likelihoods.Gaussian(torch.nn.Linear(2, 5), scale=0.001),
+        ... )
+        >>> at_floor(model, Batch(torch.zeros(8, 5))).elements
+        5
+    """
+    if not isinstance(model, VAE) or type(model).log_joint is not VAE.log_joint:
+        return NOTHING
+    batch = batch.rows(slice(0, SOME))
+    with torch.no_grad():
+        p = model.likelihood(model.seen_by_decoder(batch, model.embed(batch)))
+        elements = p.base_dist if isinstance(p, Independent) else p
+        if not isinstance(elements, InUnits):
+            return NOTHING
+        scale = elements.base.scale.expand(batch.x.shape)  # type: ignore[attr-defined]
+        low = ((scale < NEAR * SMALLEST_SCALE).double().mean(0) > 0.5) & (elements.unit > 0)
+        won = elements.log_prob(batch.x) + torch.where(elements.unit > 0, elements.unit, 1).log() + PLAIN
+        return Floor(int(low.sum()), float(won[:, low].double().sum(1).mean()) if low.any() else 0.0)
