@@ -19,6 +19,7 @@ import torch
 import tightbound as tb
 from tightbound.runs import recipe as recipes
 from tightbound.runs import run as runs
+from tightbound.runs import starting
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "β = 1": {"objective.beta": 1.0},
@@ -44,8 +45,8 @@ def measured(recipe: tb.Recipe, folder: Path) -> dict[str, float]:
     """Train and score one run, or read what was scored."""
     if (folder / KEPT).is_file():
         return json.loads((folder / KEPT).read_text())
-    made = runs.resume if (folder / runs.RECIPE).is_file() else None
-    trained = made(folder, progress=False) if made else runs.train(recipe, folder, progress=False)
+    made = starting.resume if (folder / runs.RECIPE).is_file() else None
+    trained = made(folder, progress=False) if made else starting.train(recipe, folder, progress=False)
     if trained.result.ended == "interrupted":
         raise SystemExit("Stopped. The same command goes on.")
     values = {**scored(trained.model, trained.data), "seconds": trained.result.seconds}

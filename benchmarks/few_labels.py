@@ -23,6 +23,7 @@ import tightbound as tb
 from tightbound.data import few_labels
 from tightbound.runs import recipe as recipes
 from tightbound.runs import run as runs
+from tightbound.runs import starting
 from tightbound.training.checkpoint import WEIGHTS
 
 ON_CODES = {"model.likelihood": "gaussian", "model.latent_dim": 8, "model.hidden": [256, 256]}  # of M2 on M1's codes
@@ -33,7 +34,9 @@ def codes(folder: Path) -> tb.data.Data:
     if not (folder / WEIGHTS).is_file():
         begun = (folder / runs.RECIPE).is_file()
         trained = (
-            runs.resume(folder, progress=False) if begun else runs.train(recipes.load("mnist"), folder, progress=False)
+            starting.resume(folder, progress=False)
+            if begun
+            else starting.train(recipes.load("mnist"), folder, progress=False)
         )
         if trained.result.ended == "interrupted":
             raise SystemExit("Stopped. The same command goes on.")
@@ -50,9 +53,9 @@ def with_the_rest(seed: int, folder: Path, data: tb.data.Data | None, changes: d
         begun = (folder / runs.RECIPE).is_file()
         recipe = recipes.load("mnist-m2").updated({"seed": seed, **changes})
         trained = (
-            runs.resume(folder, data=data, progress=False)
+            starting.resume(folder, data=data, progress=False)
             if begun
-            else runs.train(recipe, folder, data=data, progress=False)
+            else starting.train(recipe, folder, data=data, progress=False)
         )
         if trained.result.ended == "interrupted":
             raise SystemExit("Stopped. The same command goes on.")

@@ -60,7 +60,7 @@ def serve() -> None:
     import torch._dynamo  # which torch.optim imports when it is first used
 
     from tightbound.data import load
-    from tightbound.runs import run
+    from tightbound.runs import starting
 
     torch.set_num_threads(1)
     load("digits")
@@ -68,7 +68,7 @@ def serve() -> None:
         request, started = json.loads(line), time.monotonic()
         child = os.fork()
         if child == 0:
-            os._exit(_run(run, request))
+            os._exit(_run(starting, request))
         if "after" in request:
             time.sleep(request["after"])
             os.kill(child, signal.SIGKILL)  # waited for below, so its number is still its own
@@ -87,16 +87,16 @@ def _wait_for(lines: int, metrics: Path, child: int) -> None:
         time.sleep(0.002)
 
 
-def _run(run: Any, request: dict[str, Any]) -> int:
+def _run(starting: Any, request: dict[str, Any]) -> int:
     from tightbound.runs.recipe import from_table
 
     try:
         if "hook" in request:
             _kill_at(request["hook"], request["at"])
         if request["verb"] == "train":
-            ended = run.train(from_table(request["recipe"]), request["folder"], progress=False).result
+            ended = starting.train(from_table(request["recipe"]), request["folder"], progress=False).result
         else:
-            ended = run.resume(request["folder"], progress=False).result
+            ended = starting.resume(request["folder"], progress=False).result
         return {"complete": 0, "early": 0, "interrupted": 3}[ended.ended]
     except BaseException:
         traceback.print_exc()

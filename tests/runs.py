@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tightbound.runs.recipe import Recipe
-from tightbound.runs.run import open_run, resume
+from tightbound.runs.run import open_run
+from tightbound.runs.starting import resume
 
 TINY = Recipe(name="tiny").updated(
     {

@@ -11,7 +11,8 @@ import torch
 
 import tightbound as tb
 from tightbound.runs.recipe import Recipe
-from tightbound.runs.run import Trained, open_run, train
+from tightbound.runs.run import open_run
+from tightbound.runs.starting import Trained, train
 
 R = np.random.default_rng(0)
 Z = R.normal(size=(400, 2))

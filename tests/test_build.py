@@ -16,7 +16,8 @@ from tightbound.runs import recipe as recipes
 from tightbound.runs.build import build, build_model, build_objective
 from tightbound.runs.drawn import Elbo
 from tightbound.runs.resolving import resolve
-from tightbound.runs.run import open_run, train
+from tightbound.runs.run import open_run
+from tightbound.runs.starting import train
 from tightbound.schedules import Linear
 from tightbound.training import fit
 

@@ -57,7 +57,7 @@ def test_a_complete_run_resumes_to_itself(capsys, tmp_path):
 
 def test_an_interrupted_training_says_how_to_go_on(capsys, tmp_path, monkeypatch):
     run = copied(tmp_path)
-    monkeypatch.setattr(commands.run, "resume", lambda path, progress: stopped(run))
+    monkeypatch.setattr(commands.starting, "resume", lambda path, progress, **_: stopped(run))
     code, out, error = said(capsys, "train", "--resume", run)
     assert (code, out) == (1, "")
     assert error == f"Stopped at step 7. Go on with: tightbound train --resume {run}\n"

@@ -16,7 +16,7 @@ from test_layers import ALLOWED, MODULES, PACKAGE
 
 import tightbound as tb
 from tightbound.cli.verbs import app
-from tightbound.runs import pieces, registry
+from tightbound.runs import pieces, registry, starting
 from tightbound.runs import recipe as recipes
 from tightbound.runs import run as runs
 from tightbound.training.checkpoint import STATE, WEIGHTS
@@ -156,7 +156,7 @@ def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
         Image.fromarray(image).save(folder / f"{index}.png")
     [toml] = blocks(DOCS / "tutorial.md", "toml")
     small = {"data.size": 8, "train.epochs": 1, "model.hidden": [8]}
-    runs.train(recipes.from_toml(toml).updated(small), "runs/photos", progress=False)
+    starting.train(recipes.from_toml(toml).updated(small), "runs/photos", progress=False)
     found = execute(DOCS / "tutorial.md")
     printed = capsys.readouterr().out
     assert "discretized-logistic, since the values are 256 levels of grey" in printed

@@ -15,7 +15,8 @@ from tightbound.data import Data, Observations
 from tightbound.report import figures
 from tightbound.runs import recipe as recipes
 from tightbound.runs.measured import measure
-from tightbound.runs.run import open_run, train
+from tightbound.runs.run import open_run
+from tightbound.runs.starting import train
 
 ALL = {
     "training", "bounds", "trust", "kl", "map", "reconstructions", "samples", "traversal", "interpolation", "data",

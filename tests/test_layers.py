@@ -25,6 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "_version": set(),
     "surface": set(),
     "files": set(),
+    "ownership": set(),
     "settings": set(),
     "progress": set(),
     "distributed": set(),

@@ -31,7 +31,8 @@ from tightbound.runs.plan import Plan, imported
 from tightbound.runs.recipe import Recipe
 from tightbound.runs.registry import OBJECTIVES, register
 from tightbound.runs.rows import GradientRow, LikelihoodRow, ObjectiveRecipe, PosteriorRow, PriorRow
-from tightbound.runs.run import open_run, train
+from tightbound.runs.run import open_run
+from tightbound.runs.starting import train
 
 PACKAGE = Path(tb.__file__).parent
 TABLES: tuple[dict[str, Any], ...] = (LIKELIHOODS, POSTERIORS, PRIORS, GRADIENTS, OBJECTIVES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -14,11 +15,14 @@ from runs import TINY
 from safetensors.torch import load_file
 
 from tightbound.data import Observations, load
+from tightbound.files import temporary_for
 from tightbound.runs import recipe as recipes
 from tightbound.runs.build import build
+from tightbound.runs.environment import environment
 from tightbound.runs.measured import measure
 from tightbound.runs.recipe import Recipe
-from tightbound.runs.run import Run, default_folder, environment, open_run, resume, train
+from tightbound.runs.run import Run, open_run
+from tightbound.runs.starting import default_folder, resume, train
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +46,7 @@ def test_the_folder_holds_what_it_should(folder: Path) -> None:
     found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert found == {
         "recipe.toml", "config.json", "environment.json", "metrics.jsonl", "timing.jsonl", "model.safetensors",
-        "checkpoint/state.pt",
+        "checkpoint/state.pt", "checkpoint/older.pt", "digests.json", ".lock",
     }  # fmt: skip
 
 
@@ -238,9 +242,11 @@ def test_a_run_wants_a_new_folder(folder: Path, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"Expected a new folder; got .* Choose another: --out"):
             train(TINY, path, progress=False)
     (tmp_path / "new").mkdir()
-    (tmp_path / "new" / ".recipe.toml.tmp").touch()  # of a start that was killed at once
+    left = temporary_for(tmp_path / "new" / "recipe.toml")  # of a start that was killed at once
+    left = left.with_name(left.name.replace(f"-{os.getpid()}-", "-99999999-"))
+    left.touch()
     train(TINY, tmp_path / "new", progress=False)
-    assert not (tmp_path / "new" / ".recipe.toml.tmp").exists()
+    assert not left.exists()
 
 
 def test_a_wrong_recipe_leaves_no_folder(tmp_path: Path) -> None:

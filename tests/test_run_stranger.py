@@ -14,7 +14,9 @@ from runs import TINY, edited, use
 from safetensors.torch import load_file, save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tightbound.runs.run import open_run, resume, train
+from tightbound.files import DIGESTS
+from tightbound.runs.run import open_run
+from tightbound.runs.starting import resume, train
 from tightbound.training.checkpoint import load_state
 
 
@@ -28,8 +30,10 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(original: Path, tmp_path: Path) -> Path:
-    """A copy of it to spoil."""
-    return Path(shutil.copytree(original, tmp_path / "run"))
+    """A copy of it to spoil. A stranger makes digests of his own, or leaves them out."""
+    copy = Path(shutil.copytree(original, tmp_path / "run"))
+    (copy / DIGESTS).unlink()
+    return copy
 
 
 class Payload:

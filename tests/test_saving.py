@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import tightbound as tb
+from tightbound.files import DIGESTS
 from tightbound.networks import MLP, ConvDecoder, ConvEncoder, Standardized
 from tightbound.saving import MODEL, WEIGHTS, load_model
 
@@ -104,6 +105,7 @@ def saved(folder: Path) -> dict[str, Any]:
         tb.priors.StandardNormal(2), tb.posteriors.DiagonalNormal(MLP(SHAPE, (4,))), LIKELIHOODS["bernoulli"]()
     )
     model.save(folder)
+    (folder / DIGESTS).unlink()
     return json.loads((folder / MODEL).read_text())
 
 

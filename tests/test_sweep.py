@@ -211,7 +211,7 @@ def run_sweep(capsys, out: Path, values: str = "0.5,1,4") -> tuple[int, str, str
 
 def test_a_sweep_is_interrupted_goes_on_and_ends_with_a_choice(capsys, tmp_path, monkeypatch):
     trained()  # before trainings are counted: whichever test comes first makes the tiny run
-    train, trainings, stopping = commands.run.train, [], {"beta=1"}
+    train, trainings, stopping = commands.starting.train, [], {"beta=1"}
 
     def stoppable(recipe, folder, *, progress):
         trainings.append(folder.name)
@@ -219,7 +219,7 @@ def test_a_sweep_is_interrupted_goes_on_and_ends_with_a_choice(capsys, tmp_path,
             raise KeyboardInterrupt
         return train(recipe, folder, progress=progress)
 
-    monkeypatch.setattr(commands.run, "train", stoppable)
+    monkeypatch.setattr(commands.starting, "train", stoppable)
     assert run_sweep(capsys, tmp_path / "s")[0] == 1
     stopping.clear()
     code, out, error = run_sweep(capsys, tmp_path / "s")
@@ -255,7 +255,7 @@ def check_what_it_writes(folder: Path) -> None:
 
 
 def test_an_interrupted_run_of_a_sweep_says_how_to_go_on(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(commands.run, "train", lambda recipe, folder, progress: stopped())
+    monkeypatch.setattr(commands.starting, "train", lambda recipe, folder, progress: stopped())
     code, out, error = run_sweep(capsys, tmp_path / "a sweep")
     assert (code, out) == (1, "")
     assert error.endswith(f"Stopped. The same command goes on, with --out '{tmp_path / 'a sweep'}'\n")

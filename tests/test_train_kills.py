@@ -95,13 +95,15 @@ def test_kills_at_the_very_end_leave_no_trace(
 ) -> None:
     """Between the last checkpoint and the weights, and while the weights are written."""
     folder, steps = tmp_path / "run", open_run(never_stopped[0]).metrics()[-1]["step"]
-    last = 3 + steps  # after recipe, configuration, environment and a checkpoint at step 0 and at each but the last
+    # After the recipe, the configuration and its digest, the environment, and a checkpoint at step 0 and at each but
+    # the last: its digest, the one before it by its other name, and itself.
+    last = 4 + 3 * steps - 1
     assert server("train", folder, recipe=RECIPE, hook="replace", at=last)[0] == -signal.SIGKILL
     assert load_state(folder)["standing"]["number"] == steps - 1
     at = 0
     while server("resume", folder, hook="replace", at=at)[0] != 0:
         at += 1
-    assert at == 2  # killed before the last checkpoint, killed before the weights
+    assert at == 4  # killed at each file of the last checkpoint, and before the weights
     assert written(folder) == written(never_stopped[0])
 
 

@@ -15,7 +15,7 @@ from torch.distributions import Normal, kl_divergence
 import tightbound as tb
 from tightbound.data import Observations, few_factors, pairs
 from tightbound.objectives import ELBO, FactorVAE, KnownFactors, TotalCorrelation
-from tightbound.runs import run as runs
+from tightbound.runs import starting
 from tightbound.runs.recipe import Recipe
 from tightbound.settings import Training
 
@@ -279,7 +279,7 @@ def test_a_recipe_knows_a_few_factors_and_scores_know_all(tmp_path: Any) -> None
     torch.manual_seed(0)
     table = torch.randn(100, 2)
     data = Observations(torch.cat([table, torch.randn(100, 3)], 1), factors=table, factor_names=("a", "b"))
-    trained = runs.train(Recipe().updated(changes), tmp_path / "run", data=data, progress=False)
+    trained = starting.train(Recipe().updated(changes), tmp_path / "run", data=data, progress=False)
     kept: Any = trained.result.objective
     assert len(kept.factors) == 12
     assert kept.objective.beta == 2.0
@@ -290,5 +290,5 @@ def test_a_recipe_knows_a_few_factors_and_scores_know_all(tmp_path: Any) -> None
     whole = trained.run.data(data).train.factor_table()
     assert whole is not None
     assert bool(whole.isfinite().all())
-    again = runs.resume(tmp_path / "run", data=data, progress=False)  # its labelled observations are the same
+    again = starting.resume(tmp_path / "run", data=data, progress=False)  # its labelled observations are the same
     assert again.result.metrics == trained.result.metrics

@@ -14,7 +14,7 @@ import pytest
 from tightbound.cli.verbs import main
 
 if TYPE_CHECKING:
-    from tightbound.runs.run import Trained
+    from tightbound.runs.starting import Trained
 
 SMALL = ("--model.hidden", "16", "--model.latent-dim", "3", "--evaluate.samples", "20", "--train.epochs", "1")
 
@@ -36,7 +36,8 @@ def copied(to: Path) -> Path:
 
 def stopped(path: Path | None = None) -> Trained:
     """What a training gives that was interrupted at step 7."""
-    from tightbound.runs.run import Trained, open_run
+    from tightbound.runs.run import open_run
+    from tightbound.runs.starting import Trained
     from tightbound.training import TrainResult
 
     run = open_run(path or trained())

@@ -115,10 +115,8 @@ def train(
         ...     run.model().sample(3).shape
         torch.Size([3, 1, 8, 8])
     """
-    from pathlib import Path
-
     from tightbound.runs import recipe as recipes
-    from tightbound.runs import run
+    from tightbound.runs import starting
 
     wanted = (recipe if isinstance(recipe, recipes.Recipe) else recipes.load(str(recipe))).updated(changes or {})
     if data is None and not wanted.data.source:
@@ -126,7 +124,7 @@ def train(
             f"Expected data with the recipe {wanted.name!r}, which is for data of your own; got none. For example: "
             f"tb.train({wanted.name!r}, data=x)."
         )
-    return run.train(wanted, run.default_folder(wanted) if out is None else Path(out), data=data, progress=progress).run
+    return starting.train(wanted, out, data=data, progress=progress).run
 
 
 def load_model(folder: str | os.PathLike[str]) -> Model:

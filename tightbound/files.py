@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import platform
+import re
+import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,22 +17,29 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
+DIGESTS = "digests.json"
+GENERATIONS = 3  # digests that are kept of a file: it, the one before it, and one that was being written
+_HOST = re.sub(r"[^0-9A-Za-z]", "", platform.node())[:16] or "host"
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+
+def write_atomically(path: Path, write: Callable[[Path], object], *, before: Callable[[Path], object] = bool) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then put it in place: a reader sees the old or the new one.
 
     Args:
         path: the file. Where it is a link, the link is replaced, and what it points to stays as it is.
         write: called with the temporary file's path.
+        before: called with the same when the file is whole, before it takes its place; does nothing by default.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _clear(path)
     temporary = temporary_for(path)
     try:
-        temporary.unlink(missing_ok=True)  # of a process killed while it wrote, or somebody's link to elsewhere
+        temporary.unlink(missing_ok=True)  # somebody's link to elsewhere
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         write(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
+        before(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -35,8 +47,118 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def temporary_for(path: Path) -> Path:
-    """Where a file is written before it takes its place: always the same, so that kills leave one behind, not many."""
-    return path.with_name(f".{path.name}.tmp")
+    """Where this thread writes a file before it takes its place; no other thread or process writes there."""
+    return path.with_name(f".{path.name}.{_HOST}-{os.getpid()}-{threading.get_ident()}.tmp")
+
+
+def is_temporary(name: str, of: str) -> bool:
+    """Whether a file of this name is one that was being written in place of another.
+
+    Args:
+        name: of the file.
+        of: the other's name.
+
+    Example:
+        >>> is_temporary(temporary_for(Path("recipe.toml")).name, of="recipe.toml")
+        True
+    """
+    return name.startswith(f".{of}.") and name.endswith(".tmp")
+
+
+def _clear(path: Path) -> None:
+    """Remove what processes of this machine left behind that were killed while they wrote."""
+    for item in os.scandir(path.parent):
+        parts = item.name.removesuffix(".tmp").rsplit("-", 2)
+        ours = is_temporary(item.name, path.name) and len(parts) == 3 and parts[0].endswith(f".{_HOST}")
+        if ours and parts[1].isdecimal() and not _lives(int(parts[1])):
+            Path(item.path).unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
+
+
+def write_kept(folder: Path, name: str, write: Callable[[Path], object], *, older: str | None = None) -> None:
+    """Write a file atomically, and its digest beside it, so that :func:`require_kept` finds every bit that changed.
+
+    The digest comes first and the file's last digests stay: whenever a kill comes, the file that is there is known.
+
+    Args:
+        folder: where digests are kept.
+        name: of the file, within it.
+        write: called with the temporary file's path.
+        older: where the file that was there is kept, within the folder; nowhere by default.
+    """
+    path = folder / name
+
+    def record(temporary: Path) -> None:
+        known = _digests(folder)
+        known[name] = list(dict.fromkeys([digest_of(temporary), *known.get(name, [])]))[:GENERATIONS]
+        write_json(folder / DIGESTS, known)
+        if older is not None and path.is_file():
+            _keep(path, folder / older)
+
+    write_atomically(path, write, before=record)
+
+
+def require_kept(folder: Path, name: str, *, as_written: str | None = None) -> None:
+    """Compare a file with the digest that was kept of it. Files without one, those of older versions, pass.
+
+    Args:
+        folder: where digests are kept.
+        name: of the file, within it.
+        as_written: the name under which it was written, where it is an older one.
+
+    Raises:
+        ValueError: for a file of which any bit has changed since it was written.
+    """
+    known = _digests(folder).get(as_written or name)
+    if known and digest_of(folder / name) not in known:
+        raise ValueError(
+            f"Expected {folder / name} as it was written; got a file that has changed since, by its SHA-256 in "
+            f"{DIGESTS}. The disk, or a copy, has damaged it: take it from a backup."
+        )
+
+
+def digest_of(path: Path) -> str:
+    """The SHA-256 of a file.
+
+    Args:
+        path: which.
+
+    Example:
+        >>> digest_of(Path(os.devnull))[:12]
+        'e3b0c44298fc'
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digests(folder: Path) -> dict[str, list[str]]:
+    path = folder / DIGESTS
+    if not path.is_file():
+        return {}
+    with foreign(path, "digests of this folder's files"):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {str(name): [str(each) for each in list(known)] for name, known in dict(found).items()}
+
+
+def _keep(path: Path, older: Path) -> None:
+    """Let a second name stand for a file, whatever stood there before."""
+    _clear(older)
+    other = temporary_for(older)
+    other.unlink(missing_ok=True)
+    try:
+        os.link(path, other)
+    except OSError:  # a file system without second names
+        shutil.copyfile(path, other)
+    other.replace(older)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -46,15 +168,39 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a value as strict JSON, atomically."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, as_json(value))
+
+
+def as_json(value: Any) -> str:
+    """A value as strict JSON, in lines.
+
+    Args:
+        value: plain.
+
+    Example:
+        >>> print(as_json({"a": None}), end="")
+        {
+          "a": null
+        }
+    """
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write named tensors as safetensors, atomically; tied ones are written out, each under its own name."""
+    data = as_safetensors(tensors)
+    write_atomically(path, lambda temporary: temporary.write_bytes(data))
+
+
+def as_safetensors(tensors: dict[str, Tensor]) -> bytes:
+    """Named tensors in the form of a safetensors file.
+
+    Args:
+        tensors: by name; tied ones are written out, each under its own.
+    """
     from safetensors.torch import save  # not save_file, whose own temporary file only its owner may read
 
-    plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    write_atomically(path, lambda temporary: temporary.write_bytes(save(plain)))
+    return save({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()})
 
 
 @contextmanager

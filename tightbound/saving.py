@@ -19,7 +19,7 @@ from tightbound import likelihoods, networks, posteriors, priors, told
 from tightbound._version import __version__
 from tightbound.autoencoder import VAE
 from tightbound.conditioned import ConditionalVAE
-from tightbound.files import foreign, write_json, write_tensors
+from tightbound.files import as_json, as_safetensors, foreign, require_kept, write_kept
 from tightbound.model import Model
 from tightbound.runtime import home
 from tightbound.semi_supervised import SemiSupervisedVAE
@@ -72,8 +72,9 @@ def save_model(model: Model, folder: Path) -> None:
         "dtype": str(dtype).removeprefix("torch."),
         "model": _described(model, "model", {}),
     }
-    write_tensors(folder / WEIGHTS, model.state_dict())
-    write_json(folder / MODEL, made)
+    data, text = as_safetensors(model.state_dict()), as_json(made)
+    write_kept(folder, WEIGHTS, lambda path: path.write_bytes(data))
+    write_kept(folder, MODEL, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def load_model(folder: str | Path) -> Model:
@@ -128,6 +129,9 @@ def load_model(folder: str | Path) -> Model:
         if size > LARGEST:
             raise ValueError(f"{size} numbers are more than a model may have here")
         model = _built(spec, "model", {}).to(dtype)
+    require_kept(folder, MODEL)
+    if (folder / WEIGHTS).is_file():
+        require_kept(folder, WEIGHTS)
     with foreign(folder / WEIGHTS, "the weights of this model"):
         model.load_state_dict(load_file(folder / WEIGHTS))
     return model.eval()

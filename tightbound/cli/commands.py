@@ -12,6 +12,7 @@ import dataclasses
 import json
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,25 +25,27 @@ from tightbound.evaluate import Disentanglement, Schedule
 from tightbound.labs import Lab
 from tightbound.progress import evaluating
 from tightbound.report.page import write_report
-from tightbound.runs import run
+from tightbound.runs import run, starting
 from tightbound.runs import sweep as sweeps
 from tightbound.runs.measured import Measured, measure
 from tightbound.runs.recipe import Recipe
-from tightbound.runs.run import Run, Split, Trained, open_run
+from tightbound.runs.run import Run, Split, open_run, with_data_found
+from tightbound.runs.starting import Trained
 from tightbound.runtime import resolve_device
 from tightbound.surface import listed
 
 MOST_CHECKED = 100_000  # observations of a check, which keeps all of them in memory
 
 
-def train(recipe: Recipe, out: Path | None, *, before: Recipe | None = None, progress: bool = True) -> int:
+def train(
+    recipe: Recipe, out: Path | None, *, before: Recipe | None = None, start: Run | None = None, progress: bool = True
+) -> int:
     """Train, evaluate, report. ``before``: the recipe as it was before the command line changed it."""
-    folder = out or run.default_folder(recipe)
     with joined() as here:
         if progress and here.is_main:
             for note in notes(before or recipe, recipe):
                 tell(note)
-        trained = run.train(recipe, folder, progress=progress)
+        trained = starting.train(recipe, out, start=start, progress=progress)
     return _after(trained, progress=progress) if here.is_main else int(trained.result.ended == "interrupted")
 
 
@@ -62,10 +65,18 @@ def notes(before: Recipe, recipe: Recipe) -> list[str]:
     ]
 
 
-def resume(path: Path, *, progress: bool = True) -> int:
+def train_on(path: Path, changed: Callable[[Recipe], Recipe], out: Path | None, *, progress: bool = True) -> int:
+    """Train, evaluate, report a new run that starts from the weights of another. ``changed``: its recipe by the old."""
+    start = open_run(path)
+    recipe = changed(with_data_found(start).recipe)
+    tell(f"A new run of {recipe.train.epochs:g} epochs, from the weights of {path}.")
+    return train(recipe, out, start=start, progress=progress)
+
+
+def resume(path: Path, *, data: str | None = None, progress: bool = True) -> int:
     """Go on with a run, evaluate, report."""
     with joined() as here:
-        trained = run.resume(path, progress=progress)
+        trained = starting.resume(path, data=data, progress=progress)
     return _after(trained, progress=progress) if here.is_main else int(trained.result.ended == "interrupted")
 
 
@@ -190,7 +201,7 @@ def report(path: Path) -> int:
 def sweep(recipe: Recipe, over: str, out: Path | None, *, seeds: int = 1, progress: bool = True) -> int:
     """Train for each value; end with the table, and where the values can be compared with a choice."""
     field, values = sweeps.parse_over(over)
-    folder = out or run.default_folder(dataclasses.replace(recipe, name=f"{recipe.name}-sweep"))
+    folder = out or starting.default_folder(dataclasses.replace(recipe, name=f"{recipe.name}-sweep"))
     at_least("seeds", seeds, 1)
     planned = sweeps.begin(folder, recipe, field, values, seeds=seeds)
     outcomes = []
@@ -200,9 +211,9 @@ def sweep(recipe: Recipe, over: str, out: Path | None, *, seeds: int = 1, progre
         found = sweeps.measured(each)
         if found is None:
             trained = (
-                run.resume(each.path, progress=progress)
+                starting.resume(each.path, progress=progress)
                 if (each.path / run.RECIPE).is_file()
-                else run.train(each.recipe, each.path, progress=progress)
+                else starting.train(each.recipe, each.path, progress=progress)
             )
             if trained.result.ended == "interrupted":
                 tell(f"Stopped. The same command goes on, with --out {shlex.quote(str(folder))}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import textwrap
 from collections.abc import Callable
@@ -101,7 +102,8 @@ def train(
     Args:
         recipe: A recipe's name (see `tightbound recipes`) or the path of a .toml file.
         out: The run's new folder; runs/<recipe>-<time> by default. A folder with something in it is refused.
-        resume: The folder of a run to go on with, in place of a recipe.
+        resume: The folder of a run to go on with, in place of a recipe. With --data where its data have moved. With
+            other options it is a new run that starts from its weights: --resume RUN --train.epochs 20.
         procs: Processes that share each batch, one for each GPU; on several machines: `torchrun … -m tightbound train`.
         quiet: Say nothing while it works.
     """
@@ -109,10 +111,11 @@ def train(
     if (recipe is None) == (resume is None):
         got = "both" if recipe else "neither"
         raise ValueError(f"Expected a recipe or --resume RUN; got {got}. For example: tightbound train digits")
-    if resume is not None and (out is not None or given != Changes()):
+    anew = dataclasses.replace(given, data=None) != Changes()
+    if resume is not None and out is not None and not anew:
         raise ValueError(
-            "Expected --resume RUN alone; got other settings beside it. A resumed run repeats its own recipe: leave "
-            "them out, or train anew."
+            "Expected --resume RUN without --out, as it goes on in its own folder; got both. To train on from its "
+            "weights as a new run say for how long: --train.epochs 20."
         )
     if procs < 1:
         raise ValueError(f"Expected --procs of at least 1; got {procs}.")
@@ -120,7 +123,9 @@ def train(
     from tightbound.cli import commands
     from tightbound.cli.launch import in_processes
 
-    work: Callable[[], int] = partial(commands.resume, Path(str(resume)), progress=not quiet)
+    work: Callable[[], int] = partial(commands.resume, Path(str(resume)), data=given.data, progress=not quiet)
+    if resume is not None and anew:
+        work = partial(commands.train_on, resume, given.apply, out, progress=not quiet)
     if wanted is not None:
         work = partial(commands.train, wanted, out, before=before, progress=not quiet)
     return in_processes(procs, work) if procs > 1 else work()

@@ -42,6 +42,9 @@ class Config:
         classes: How many classes the label has, where it is a condition or part of the latent; else 0.
         covariates: How many columns the factors have, where they are a condition; else 0.
         wide: Whether the model computes in float64, as float32 cannot tell the data's values apart.
+        model: A short name of the recipe's model, so that another one in its place is noticed; empty in older runs.
+        source: Where the data were found when it began, from the root on; empty for data that have no place.
+        started: What its weights were before, in words; empty where they were new.
 
     Example:
         >>> Config((1, 28, 28), levels=256).shape
@@ -54,6 +57,9 @@ class Config:
     classes: int = 0
     covariates: int = 0
     wide: bool = False
+    model: str = ""
+    source: str = ""
+    started: str = ""
 
     @property
     def dtype(self) -> torch.dtype:

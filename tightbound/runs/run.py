@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,19 +14,19 @@ from torch import Tensor
 
 from tightbound.autoencoder import VAE
 from tightbound.data import Data, Observations, summarise
-from tightbound.distributed import world
 from tightbound.evaluate import Certificate, Checks, Classification, Disentanglement, Gaps, Independence, Information
-from tightbound.files import foreign, temporary_for, write_json, write_tensors, write_text
-from tightbound.runs import recipe as recipes
-from tightbound.runs.build import Built, Config, build, build_model, loaded
-from tightbound.runs.environment import environment
+from tightbound.files import DIGESTS, foreign, require_kept, write_json, write_tensors
+from tightbound.ownership import LOCK
+from tightbound.runs.build import Config, build_model, loaded
 from tightbound.runs.measured import Measured
-from tightbound.runs.migrate import CONFIG, FORMAT, RECIPE, is_of_first_format, recipe_of, require_same_weights
+from tightbound.runs.migrate import CONFIG, FORMAT, RECIPE, recipe_of, require_same_weights
 from tightbound.runs.pieces import LIKELIHOODS
 from tightbound.runs.recipe import GIVEN, Recipe
 from tightbound.runs.resolving import MOST_LEVELS, levels_of, prepared
-from tightbound.training import TrainResult, batches, fit
-from tightbound.training.checkpoint import OBJECTIVE, STATE, WEIGHTS, check_weights, load_weights
+from tightbound.runs.schema import to_table
+from tightbound.training import batches
+from tightbound.training.checkpoint import OBJECTIVE, OLDER, STATE, WEIGHTS, check_weights, load_weights
+from tightbound.training.fingerprint import fingerprint
 from tightbound.training.journal import METRICS, TIMING, read_metrics
 
 ENVIRONMENT = "environment.json"
@@ -47,9 +46,8 @@ FIGURES = "figures"
 FILES = (
     RECIPE, CONFIG, ENVIRONMENT, EVALUATION, PER_OBSERVATION, CERTIFICATE, GAPS, INFORMATION, CHECKS, CHECKED,
     CLASSIFICATION, DISENTANGLEMENT, FACTORED, INDEPENDENCE, REPORT, FIGURES, WEIGHTS, OBJECTIVE, METRICS, TIMING,
-    STATE,
+    STATE, OLDER, LOCK, DIGESTS,
 )  # fmt: skip
-LEFTOVERS = {temporary_for(Path(RECIPE)).name}  # of a start that was killed before there was anything else
 
 Kept = Certificate | Classification | Gaps | Independence | Information | Checks | Disentanglement
 Split = Literal["train", "validation", "test"]
@@ -107,7 +105,7 @@ class Run:
             TypeError: for data of another kind.
             ValueError: for data that cannot be read, or of another shape than the model's.
         """
-        recipe = self.recipe
+        recipe = with_data_found(self).recipe
         if source is not None and not (isinstance(source, str | os.PathLike) and Path(source).is_dir()):
             recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, size=None))
         _, data = loaded(recipe, source)
@@ -221,25 +219,6 @@ class Run:
         return _json(self.path / ENVIRONMENT) if (self.path / ENVIRONMENT).is_file() else {}
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Trained:
-    """What a training made.
-
-    Attributes:
-        run: Its folder.
-        model: The trained model, in evaluation mode, on the device where it was trained.
-        data: What it was trained and is to be tested on, as the likelihood wants them.
-        result: How the training went.
-        notes: What a person should know of the data, a sentence each.
-    """
-
-    run: Run
-    model: VAE
-    data: Data
-    result: TrainResult
-    notes: tuple[str, ...] = ()
-
-
 def open_run(path: str | Path) -> Run:
     """Open a run's folder. A folder from a stranger can be opened: nothing in it is executed.
 
@@ -256,6 +235,7 @@ def open_run(path: str | Path) -> Run:
 
     Example:
         >>> import tempfile
+        >>> from tightbound.runs.starting import train
         >>> small = Recipe().updated({"model.hidden": [8], "train.epochs": 0.1})
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     _ = train(small, f"{folder}/run", data=torch.randn(50, 3), progress=False)
@@ -263,113 +243,50 @@ def open_run(path: str | Path) -> Run:
         'gaussian'
     """
     folder = Path(path)
-    return Run(folder, _recipe(folder), _config(folder / CONFIG))
-
-
-def train(recipe: Recipe, out: str | Path, *, data: Any = None, progress: bool = True) -> Trained:
-    """Build a recipe and train it into a new folder.
-
-    Args:
-        recipe: what to train.
-        out: the folder.
-        data: data in place of the recipe's own: anything that :func:`tightbound.data.load` takes.
-        progress: whether to show how it goes.
-
-    Returns:
-        The run, with the model and the data that it was made of.
-
-    Raises:
-        TypeError: for data of another kind.
-        ValueError: for a folder that already holds something, and whatever the recipe gets wrong.
-
-    Example:
-        >>> import tempfile
-        >>> small = Recipe().updated({"model.hidden": [8], "train.epochs": 1, "train.batch_size": 9})
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     trained = train(small, f"{folder}/run", data=torch.randn(50, 3), progress=False)
-        >>> trained.result.steps, len(trained.data.test), trained.model.training
-        (5, 5, False)
-    """
-    folder = Path(out)
-    fresh = not folder.exists() or (folder.is_dir() and {item.name for item in folder.iterdir()} <= LEFTOVERS)
-    if world().is_main and not fresh:
+    recipe, config = recipe_in(folder), _config(folder / CONFIG)
+    if config.model not in ("", model_fingerprint(recipe)):
         raise ValueError(
-            f"Expected a new folder; got {folder}, which already holds something. Choose another: --out, or out= in "
-            "Python."
+            f"Expected the [model] that the weights were trained with in {folder / RECIPE}; got another one. Undo the "
+            "change, or train anew with the changed recipe."
         )
-    return _train(folder, build(recipe, data), resume=False, progress=progress)
+    return Run(folder, recipe, config)
 
 
-def resume(path: str | Path, *, data: Any = None, progress: bool = True) -> Trained:
-    """Go on with a run that was stopped or killed; the result is that of a run never stopped, bit for bit.
+def with_data_found(run: Run) -> Run:
+    """The run with data where they were when it began, if they are not where its recipe says from here.
 
     Args:
-        path: the run's folder.
-        data: the data that it was started with, where they were made in Python.
-        progress: whether to show how it goes.
+        run: any.
+    """
+    source = run.recipe.data.source
+    if not run.config.source or Path(source).exists() or not Path(run.config.source).exists():
+        return run
+    moved = dataclasses.replace(run.recipe.data, source=run.config.source)
+    return dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, data=moved))
 
-    Returns:
-        The run, with the model and the data that it was made of.
 
-    Raises:
-        TypeError: for data of another kind.
-        ValueError: for a folder that is no run, that an older version began, or whose data are not what it was started
-            with.
+def model_fingerprint(recipe: Recipe) -> str:
+    """A short name of all that a recipe says of its model.
+
+    Args:
+        recipe: resolved.
 
     Example:
-        >>> import tempfile
-        >>> small, x = Recipe().updated({"model.hidden": [8], "train.epochs": 0.1}), torch.randn(50, 3)
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     first = train(small, f"{folder}/run", data=x, progress=False)
-        ...     resume(f"{folder}/run", data=x, progress=False).result == first.result
+        >>> model_fingerprint(Recipe()) == model_fingerprint(Recipe(seed=3))
         True
     """
-    folder = Path(path)
-    recipe, begun = _recipe(folder), (folder / STATE).exists()
-    if begun and is_of_first_format(folder):
-        raise ValueError(
-            f"Expected a run of this version to go on with; got {folder}, which version 0.1.0 began. It can be "
-            f"evaluated, reported and embedded as it is. To train it anew: tightbound recipes {folder} > again.toml, "
-            "then tightbound train again.toml."
-        )
-    if begun:
-        require_same_weights(folder, recipe)
-    return _train(folder, build(recipe, data), resume=begun, progress=progress)
+    return fingerprint(to_table(recipe.model))
 
 
-def _train(folder: Path, built: Built, *, resume: bool, progress: bool) -> Trained:
-    if world().is_main and not resume:
-        # The recipe first: with it, what is killed right here can be gone on with.
-        write_text(folder / RECIPE, recipes.to_toml(built.recipe))
-        write_json(folder / CONFIG, {"format": FORMAT, **dataclasses.asdict(built.config)})
-        write_json(folder / ENVIRONMENT, environment())
-    result = fit(
-        built.model,
-        built.data,
-        objective=built.objective,
-        seed=built.recipe.seed,
-        out=folder,
-        resume=resume,
-        progress=progress,
-        settings=built.recipe.train,
-    )
-    return Trained(Run(folder, built.recipe, built.config), built.model, built.data, result, built.notes)
-
-
-def default_folder(recipe: Recipe) -> Path:
-    """Where a run goes unless it is told: ``runs/<recipe>-<time>``.
+def recipe_in(folder: Path) -> Recipe:
+    """The recipe in a run's folder, none of whose files may lead out of it.
 
     Args:
-        recipe: what is trained.
+        folder: a run's.
 
-    Example:
-        >>> str(default_folder(Recipe(name="digits")))
-        'runs/digits-...'
+    Raises:
+        ValueError: for a folder that is no run, a damaged recipe, and a file that points elsewhere.
     """
-    return Path("runs") / f"{Path(recipe.name).name or 'run'}-{time.strftime('%Y%m%d-%H%M%S')}"
-
-
-def _recipe(folder: Path) -> Recipe:
     for name in FILES:
         if not (folder / name).resolve().is_relative_to(folder.resolve()):
             raise ValueError(f"Expected files inside the run folder; got {folder / name}, which leads out of it.")
@@ -386,8 +303,10 @@ def _config(path: Path) -> Config:
             f"Expected a configuration of format {FORMAT} or older, a shape of positive whole numbers and at most "
             f"{MOST_LEVELS} levels; got something else in {path}. A newer version of tightbound may have written it."
         )
+    require_kept(path.parent, CONFIG)
     levels, classes, covariates = counts
-    return Config(tuple(shape), levels, str(values.get("why", "")), classes, covariates, wide)
+    about = {name: str(values.get(name, "")) for name in ("why", "model", "source", "started")}
+    return Config(tuple(shape), levels, classes=classes, covariates=covariates, wide=wide, **about)
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from tightbound.files import write_json, write_tensors, write_text
 from tightbound.runs.advice import BETA, Choice, Outcome, Value, by_value, choices, comparable, over_seeds
 from tightbound.runs.measured import MUTUAL, Measured
 from tightbound.runs.recipe import Recipe, to_toml
-from tightbound.runs.run import Trained
+from tightbound.runs.starting import Trained
 from tightbound.settings import seed_after
 
 TABLE = "sweep.json"

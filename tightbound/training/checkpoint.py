@@ -10,28 +10,54 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from tightbound.files import foreign, write_atomically, write_tensors
+from tightbound.files import as_safetensors, foreign, require_kept, write_kept
 
 FORMAT = 3
 WEIGHTS = "model.safetensors"
 OBJECTIVE = "objective.safetensors"
 STATE = Path("checkpoint") / "state.pt"
+OLDER = Path("checkpoint") / "older.pt"  # the state before it
 
 
 def save_state(run: Path, state: dict[str, Any]) -> None:
-    """Write the trainer's state: tensors, numbers, strings and containers of them."""
-    write_atomically(run / STATE, lambda path: torch.save({"format": FORMAT, **state}, path))
+    """Write the trainer's state: tensors, numbers, strings and containers of them. The one before it is kept."""
+    write_kept(run, str(STATE), lambda path: torch.save({"format": FORMAT, **state}, path), older=str(OLDER))
+
+
+def has_state(run: Path) -> bool:
+    """Whether there is a state to go on from."""
+    return (run / STATE).exists() or (run / OLDER).exists()
 
 
 def load_state(run: Path) -> dict[str, Any]:
-    """Read the trainer's state.
+    """Read the trainer's state: the newest, or the one before it where the newest was removed.
 
     Raises:
         ValueError: where there is none, or it is damaged, of another version, or holds anything but plain values.
     """
-    path = run / STATE
-    if not path.is_file():
-        raise ValueError(f"Expected a checkpoint to resume from; got none at {path}. Was the run ever started?")
+    name = OLDER if not (run / STATE).is_file() and (run / OLDER).is_file() else STATE
+    if not (run / name).is_file():
+        raise ValueError(f"Expected a checkpoint to resume from; got none at {run / STATE}. Was the run ever started?")
+    try:
+        return _state(run, name)
+    except ValueError as error:
+        raise ValueError(f"{error}{_other_way(run, name)}") from None
+
+
+def _other_way(run: Path, damaged: Path) -> str:
+    """What else there is to go on from, in words."""
+    if damaged == OLDER or not (run / OLDER).is_file():
+        return ""
+    try:
+        step = int(_state(run, OLDER)["standing"]["number"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return f" The state before it, of step {step}, is whole: remove {run / STATE}, and --resume goes on from there."
+
+
+def _state(run: Path, name: Path) -> dict[str, Any]:
+    path = run / name
+    require_kept(run, str(name), as_written=str(STATE))
     with foreign(path, "a checkpoint of plain tensors"):
         state = torch.load(path, weights_only=True, map_location="cpu")
     if not isinstance(state, dict) or state.get("format") != FORMAT:
@@ -44,9 +70,10 @@ def load_state(run: Path) -> dict[str, Any]:
 
 def save_weights(run: Path, weights: dict[str, dict[str, Tensor]]) -> None:
     """Write a model's weights as safetensors, and those of an objective that has any beside them."""
-    write_tensors(run / WEIGHTS, weights["model"])
-    if weights.get("objective"):
-        write_tensors(run / OBJECTIVE, weights["objective"])
+    for name, part in ((WEIGHTS, "model"), (OBJECTIVE, "objective")):
+        if part == "model" or weights.get(part):
+            data = as_safetensors(weights[part])
+            write_kept(run, name, lambda path, data=data: path.write_bytes(data))  # type: ignore[misc]
 
 
 def check_weights(run: Path, model: nn.Module) -> None:
@@ -61,6 +88,7 @@ def check_weights(run: Path, model: nn.Module) -> None:
             f"Expected weights at {path}; got no such file. They are written when the training ends: resume it if it "
             "was killed."
         )
+    require_kept(run, WEIGHTS)
     with foreign(path, "a safetensors file"), safe_open(path, framework="pt") as file:
         found = {name: torch.Size(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     _expect_same(path, found, {name: value.shape for name, value in model.state_dict().items()})

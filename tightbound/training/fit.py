@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from tightbound.data import observations as as_observations
 from tightbound.distributed import World, joined
 from tightbound.model import Model
 from tightbound.objectives import ELBO, Objective, resolve
+from tightbound.ownership import owned
 from tightbound.progress import progress_for
 from tightbound.runtime import home, own_random_state, resolve_device
 from tightbound.settings import Training, require_seed
@@ -88,8 +90,8 @@ def fit(
     Raises:
         TypeError: for a setting that does not exist, data of another type, and a model that cannot be trained as it is.
         ValueError: for data the model's likelihood does not describe, parts that do not fit together, settings out of
-            range, a folder that has a run in it already, and a checkpoint that is missing, damaged or of another
-            training.
+            range, a folder that has a run in it already or into which somebody else writes, and a checkpoint that is
+            missing, damaged or of another training.
         RuntimeError: inside ``torch.no_grad()``.
         NonFiniteError: when loss or gradient stop being finite, with the step and the term that went first.
 
@@ -117,7 +119,8 @@ def fit(
     with joined() as here:
         loop = prepare(model, data, objective or ELBO(), settings, seed, source, here)
         step = loop.step
-        with own_random_state(step.device), catching_signals() as asked_to_stop:
+        owner = owned(source, make=not resume) if source is not None and here.is_main else nullcontext()
+        with owner, own_random_state(step.device), catching_signals() as asked_to_stop:
             try:
                 if resume:
                     loop.go_on()

@@ -99,7 +99,7 @@ class Loop:
             ValueError: for a folder with a run in it, and data that the model does not describe.
         """
         setup, step = self.setup, self.step
-        if setup.out is not None and (setup.out / checkpoint.STATE).exists():
+        if setup.out is not None and checkpoint.has_state(setup.out):
             raise ValueError(
                 f"Expected a folder without a run in it; got {setup.out}. Choose another out=, or resume=True to go on."
             )

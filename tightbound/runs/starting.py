@@ -1,0 +1,204 @@
+"""Runs: started, gone on with, and begun anew from another run's weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from tightbound.autoencoder import VAE
+from tightbound.data import Data
+from tightbound.distributed import world
+from tightbound.files import as_json, is_temporary, write_json, write_kept, write_text
+from tightbound.ownership import LOCK, owned
+from tightbound.runs import recipe as recipes
+from tightbound.runs.build import Built, build
+from tightbound.runs.environment import environment
+from tightbound.runs.migrate import CONFIG, FORMAT, RECIPE, is_of_first_format, require_same_weights
+from tightbound.runs.recipe import GIVEN, Recipe
+from tightbound.runs.run import ENVIRONMENT, Run, model_fingerprint, open_run, recipe_in, with_data_found
+from tightbound.training import TrainResult, fit
+from tightbound.training.checkpoint import WEIGHTS, has_state, load_weights
+
+MOST_AT_ONCE = 1000  # runs that begin within one second
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trained:
+    """What a training made.
+
+    Attributes:
+        run: Its folder.
+        model: The trained model, in evaluation mode, on the device where it was trained.
+        data: What it was trained and is to be tested on, as the likelihood wants them.
+        result: How the training went.
+        notes: What a person should know of the data, a sentence each.
+    """
+
+    run: Run
+    model: VAE
+    data: Data
+    result: TrainResult
+    notes: tuple[str, ...] = ()
+
+
+def train(
+    recipe: Recipe,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    data: Any = None,
+    start: Run | None = None,
+    progress: bool = True,
+) -> Trained:
+    """Build a recipe and train it into a new folder.
+
+    Args:
+        recipe: what to train.
+        out: the folder; ``runs/<recipe>-<time>`` by default.
+        data: data in place of the recipe's own: anything that :func:`tightbound.data.load` takes.
+        start: a run of the same model, whose weights it starts from.
+        progress: whether to show how it goes.
+
+    Returns:
+        The run, with the model and the data that it was made of.
+
+    Raises:
+        TypeError: for data of another kind.
+        ValueError: for a folder that already holds something or into which somebody else writes, for a start with
+            another model, and whatever the recipe gets wrong.
+
+    Example:
+        >>> import tempfile, torch
+        >>> small = Recipe().updated({"model.hidden": [8], "train.epochs": 1, "train.batch_size": 9})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     trained = train(small, f"{folder}/run", data=torch.randn(50, 3), progress=False)
+        >>> trained.result.steps, len(trained.data.test), trained.model.training
+        (5, 5, False)
+    """
+    if start is not None and model_fingerprint(recipe) != model_fingerprint(start.recipe):
+        raise ValueError(
+            f"Expected the model of {start.path}, to start from its weights; got a recipe with another [model]. Leave "
+            "the model as it is, or train it from the beginning."
+        )
+    folder = None if out is None else Path(out)
+    if folder is not None and world().is_main:
+        _require_fresh(folder)  # before the data are read; it is looked at again once it is owned
+    built = build(recipe, data)
+    if start is not None:
+        load_weights(start.path, built.model)
+    folder = _new_folder(recipe) if folder is None and world().is_main else folder or default_folder(recipe)
+    begun = "" if start is None else f"from the weights of {start.path.resolve()}"
+    return _train(folder, built, new=True, begun=begun, progress=progress)
+
+
+def resume(path: str | Path, *, data: Any = None, progress: bool = True) -> Trained:
+    """Go on with a run that was stopped or killed; the result is that of a run never stopped, bit for bit.
+
+    Args:
+        path: the run's folder.
+        data: the data that it was started with, where they were made in Python or have moved.
+        progress: whether to show how it goes.
+
+    Returns:
+        The run, with the model and the data that it was made of.
+
+    Raises:
+        TypeError: for data of another kind.
+        ValueError: for a folder that is no run, that an older version began, that is damaged, or into which somebody
+            else writes; for a run that has ended and has no checkpoint; for data that are not what it was started with.
+
+    Example:
+        >>> import tempfile, torch
+        >>> small, x = Recipe().updated({"model.hidden": [8], "train.epochs": 0.1}), torch.randn(50, 3)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     first = train(small, f"{folder}/run", data=x, progress=False)
+        ...     resume(f"{folder}/run", data=x, progress=False).result == first.result
+        True
+    """
+    folder = Path(path)
+    recipe, begun = recipe_in(folder), has_state(folder)
+    if begun and is_of_first_format(folder):
+        raise ValueError(
+            f"Expected a run of this version to go on with; got {folder}, which version 0.1.0 began. It can be "
+            f"evaluated, reported and embedded as it is. To train it anew: tightbound recipes {folder} > again.toml, "
+            "then tightbound train again.toml."
+        )
+    if not begun and (folder / WEIGHTS).exists():
+        raise ValueError(
+            f"Expected a run with a checkpoint to go on from; got {folder}, which has ended and whose checkpoint is "
+            "gone. Its weights are there: evaluate it, report it, or train on from them with --resume RUN "
+            "--train.epochs N."
+        )
+    if begun or (folder / CONFIG).exists():
+        recipe = with_data_found(open_run(folder)).recipe
+        require_same_weights(folder, recipe)
+    return _train(folder, build(recipe, data), resume=begun, progress=progress)
+
+
+def _train(
+    folder: Path, built: Built, *, new: bool = False, resume: bool = False, begun: str = "", progress: bool
+) -> Trained:
+    recipe, main = built.recipe, world().is_main
+    source = Path(recipe.data.source)
+    where = str(source.resolve()) if recipe.data.source != GIVEN and source.exists() else ""
+    config = dataclasses.replace(built.config, model=model_fingerprint(recipe), source=where, started=begun)
+    with owned(folder, make=new) if main else nullcontext():
+        if main and new:
+            _require_fresh(folder)
+        if main and not resume:
+            # The recipe first: with it, what is killed right here can be gone on with.
+            write_text(folder / RECIPE, recipes.to_toml(recipe))
+            text = as_json({"format": FORMAT, **dataclasses.asdict(config)})
+            write_kept(folder, CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
+            write_json(folder / ENVIRONMENT, environment())
+        result = fit(
+            built.model,
+            built.data,
+            objective=built.objective,
+            seed=recipe.seed,
+            out=folder,
+            resume=resume,
+            progress=progress,
+            settings=recipe.train,
+        )
+    return Trained(Run(folder, recipe, config), built.model, built.data, result, built.notes)
+
+
+def _require_fresh(folder: Path) -> None:
+    """Refuse a folder that holds anything but what a start that was killed at once leaves behind."""
+    names = [item.name for item in folder.iterdir()] if folder.is_dir() else [""] * folder.exists()
+    if not all(name == LOCK or is_temporary(name, RECIPE) for name in names):
+        raise ValueError(
+            f"Expected a new folder; got {folder}, which already holds something. Choose another: --out, or out= in "
+            "Python."
+        )
+
+
+def default_folder(recipe: Recipe) -> Path:
+    """What a run's folder is called unless it is told: ``runs/<recipe>-<time>``.
+
+    Args:
+        recipe: what is trained.
+
+    Example:
+        >>> str(default_folder(Recipe(name="digits")))
+        'runs/digits-...'
+    """
+    return Path("runs") / f"{Path(recipe.name).name or 'run'}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _new_folder(recipe: Recipe) -> Path:
+    """A folder of that name, made here and now; with a number behind it where another run was quicker."""
+    first = default_folder(recipe)
+    first.parent.mkdir(parents=True, exist_ok=True)
+    for place in range(1, MOST_AT_ONCE):
+        folder = first if place == 1 else first.with_name(f"{first.name}-{place}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise ValueError(f"Expected a free name for a folder in {first.parent}; got none. Choose one: --out.")
