@@ -15,7 +15,6 @@ from safetensors.torch import save_file
 from torch import nn
 from training import QUIET, data, model, weights, written
 
-from tightbound.data import Observations
 from tightbound.files import foreign
 from tightbound.objectives import ELBO
 from tightbound.training import Training, fit
@@ -29,7 +28,6 @@ from tightbound.training.checkpoint import (
     save_state,
     save_weights,
 )
-from tightbound.training.fingerprint import fingerprint, fingerprint_of_data
 from tightbound.training.journal import METRICS, TIMING, Journal, read_metrics
 
 # State and weights
@@ -115,54 +113,6 @@ def test_whatever_a_foreign_file_provokes_is_a_value_error(tmp_path: Path) -> No
 
 
 # What must not change between a run and its continuation
-
-
-def test_fingerprints_tell_facts_apart_and_not_addresses() -> None:
-    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
-    assert fingerprint({"a": 1}) != fingerprint({"a": 2})
-    assert fingerprint("<function f at 0x7f01>") == fingerprint("<function f at 0x7f02>")
-    assert fingerprint(repr(ELBO())) != fingerprint(repr(ELBO(beta=2.0)))
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        Observations(torch.zeros(10, 4)),
-        Observations(torch.zeros(11, 3)),
-        Observations(torch.zeros(10, 3), scale=2.0),
-        Observations(torch.zeros(10, 3), binarise=True),
-        Observations(torch.ones(10, 3)),
-        Observations(torch.cat([torch.zeros(9, 3), torch.ones(1, 3)])),
-    ],
-)
-def test_other_data_have_another_fingerprint(other: Observations) -> None:
-    assert fingerprint_of_data(other) != fingerprint_of_data(Observations(torch.zeros(10, 3)))
-
-
-def test_the_same_data_have_the_same_fingerprint_however_they_are_stored() -> None:
-    x = torch.arange(3000).reshape(1000, 3)
-    one = fingerprint_of_data(Observations(x))
-    assert one == fingerprint_of_data(Observations(x.flip(0), rows=torch.arange(999, -1, -1)))
-    assert one == fingerprint_of_data(Observations(x.to(torch.int32)))
-
-
-@pytest.mark.parametrize("count", [3, 10, 64])
-def test_each_row_of_few_data_counts(count: int) -> None:
-    before = fingerprint_of_data(Observations(torch.zeros(count, 3)))
-    for row in range(count):
-        x = torch.zeros(count, 3)
-        x[row, 1] = 1e-6
-        assert fingerprint_of_data(Observations(x)) != before
-
-
-@pytest.mark.parametrize("row", [0, 15, 507, 999])  # 63 · 1 / 999, …: rows that are looked at
-def test_rows_in_the_middle_of_many_data_count(row: int) -> None:
-    sampled = torch.linspace(0, 999, 64, dtype=torch.float64).long()
-    x = torch.zeros(1000, 3)
-    x[row, 1] = 1.0
-    changed = fingerprint_of_data(Observations(x)) != fingerprint_of_data(Observations(torch.zeros(1000, 3)))
-    assert changed == bool((sampled == row).any())
-    assert changed
 
 
 @pytest.mark.parametrize(

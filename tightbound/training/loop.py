@@ -25,12 +25,14 @@ from tightbound.settings import Training, seed_after
 from tightbound.training import checkpoint
 from tightbound.training.batches import Sampler
 from tightbound.training.failure import NonFiniteError, explain
+from tightbound.training.fingerprint import Fingerprints
 from tightbound.training.journal import Journal
 from tightbound.training.result import TrainResult
 from tightbound.training.state import Best, Standing, State
 from tightbound.training.step import TrainStep
 from tightbound.training.validation import validate
 
+READ_FIRST = 1.0  # seconds that the first step waits for the fingerprint of the data
 NEXT_RANK = 15_485_863  # between seeds of two processes' noise: seeds 0, 1, 2 … are other people's runs
 
 
@@ -59,7 +61,7 @@ class Setup:
     looked_at: tuple[Observations, ...]
     sampler: Sampler
     source: Path | None
-    fingerprint: dict[str, str]
+    fingerprint: Fingerprints
 
     @property
     def out(self) -> Path | None:
@@ -124,7 +126,7 @@ class Loop:
             raise ValueError("Expected out= with resume=True: the folder of the run to go on with.")
         plain = checkpoint.load_state(setup.source)
         with foreign(setup.source / checkpoint.STATE, "a checkpoint of this training"):
-            others = [name for name, value in setup.fingerprint.items() if plain["fingerprint"].get(name) != value]
+            others = setup.fingerprint.unlike(plain["fingerprint"])
             number = torch.tensor(int(plain["standing"]["number"]))
         if others:
             raise ValueError(
@@ -288,7 +290,8 @@ class Loop:
         """Write down the last good state, where there is a folder for it."""
         if self.setup.out is not None:
             self.journal.sync()
-            plain = {**self._good.to_plain(), "fingerprint": self.setup.fingerprint}
+            wait = None if self.at.number else READ_FIRST  # of much data nothing is known before the first step
+            plain = {**self._good.to_plain(), "fingerprint": self.setup.fingerprint.there(within=wait)}
             checkpoint.save_state(self.setup.out, plain)
 
     def _failure(self) -> NonFiniteError:
