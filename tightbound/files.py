@@ -146,7 +146,7 @@ def _digests(folder: Path) -> dict[str, list[str]]:
         return {}
     with foreign(path, "digests of this folder's files"):
         found = json.loads(path.read_text(encoding="utf-8"))
-        return {str(name): [str(each) for each in list(known)] for name, known in dict(found).items()}
+        return {name: [str(each) for each in list(known)] for name, known in found.items()}
 
 
 def _keep(path: Path, older: Path) -> None:
