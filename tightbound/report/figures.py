@@ -18,9 +18,10 @@ from tightbound.data import Data, Observations
 from tightbound.distributions import class_probabilities
 from tightbound.files import foreign
 from tightbound.plots.pictures import label_name
-from tightbound.runs.run import CHECKED, CHECKS, DISENTANGLEMENT, FACTORED, INDEPENDENCE, Run
+from tightbound.runs.run import CHECKED, CHECKS, DISENTANGLEMENT, EVALUATION, FACTORED, INDEPENDENCE, Run
 from tightbound.runtime import home, own_random_state
 from tightbound.semi_supervised import SemiSupervisedVAE, conditional_of, of_one_condition
+from tightbound.training.journal import METRICS
 
 CODES = 5000  # observations in the latent map: enough to see its shape
 ROWS = 12  # latent dimensions in the traversal
@@ -50,7 +51,9 @@ def pictures(run: Run, model: VAE, data: Data) -> Iterator[Picture]:
     evaluation = run.evaluation() or {}
     yield from _training(run)
     if evaluation:
-        yield from _evidence(run, evaluation)
+        with foreign(run.path / EVALUATION, "an evaluation as this version keeps it"):
+            bounds = list(_evidence(run, evaluation))
+        yield from bounds
     yield from _checked(run)
     plain, test = of_one_condition(model, data.test)
     under = _under(model, plain, test)
@@ -65,6 +68,11 @@ def pictures(run: Run, model: VAE, data: Data) -> Iterator[Picture]:
 
 
 def _training(run: Run) -> Iterator[Picture]:
+    with foreign(run.path / METRICS, "metrics as this version keeps them"):
+        yield from _curves(run)
+
+
+def _curves(run: Run) -> Iterator[Picture]:
     if metrics := run.metrics():
         words = [run.recipe.objective.in_words(metrics[-1]["step"])]
         if any(line["split"] == "validation" for line in metrics):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +16,9 @@ from tightbound.progress import evaluating
 from tightbound.semi_supervised import SemiSupervisedVAE
 
 MUTUAL = "mutual_information"  # what its numbers are called among the others
+_WHOLE = {"samples": 1, "active_units": 0, "latent_dim": 1, "observations": 1}  # whole numbers, at least so large
+_ALWAYS = ("elbo", "distortion", "rate", "nll")  # older versions kept these too
+_NUMBERS = (*_ALWAYS, "gap", "bits_per_dim", "high_k_share")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -40,6 +45,59 @@ class Measured:
         return "\n\n".join([str(self.evidence), *(each.in_words for each in others if each is not None)])
 
     __repr__ = __str__
+
+
+def require_evaluation(found: Mapping[str, Any]) -> None:
+    """Look at what pictures, pages and tables read of an evaluation that a file kept.
+
+    Args:
+        found: as :meth:`Measured.to_json` gives it, or an older version.
+
+    Raises:
+        KeyError: for a number that is missing.
+        TypeError: for one of another type.
+        ValueError: for one that it cannot be.
+
+    Example:
+        >>> require_evaluation({"samples": "many"})
+        Traceback (most recent call last):
+        ...
+        TypeError: samples is 'many', and no whole number
+    """
+    for name, kind in _WHOLE.items():
+        if type(found[name]) is not int or found[name] < kind:
+            raise TypeError(f"{name} is {found[name]!r}, and no whole number")
+    for name in _NUMBERS:
+        if name in _ALWAYS or name in found:
+            _require_number(name, found[name])
+        _require_number(f"{name}_se", found.get(f"{name}_se", 0.0), least=0.0, none=True)
+    if not all(isinstance(found[name], bool) for name in ("reliable", "is_likelihood")):
+        raise TypeError("reliable or is_likelihood is neither true nor false")
+    length = len(found["active"])
+    if not (length and isinstance(found["active"], list) and all(isinstance(each, bool) for each in found["active"])):
+        raise TypeError("active is no list of true and false")
+    for name in ("kl_per_dimension", "mean_variance", "information"):
+        values = found.get(name)
+        if name != "mean_variance" and not values:
+            continue
+        for value in values if isinstance(values, list) and len(values) >= 1 else [values]:
+            _require_number(name, value, none=name != "kl_per_dimension")
+    if found["kl_per_dimension"] and len(found["kl_per_dimension"]) != length:
+        raise ValueError(f"kl_per_dimension has {len(found['kl_per_dimension'])} numbers and active {length}")
+    if not found["iwae"]:
+        raise ValueError("there is no bound")
+    for bound in found["iwae"]:
+        if type(bound["samples"]) is not int or bound["samples"] < 1:
+            raise TypeError("samples of a bound is no whole number")
+        _require_number("a bound", bound["value"])
+        _require_number("the error of a bound", bound["se"], least=0.0, none=True)
+
+
+def _require_number(name: str, value: object, *, least: float = -math.inf, none: bool = False) -> None:
+    if value is None and none:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value < math.inf:
+        raise TypeError(f"{name} is {value!r}, and no number that it can be")
 
 
 def measure(model: Model, observations: Observations, *, progress: bool = False, **settings: Any) -> Measured:

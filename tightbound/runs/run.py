@@ -18,7 +18,7 @@ from tightbound.evaluate import Certificate, Checks, Classification, Disentangle
 from tightbound.files import DIGESTS, foreign, require_kept, write_json, write_tensors
 from tightbound.ownership import LOCK
 from tightbound.runs.build import Config, build_model, loaded
-from tightbound.runs.measured import Measured
+from tightbound.runs.measured import Measured, require_evaluation
 from tightbound.runs.migrate import CONFIG, FORMAT, RECIPE, recipe_of, require_same_weights
 from tightbound.runs.pieces import LIKELIHOODS
 from tightbound.runs.recipe import GIVEN, Recipe
@@ -27,7 +27,7 @@ from tightbound.runs.schema import to_table
 from tightbound.training import batches
 from tightbound.training.checkpoint import OBJECTIVE, OLDER, STATE, WEIGHTS, check_weights, load_weights
 from tightbound.training.fingerprint import fingerprint
-from tightbound.training.journal import METRICS, TIMING, read_metrics
+from tightbound.training.journal import METRICS, TIMING, read_metrics, require_metrics
 
 ENVIRONMENT = "environment.json"
 EVALUATION = "evaluation.json"
@@ -164,12 +164,27 @@ class Run:
         return batches.split(data.train, self.recipe.train.validation, self.recipe.seed)[1]
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of ``metrics.jsonl``."""
-        return read_metrics(self.path)
+        """The lines of ``metrics.jsonl``.
+
+        Raises:
+            ValueError: for a line without step, epoch and split, or with something else than a number for a loss.
+        """
+        lines = read_metrics(self.path)
+        with foreign(self.path / METRICS, "metrics as this version keeps them"):
+            require_metrics(lines)
+        return lines
 
     def evaluation(self) -> dict[str, Any] | None:
-        """What ``evaluation.json`` holds, or None where the run was not evaluated yet."""
-        return self.kept(EVALUATION)
+        """What ``evaluation.json`` holds, or None where the run was not evaluated yet.
+
+        Raises:
+            ValueError: for a file without the numbers that pictures and reports are made of.
+        """
+        found = self.kept(EVALUATION)
+        if found is not None:
+            with foreign(self.path / EVALUATION, "an evaluation as this version keeps it"):
+                require_evaluation(found)
+        return found
 
     def save_evaluation(self, found: Measured) -> None:
         """Keep an evaluation: its numbers as JSON, its per-observation values beside them.

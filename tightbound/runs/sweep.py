@@ -21,9 +21,9 @@ from torch import Tensor
 from tightbound import plots
 from tightbound.data import Observations
 from tightbound.evaluate import Disentanglement, Estimate, udr
-from tightbound.files import write_json, write_tensors, write_text
+from tightbound.files import foreign, write_json, write_tensors, write_text
 from tightbound.runs.advice import BETA, Choice, Outcome, Value, by_value, choices, comparable, over_seeds
-from tightbound.runs.measured import MUTUAL, Measured
+from tightbound.runs.measured import MUTUAL, Measured, require_evaluation
 from tightbound.runs.recipe import Recipe, to_toml
 from tightbound.runs.starting import Trained
 from tightbound.settings import seed_after
@@ -183,9 +183,15 @@ def measured(run: Planned) -> Outcome | None:
 
 
 def _read(run: Planned) -> Outcome:
-    columns = load_file(run.path / PER_OBSERVATION)
-    found = json.loads((run.path / FOUND).read_text(encoding="utf-8"))
-    return Outcome(run.value, found, columns["log_px"], columns["distortion"], run.recipe.seed, columns.get("codes"))
+    with foreign(run.path / PER_OBSERVATION, "values as this version keeps them"):
+        columns = load_file(run.path / PER_OBSERVATION)
+        values = columns["log_px"], columns["distortion"]
+    with foreign(run.path / FOUND, "numbers as this version keeps them"):
+        found = json.loads((run.path / FOUND).read_text(encoding="utf-8"))
+        require_evaluation(found)
+        outcome = Outcome(run.value, found, *values, run.recipe.seed, columns.get("codes"))
+        json.dumps(row(BETA, outcome), allow_nan=False)  # all that tables and figures are made of is there
+    return outcome
 
 
 def finish(folder: Path, recipe: Recipe, field: str, outcomes: Sequence[Outcome]) -> str:

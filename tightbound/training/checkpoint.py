@@ -60,7 +60,7 @@ def _state(run: Path, name: Path) -> dict[str, Any]:
     require_kept(run, str(name), as_written=str(STATE))
     with foreign(path, "a checkpoint of plain tensors"):
         state = torch.load(path, weights_only=True, map_location="cpu")
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
+    if not isinstance(state, dict) or type(state.get("format")) is not int or state["format"] != FORMAT:
         raise ValueError(
             f"Expected a checkpoint of format {FORMAT}; got another one at {path}. Another version of tightbound wrote "
             "it: go on with that version, or train anew."

@@ -97,11 +97,16 @@ class Fingerprints:
 
 
 def _structure(model: nn.Module) -> list[Any]:
-    """What a model is made of, besides its weights: each module's class, and the plain values that it holds."""
-    return [
-        [name, type(module).__qualname__, {key: value for key, value in vars(module).items() if _is_plain(key, value)}]
-        for name, module in model.named_modules()
-    ]
+    """What a model is made of, besides its weights: each module's class, and the plain values that it holds.
+
+    Values of the library's own and of torch's modules alone: those of others may count what has happened to them.
+    """
+    found: list[Any] = []
+    for name, module in model.named_modules():
+        known = type(module).__module__.partition(".")[0] in ("tightbound", "torch")
+        values = {key: value for key, value in vars(module).items() if known and _is_plain(key, value)}
+        found.append([name, type(module).__qualname__, values])
+    return found
 
 
 def _is_plain(key: str, value: object) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -86,6 +87,35 @@ def _line(text: str, number: int, path: Path) -> dict[str, Any]:
     if not isinstance(line, dict):
         raise ValueError(f"Expected one JSON object a line in {path}; got something else in line {number}.")
     return line
+
+
+def require_metrics(lines: Sequence[Mapping[str, Any]]) -> None:
+    """Look at what curves and tables read of each line.
+
+    Args:
+        lines: as :func:`read_metrics` gives them.
+
+    Raises:
+        TypeError: for a line without step, epoch and split, or with something else than a number for a loss.
+
+    Example:
+        >>> require_metrics([{"step": 1, "epoch": 0.5, "split": "train", "loss": 3.0}, {"step": "1"}])
+        Traceback (most recent call last):
+        ...
+        TypeError: step, epoch or split of line 2
+    """
+    for number, line in enumerate(lines, start=1):
+        step = line.get("step")
+        whole = type(step) is int and step >= 0
+        if not (whole and _is_number(line.get("epoch")) and isinstance(line.get("split"), str)):
+            raise TypeError(f"step, epoch or split of line {number}")
+        for key in ("loss", "distortion", "rate", "learning_rate"):
+            if line.get(key) is not None and not _is_number(line[key]):
+                raise TypeError(f"{key} of line {number}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf
 
 
 def _cut(path: Path, size: int) -> None:

@@ -127,7 +127,7 @@ class Loop:
         plain = checkpoint.load_state(setup.source)
         with foreign(setup.source / checkpoint.STATE, "a checkpoint of this training"):
             others = setup.fingerprint.unlike(plain["fingerprint"])
-            number = torch.tensor(int(plain["standing"]["number"]))
+            number = torch.tensor(State.from_plain(plain).standing.number)
         if others:
             raise ValueError(
                 f"Expected what the run in {setup.source} was started with; got another {', '.join(others)}. A resumed "
@@ -141,6 +141,7 @@ class Loop:
             )
         with foreign(setup.source / checkpoint.STATE, "a checkpoint of this training"):
             state = State.from_plain(plain)
+            _require_alike(state.standing.best.weights, self.step.weights_now())
             self._restore(state)
         self.step.set_mode(training=True)
         self.step.use(Execution(state.execution.precision))
@@ -313,3 +314,14 @@ class Loop:
             checkpoint.save_weights(self.setup.out, step.weights_now())
         self.setup.world.wait()  # so that whoever goes on from here finds the files
         return TrainResult(at.number, best.loss, best.step, at.seconds, ended, step.objective, self.journal.metrics)
+
+
+def _require_alike(kept: dict[str, dict[str, Tensor]] | None, ours: dict[str, dict[str, Tensor]]) -> None:
+    """Refuse best weights that are not those of this model."""
+    if kept is None:
+        return
+    shapes = [
+        {part: {name: value.shape for name, value in each[part].items()} for part in each} for each in (kept, ours)
+    ]
+    if shapes[0] != shapes[1]:
+        raise ValueError("the best weights are those of another model")

@@ -94,14 +94,45 @@ class State:
         standing = dict(plain["standing"])
         best = Best(**standing.pop("best"))
         metrics, timing = map(int, plain["journal"])
+        made = Standing(**{**standing, "best": best})
+        _require_sense(made)
         return cls(
-            Standing(**{**standing, "number": int(standing["number"]), "best": best}),
+            made,
             dict(plain["step"]),
             tuple(map(str, plain["names"])),
-            Execution(**plain["execution"]),
+            _execution(plain["execution"]),
             list(plain["noise"]),
             (metrics, timing),
         )
+
+
+def _execution(plain: dict[str, Any]) -> Execution:
+    made = Execution(**plain)
+    if made.precision not in ("float32", "bfloat16") or type(made.compiled) is not bool:
+        raise ValueError(f"precision is {made.precision!r}, compiled {made.compiled!r}")
+    return made
+
+
+def _require_sense(standing: Standing) -> None:
+    """Refuse values of another type, or that no training comes to: they would end it, or be divided by, much later."""
+    best = standing.best
+    for name, value in (
+        ("number", standing.number),
+        ("summed", standing.summed),
+        ("best", best.step),
+        ("since", best.since),
+    ):
+        if type(value) is not int or not 0 <= value < 2**53:
+            raise TypeError(f"{name} is {value!r}")
+    if type(standing.early) is not bool or not isinstance(standing.sums, Tensor | None):
+        raise TypeError("early or sums is of another type")
+    if (standing.sums is None) != (standing.summed == 0):
+        raise ValueError("sums of no steps")
+    for number in (standing.seconds, best.loss):
+        if not isinstance(number, (int, float)) or isinstance(number, bool) or math.isnan(number):
+            raise TypeError("seconds or loss is no number")
+    if not 0 <= standing.seconds < math.inf or not isinstance(best.weights, dict | None):
+        raise ValueError("seconds or weights make no sense")
 
 
 def _fields_of_best() -> tuple[dataclasses.Field[Any], ...]:
