@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "progress": set(),
     "distributed": set(),
     "runtime": {"settings"},
-    "execution": set(),
+    "execution": {"runtime"},
     "batch": set(),
     "draws": set(),
     "networks": set(),
@@ -38,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "support": set(),
     "conditional": set(),
     "distributions": {"support"},
-    "flows": {"conditional"},  # what priors and posteriors share, and the one place that knows zuko
+    "flows": {"conditional", "runtime"},  # what priors and posteriors share, and the one place that knows zuko
     "divergences": {"distributions"},
     "bounds": {"draws"},
     "likelihoods": {"conditional", "distributions", "support"},

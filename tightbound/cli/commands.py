@@ -31,6 +31,7 @@ from tightbound.runs.recipe import Recipe
 from tightbound.runs.run import Run, Split, Trained, open_run
 from tightbound.runtime import resolve_device
 from tightbound.surface import listed
+from tightbound.training.signals import signals_kept
 
 MOST_CHECKED = 100_000  # observations of a check, which keeps all of them in memory
 
@@ -42,7 +43,8 @@ def train(recipe: Recipe, out: Path | None, *, before: Recipe | None = None, pro
         if progress and here.is_main:
             for note in notes(before or recipe, recipe):
                 tell(note)
-        trained = run.train(recipe, folder, progress=progress)
+        with signals_kept():
+            trained = run.train(recipe, folder, progress=progress)
     return _after(trained, progress=progress) if here.is_main else int(trained.result.ended == "interrupted")
 
 
@@ -64,7 +66,7 @@ def notes(before: Recipe, recipe: Recipe) -> list[str]:
 
 def resume(path: Path, *, progress: bool = True) -> int:
     """Go on with a run, evaluate, report."""
-    with joined() as here:
+    with joined() as here, signals_kept():
         trained = run.resume(path, progress=progress)
     return _after(trained, progress=progress) if here.is_main else int(trained.result.ended == "interrupted")
 
@@ -197,11 +199,12 @@ def sweep(recipe: Recipe, over: str, out: Path | None, *, seeds: int = 1, progre
             tell(f"[{number}/{len(planned)}] {field} = {each.value}: {each.path}")
         found = sweeps.measured(each)
         if found is None:
-            trained = (
-                run.resume(each.path, progress=progress)
-                if (each.path / run.RECIPE).is_file()
-                else run.train(each.recipe, each.path, progress=progress)
-            )
+            with signals_kept():
+                trained = (
+                    run.resume(each.path, progress=progress)
+                    if (each.path / run.RECIPE).is_file()
+                    else run.train(each.recipe, each.path, progress=progress)
+                )
             if trained.result.ended == "interrupted":
                 tell(f"Stopped. The same command goes on, with --out {shlex.quote(str(folder))}")
                 return 1

@@ -24,7 +24,7 @@ from tightbound.runs.plan import imported
 from tightbound.runs.recipe import GIVEN, ModelRecipe, Recipe
 from tightbound.runs.resolving import conditions_of, levels_of, prepared, reason, resolve
 from tightbound.runs.rows import ObjectiveRecipe, PosteriorRow
-from tightbound.runtime import evaluation_mode
+from tightbound.runtime import evaluation_mode, own_random_state
 from tightbound.semi_supervised import SemiSupervisedVAE
 from tightbound.told import Late, Planes
 
@@ -112,8 +112,7 @@ def build(recipe: Recipe, data: Any = None) -> Built:
     found = prepared(resolved, found, facts, unseen)
     classes, covariates = conditions_of(resolved.model, found)
     config = Config(tuple(facts.shape), levels, reason(recipe, facts), classes, covariates)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(resolved.seed)
+    with own_random_state(torch.device("cpu"), seed=resolved.seed):
         model = build_model(resolved.model, config, observations=found.train)
     with evaluation_mode(model):
         objective = objectives.resolve(build_objective(resolved.objective), model, found.train.eval_batch(0, 1))

@@ -26,6 +26,7 @@ from tightbound.runs.migrate import CONFIG, FORMAT, RECIPE, is_of_first_format, 
 from tightbound.runs.pieces import LIKELIHOODS
 from tightbound.runs.recipe import GIVEN, Recipe
 from tightbound.runs.resolving import MOST_LEVELS, levels_of, prepared
+from tightbound.runtime import own_random_state
 from tightbound.training import TrainResult, batches, fit
 from tightbound.training.checkpoint import OBJECTIVE, STATE, WEIGHTS, check_weights, load_weights
 from tightbound.training.journal import METRICS, TIMING, read_metrics
@@ -88,7 +89,7 @@ class Run:
             ValueError: for weights that are missing, damaged, of another model or of another meaning.
         """
         require_same_weights(self.path, self.recipe)
-        with torch.random.fork_rng(devices=[]):
+        with own_random_state(torch.device("cpu")):
             with foreign(self.path / RECIPE, "a recipe that a model can be built from"):
                 outline = build_model(self.recipe.model, self.config, device="meta")
             check_weights(self.path, outline)  # before any memory is taken: a stranger's shapes may be of any size
