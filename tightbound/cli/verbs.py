@@ -14,6 +14,7 @@ from cyclopts import App, Parameter
 from tightbound._version import __version__
 from tightbound.cli.errors import exit_code
 from tightbound.cli.flags import Changes
+from tightbound.cli.output import prepare
 from tightbound.labs import catalogue
 from tightbound.runs import recipe as recipes
 from tightbound.runs.migrate import recipe_of
@@ -497,6 +498,8 @@ def main(argv: list[str] | None = None) -> int:
         >>> main(["recipes", "digitz"])
         2
     """
+    if argv is None:
+        prepare()
     return exit_code(app, sys.argv[1:] if argv is None else argv)
 
 
