@@ -188,9 +188,9 @@ def test_a_failure_in_a_thread_lets_the_others_go_on() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
 def test_a_process_forked_beside_a_training_can_train() -> None:
-    code = """
+    code = f"""
 import os, sys, threading
-sys.path.insert(0, {here!r})
+sys.path.insert(0, {str(HERE)!r})
 import training
 from tightbound.runtime import only_thread
 from tightbound.training import fit
@@ -207,7 +207,7 @@ if child == 0:
     os._exit(7)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 over.set()
-""".format(here=str(HERE))
+"""
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == "7\n", done.stderr
 

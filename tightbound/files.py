@@ -27,7 +27,7 @@ class DiskFullError(OSError):
     Example:
         >>> raise DiskFullError(Path("run/model.safetensors"))
         Traceback (most recent call last):
-        tightbound.files.DiskFullError: Expected room on the disk; got none: the disk is full, or your share of it, for ...
+        tightbound.files.DiskFullError: Expected room on the disk; got none: ...
     """
 
     def __init__(self, path: Path) -> None:
@@ -64,7 +64,7 @@ def told_when_full(path: Path) -> Iterator[None]:
         >>> with told_when_full(Path("x")):
         ...     raise OSError(errno.ENOSPC, "No space left on device")
         Traceback (most recent call last):
-        tightbound.files.DiskFullError: Expected room on the disk; got none: the disk is full, or your share of it, for x. ...
+        tightbound.files.DiskFullError: Expected room on the disk; got none: ...
     """
     try:
         yield

@@ -36,7 +36,7 @@ app = App(
     name="tightbound",
     help=HELP,
     version=__version__,
-    default_parameter=Parameter(negative=""),
+    default_parameter=Parameter(negative="", allow_repeating=True),  # a flag given twice takes the last
     help_format="markdown",
 )
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tightbound import bounds
 from tightbound.batch import Batch
+from tightbound.data.mapped import require_memory
 from tightbound.draws import Draws
 from tightbound.evaluate import marginal
 from tightbound.evaluate.accelerate import Accelerated, Precision, accelerate
@@ -113,6 +114,11 @@ def evidence(
         rows, scorer = rows_at_once(model, observed) if budget is None else budget, None
         for start, batch in blocks(model, observed, _block(observed, samples, rows)):
             if scorer is None:
+                require_memory(
+                    4 * samples * (latent_of(model, batch)[0].numel() + 3),
+                    of=f"samples={samples:,}",
+                    remedy="Take fewer: 5000 is the literature's number.",
+                )
                 cost = samples + (0 if proposal == "posterior" else REFINING)
                 joint = accelerate(model, batch, rows=cost * len(observed), precision=precision)
                 scorer = _Scorer(joint, batch, proposal, samples=samples, error=error, seed=seed, rows=rows)

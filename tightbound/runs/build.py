@@ -24,6 +24,7 @@ from tightbound.runs.plan import imported
 from tightbound.runs.recipe import GIVEN, ModelRecipe, Recipe
 from tightbound.runs.resolving import conditions_of, levels_of, prepared, reason, resolve
 from tightbound.runs.rows import ObjectiveRecipe, PosteriorRow
+from tightbound.runs.sizes import require_room
 from tightbound.runtime import evaluation_mode, own_random_state
 from tightbound.semi_supervised import SemiSupervisedVAE
 from tightbound.told import Late, Planes
@@ -112,6 +113,9 @@ def build(recipe: Recipe, data: Any = None) -> Built:
     found = prepared(resolved, found, facts, unseen)
     classes, covariates = conditions_of(resolved.model, found)
     config = Config(tuple(facts.shape), levels, reason(recipe, facts), classes, covariates)
+    require_room(
+        resolved, lambda: build_model(resolved.model, config, device="meta"), math.prod(config.shape), len(found.train)
+    )
     with own_random_state(torch.device("cpu"), seed=resolved.seed):
         model = build_model(resolved.model, config, observations=found.train)
     with evaluation_mode(model):

@@ -17,7 +17,7 @@ from tightbound.autoencoder import VAE
 from tightbound.data import Data, Observations, summarise
 from tightbound.distributed import world
 from tightbound.evaluate import Certificate, Checks, Classification, Disentanglement, Gaps, Independence, Information
-from tightbound.files import foreign, temporary_for, write_json, write_tensors, write_text
+from tightbound.files import foreign, require_file, temporary_for, write_json, write_tensors, write_text
 from tightbound.runs import recipe as recipes
 from tightbound.runs.build import Built, Config, build, build_model, loaded
 from tightbound.runs.environment import environment
@@ -391,6 +391,7 @@ def _config(path: Path) -> Config:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
+        require_file(path)
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"Expected JSON in {path}; got something unreadable ({error}).") from None
