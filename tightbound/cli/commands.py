@@ -26,7 +26,7 @@ from tightbound.progress import evaluating
 from tightbound.report.page import write_report
 from tightbound.runs import run
 from tightbound.runs import sweep as sweeps
-from tightbound.runs.measured import Measured, measure
+from tightbound.runs.measured import Measured, measure, remark_on
 from tightbound.runs.recipe import Recipe
 from tightbound.runs.run import Run, Split, Trained, open_run
 from tightbound.runtime import resolve_device
@@ -83,7 +83,9 @@ def _after(trained: Trained, *, progress: bool) -> int:
         tell(f"Likelihood: {made.recipe.model.likelihood} ({made.config.why}).")
         _warn_of_warm_up(made.recipe, ended.steps)
     try:
-        found = measure(trained.model, trained.data.test, progress=progress, **_settings(made.recipe))
+        found = measure(
+            trained.model, trained.data.test, progress=progress, remark=_remark(made), **_settings(made.recipe)
+        )
     except ValueError as error:  # not the request was wrong but what training made of it
         raise ArithmeticError(f"The run in {made.path} is trained, but not to be evaluated. {error}") from error
     made.save_evaluation(found)
@@ -106,7 +108,7 @@ def evaluate(path: Path, changes: dict[str, Any], *, split: Split | None, source
     made = open_run(path)
     settings = dataclasses.asdict(dataclasses.replace(made.recipe.evaluate, **changes))
     observations, model = made.split(split, source), model_of(made)
-    found = measure(model, observations, progress=True, **settings)
+    found = measure(model, observations, progress=True, remark=_remark(made), **settings)
     if source is None and split in (None, "test"):
         made.save_evaluation(found)
         tell(f"Kept in {made.path / run.EVALUATION}; 'tightbound report {shlex.quote(str(path))}' renews the page.")
@@ -182,7 +184,7 @@ def report(path: Path) -> int:
     made = open_run(path)
     model, data = model_of(made), made.data()
     if made.evaluation() is None:
-        made.save_evaluation(measure(model, data.test, progress=True, **_settings(made.recipe)))
+        made.save_evaluation(measure(model, data.test, progress=True, remark=_remark(made), **_settings(made.recipe)))
     print(f"Report: {write_report(made, model, data)}")
     return 0
 
@@ -217,7 +219,8 @@ def sweep(recipe: Recipe, over: str, out: Path | None, *, seeds: int = 1, progre
 def _compared(trained: Trained, *, progress: bool) -> tuple[Measured, Disentanglement | None, torch.Tensor]:
     """What a sweep compares a run by: numbers on what it has not seen, scores beside known factors, and codes."""
     observed, model, data = sweeps.compared_on(trained), trained.model, trained.data
-    found = measure(model, observed, progress=progress, **_settings(trained.run.recipe))
+    settings, remark = _settings(trained.run.recipe), _remark(trained.run)
+    found = measure(model, observed, progress=progress, remark=remark, **settings)
     if trained.run.recipe.data.factors is not None:
         data = trained.run.data()  # the scores may know what training did not
     scores = None
@@ -241,6 +244,10 @@ def lab(found: Lab, *, out: Path, seed: int, as_json: bool) -> int:
     else:
         print(f"{made}\n\n{written}")
     return 0
+
+
+def _remark(made: Run) -> str:
+    return remark_on(made.recipe, max((line.get("step", 0) for line in made.metrics()), default=0))
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:

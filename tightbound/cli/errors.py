@@ -121,8 +121,8 @@ def failure(error: BaseException) -> str:
         asked = re.search(r"[Aa]llocate ([\d.]+ \w+)", said)
         with_it = f", with {_in_gib(asked[1])} asked for in one piece" if asked else ""
         return (
-            f"Expected enough memory; got too little{with_it}. Take smaller sizes, a smaller batch or fewer samples, or "
-            "a larger machine."
+            f"Expected enough memory; got too little{with_it}. Take smaller sizes, a smaller batch, fewer samples or a "
+            "larger machine."
         )
     if isinstance(error, OverflowError):
         return (

@@ -125,7 +125,7 @@ def require_memory(needed: int, *, of: str, remedy: str) -> None:
     Example:
         >>> require_memory(10**15, of="10**12 samples", remedy="Take fewer.")
         Traceback (most recent call last):
-        ValueError: Expected sizes that fit into this machine's memory of ... got 10**12 samples, ... 1e+06 GB. Take fewer.
+        ValueError: Expected sizes that fit into this machine's memory of ... got 10**12 samples, ... 1e+06 GB. ...
     """
     there = memory()
     if needed > there:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tightbound import bounds
 from tightbound.batch import Batch
+from tightbound.checks import squashes
 from tightbound.data.mapped import require_memory
 from tightbound.draws import Draws
 from tightbound.evaluate import marginal
@@ -144,6 +145,7 @@ class _Scorer:
         self.proposal = self._resolved(wanted, some, shape, discrete=discrete)
         parts = self.model.parts(some) if self.proposal == "refined" else ()
         self.target = Target(joint, shape, parts)
+        self.squashed = not discrete and squashes(self.model, some)
 
     def __call__(self, batch: Batch, statistics: LatentStatistics) -> dict[str, Tensor]:
         """Each of shape (B,), float64, on the CPU."""
@@ -248,7 +250,14 @@ def _report(
         seed=scorer.seed,
         precision=str(scorer.joint.dtype).removeprefix("torch."),
         is_likelihood=scorer.model.is_normalised,
+        fixed_scale=_fixed_scale(scorer.model),
+        squashed=scorer.squashed,
     )
+
+
+def _fixed_scale(model: Model) -> float | None:
+    scale = getattr(getattr(model, "likelihood", None), "scale", None)
+    return float(scale) if isinstance(scale, int | float) else None
 
 
 def _block(observed: Observations, samples: int, rows: int) -> int:

@@ -21,6 +21,7 @@ from tightbound.evaluate.verdict import (
     Latent,
     on_bound,
     on_code,
+    on_decoder,
     on_excluded,
     on_likelihood,
     on_scoring,
@@ -89,6 +90,9 @@ class Evidence(Judged):
         seed: of the draws.
         precision: of the decoder's matrix products, "float32" or "bfloat16".
         is_likelihood: False for grey data under ``UnnormalisedBernoulli``.
+        fixed_scale: σ of the likelihood, where it is a number and not learned.
+        squashed: whether all logits of a Bernoulli decoder lie in [0, 1], as behind a Sigmoid that should not be there.
+        remark: what a reader must know before the numbers, such as that training has hardly begun.
 
     Example:
         >>> import torch, tightbound as tb
@@ -125,6 +129,9 @@ class Evidence(Judged):
     seed: int
     precision: str
     is_likelihood: bool
+    fixed_scale: float | None = None
+    squashed: bool = False
+    remark: str = ""
 
     @property
     def gap(self) -> Estimate:
@@ -219,10 +226,12 @@ class Evidence(Judged):
     def verdict(self) -> str:
         """What the numbers mean: posterior collapse, the bound's tightness, what to trust, what to try."""
         parts = (
+            self.remark,
             on_excluded(self.counted),
             on_likelihood(is_likelihood=self.is_likelihood),
             on_scoring(self._latent),
-            on_code(self.active, self.rate.value, self.observations, latent=self._latent),
+            on_decoder(squashed=self.squashed),
+            on_code(self.active, self.rate.value, self.observations, latent=self._latent, scale=self.fixed_scale),
             on_bound(self.gap.value, self.rate.value, reliable=self.reliable, latent=self._latent),
             on_weights(
                 self.high_k_share, self.draws_mean, self.draws_error, proposal=self.proposal, latent=self._latent
@@ -250,6 +259,7 @@ class Evidence(Judged):
             "active": self.active.tolist(),
             **{name: getattr(self, name) for name in others},
             "is_likelihood": self.is_likelihood,
+            "remark": self.remark,
             "verdict": self.verdict,
         }
 

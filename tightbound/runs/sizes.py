@@ -32,7 +32,7 @@ def require_room(recipe: Recipe, outline: Callable[[], nn.Module], elements: int
     """
     try:
         made = outline()
-    except (RuntimeError, OverflowError, TypeError):  # a product of sizes beyond 64 bits
+    except (RuntimeError, OverflowError):  # a product of sizes beyond 64 bits
         raise ValueError(
             f"Expected a model whose numbers can be counted; got {_sizes(recipe.model)}, whose products are too large. "
             "Take smaller ones."

@@ -24,7 +24,7 @@ from tightbound.runtime import random_state, restore_random_state
 from tightbound.settings import Training, seed_after
 from tightbound.training import checkpoint
 from tightbound.training.batches import Sampler
-from tightbound.training.failure import NonFiniteError, explain
+from tightbound.training.failure import NonFiniteError, explain, runaway
 from tightbound.training.journal import Journal
 from tightbound.training.result import TrainResult
 from tightbound.training.signals import NUMBERS, Asked
@@ -318,4 +318,8 @@ class Loop:
         if self.setup.out is not None:
             checkpoint.save_weights(self.setup.out, step.weights_now())
         self.setup.world.wait()  # so that whoever goes on from here finds the files
-        return TrainResult(at.number, best.loss, best.step, at.seconds, ended, step.objective, self.journal.metrics)
+        remark = runaway(best.loss, self.setup.data.shape.numel())
+        if remark and self.setup.world.is_main:
+            print(remark, file=sys.stderr)
+        metrics = self.journal.metrics
+        return TrainResult(at.number, best.loss, best.step, at.seconds, ended, step.objective, metrics, remark)
