@@ -89,14 +89,16 @@ def _wait_for(lines: int, metrics: Path, child: int) -> None:
 
 def _run(starting: Any, request: dict[str, Any]) -> int:
     from tightbound.runs.recipe import from_table
+    from tightbound.training.signals import signals_kept
 
     try:
         if "hook" in request:
             _kill_at(request["hook"], request["at"])
-        if request["verb"] == "train":
-            ended = starting.train(from_table(request["recipe"]), request["folder"], progress=False).result
-        else:
-            ended = starting.resume(request["folder"], progress=False).result
+        with signals_kept():
+            if request["verb"] == "train":
+                ended = starting.train(from_table(request["recipe"]), request["folder"], progress=False).result
+            else:
+                ended = starting.resume(request["folder"], progress=False).result
         return {"complete": 0, "early": 0, "interrupted": 3}[ended.ended]
     except BaseException:
         traceback.print_exc()

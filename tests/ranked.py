@@ -36,6 +36,7 @@ from tightbound.settings import Training
 from tightbound.training import fit, loop
 from tightbound.training import step as steps
 from tightbound.training.batches import Sampler
+from tightbound.training.signals import signals_kept
 from tightbound.training.step import TrainStep
 from tightbound.training.validation import validate
 
@@ -150,7 +151,8 @@ def long(run: Path, here: World, *, stop: int | None = None, **changes: Any) -> 
 
     Sampler.indices = watched
     try:
-        ended = fit(vae, data(), out=run, **{**LONG, "resume": changes.get("resume", False)})
+        with signals_kept():
+            ended = fit(vae, data(), out=run, **{**LONG, "resume": changes.get("resume", False)})
     finally:
         Sampler.indices = indices
     return {"weights": weights(vae), "ended": ended.ended, "steps": ended.steps}

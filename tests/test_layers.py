@@ -30,7 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "progress": set(),
     "distributed": set(),
     "runtime": {"settings"},
-    "execution": set(),
+    "execution": {"runtime"},
     "batch": set(),
     "draws": set(),
     "networks": set(),
@@ -39,7 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "support": set(),
     "conditional": set(),
     "distributions": {"support"},
-    "flows": {"conditional"},  # what priors and posteriors share, and the one place that knows zuko
+    "flows": {"conditional", "runtime"},  # what priors and posteriors share, and the one place that knows zuko
     "divergences": {"distributions"},
     "bounds": {"draws"},
     "likelihoods": {"conditional", "distributions", "support"},
@@ -75,7 +75,8 @@ FORBIDDEN: dict[str, set[str]] = {
     **{name: set(EDGES[place + 1 :]) for place, name in enumerate(EDGES)},
 }
 WITHOUT_TORCH = (
-    "cli", "cli.verbs", "cli.flags", "cli.errors", "cli.launch", "runs", "runs.recipe", "runs.schema", "runs.registry",
+    "cli", "cli.verbs", "cli.flags", "cli.errors", "cli.launch", "cli.output", "runs", "runs.recipe",
+    "runs.schema", "runs.registry",
     "runs.pieces", "runs.drawn",
     "runs.fitting", "runs.migrate", "runs.plan", "runs.rows", "runs.whole_batch", "labs", "labs.catalogue",
     "settings", "surface",

@@ -305,7 +305,8 @@ def test_a_stopped_training_goes_on_as_if_it_never_had_been(monkeypatch: pytest.
 
     with monkeypatch.context() as patch:
         before_each_step(patch, lambda step: step == 5 and os.kill(os.getpid(), signal.SIGINT))
-        run("stopped")
+        with pytest.raises(KeyboardInterrupt):
+            run("stopped")
     assert equal(run("stopped", resume=True), run("complete"))
     assert written(tmp_path / "stopped") == written(tmp_path / "complete")
 

@@ -81,7 +81,8 @@ def test_a_stopped_training_goes_on_with_them_bit_for_bit(
 
     with monkeypatch.context() as patch:
         before_each_step(patch, lambda step: step == 5 and os.kill(os.getpid(), signal.SIGINT))
-        run("stopped")
+        with pytest.raises(KeyboardInterrupt):
+            run("stopped")
     resumed, complete = run("stopped", resume=True), run("complete")
     assert equal(resumed[0], complete[0])
     assert resumed[1] == complete[1]

@@ -22,6 +22,7 @@ from tightbound.objectives import ELBO, Loss
 from tightbound.schedules import Linear
 from tightbound.training import TrainResult, fit
 from tightbound.training.checkpoint import load_state
+from tightbound.training.signals import signals_kept
 
 # Asked to stop
 
@@ -46,7 +47,8 @@ def stopped_at(
 ) -> tuple[dict[str, Any], TrainResult]:
     with monkeypatch.context() as patch:
         before_each_step(patch, interrupt_at(step, number))
-        return train(folder, **changes)
+        with signals_kept():
+            return train(folder, **changes)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -92,7 +94,8 @@ def test_gradients_of_bits_go_on_as_if_never_stopped(
 
     with monkeypatch.context() as patch:
         before_each_step(patch, interrupt_at(5))
-        run(tmp_path / "stopped")
+        with signals_kept():
+            run(tmp_path / "stopped")
     assert equal(run(tmp_path / "stopped", resume=True), run(tmp_path / "complete"))
     assert written(tmp_path / "stopped") == written(tmp_path / "complete")
 
@@ -156,7 +159,8 @@ def test_running_statistics_and_dropout_are_part_of_the_state(monkeypatch: pytes
     for step in (2, 7):
         with monkeypatch.context() as patch:
             before_each_step(patch, interrupt_at(step))
-            assert run(tmp_path / "stopped", resume=step > 2).ended == "interrupted"
+            with signals_kept():
+                assert run(tmp_path / "stopped", resume=step > 2).ended == "interrupted"
     run(tmp_path / "stopped", resume=True)
     assert written(tmp_path / "stopped") == written(tmp_path / "complete")
 

@@ -26,7 +26,7 @@ from tightbound.draws import Relaxation
 from tightbound.likelihoods import point_estimate
 from tightbound.model import ROWS, Model
 from tightbound.priors import Prior
-from tightbound.runtime import evaluation_mode, home
+from tightbound.runtime import evaluation_mode, home, only_thread
 from tightbound.support import require_support
 
 
@@ -198,6 +198,7 @@ class VAE(Model):
     def _reconstructed(self, batch: Batch) -> Tensor:
         return point_estimate(self.likelihood(self.seen_by_decoder(batch, self._code(batch))))
 
+    @only_thread()
     def sample(self, count: int, *, mean: bool = False, temperature: float = 1.0) -> Tensor:
         r"""Draws of x from the model: z from the prior, then x from p(x | z).
 
@@ -223,6 +224,7 @@ class VAE(Model):
             except RuntimeError as error:  # torch's own samplers refuse NaN each in another way
                 raise _not_finite(self) or error from None
 
+    @only_thread()
     def sample_prior(self, count: int, *, temperature: float = 1.0) -> Tensor:
         r"""Latents from the prior.
 

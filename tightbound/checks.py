@@ -6,13 +6,14 @@ values after the cast to its own floating-point type.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution
+from torch.distributions import Bernoulli, Distribution, Independent
 from torch.distributions.constraints import Constraint
 
 from tightbound import priors
@@ -29,6 +30,8 @@ from tightbound.surface import listed
 
 CHUNK = 2**19  # values looked at in one go
 FEW = 2  # observations and draws that a model is tried on: two, so that no axis hides behind another
+FAR = (1, -10, 100, -1000)  # how far out a decoder is tried
+MOVES = 1e-3  # between logits there that are not the same
 AGREE = 1e-3  # relative difference up to which log q(z | x) counts as the same, computed in two ways
 
 
@@ -172,6 +175,46 @@ def check_model(model: Model, batch: Batch, *, name: str) -> None:
         if isinstance(model, VAE) and type(model).encoded is VAE.encoded:
             _require_latents(model, batch, name)
         _require_agreement(model, batch)
+        if isinstance(model, VAE) and not any(_kinds(model.prior())) and squashes(model, batch):
+            warnings.warn(
+                "The decoder seems to end in a Sigmoid, as all its logits lie in [0, 1], while Bernoulli takes logits. "
+                "Leave the Sigmoid out.",
+                stacklevel=4,
+            )
+
+
+def squashes(model: Model, batch: Batch) -> bool:
+    """Whether a Bernoulli decoder keeps its logits in [0, 1] however far away the latents are: behind a Sigmoid.
+
+    Args:
+        model: of latents that are real numbers, in evaluation mode.
+        batch: some observations, on the model's device.
+
+    Returns:
+        Whether it does; False for models of another kind.
+
+    Example:
+        >>> import tightbound as tb
+        >>> model = tb.VAE(
+        ...     prior=tb.priors.StandardNormal(2),
+        ...     posterior=tb.posteriors.DiagonalNormal(nn.Linear(5, 4)),
+        ...     likelihood=tb.likelihoods.Bernoulli(nn.Sequential(nn.Linear(2, 5), nn.Sigmoid())),
+        ... )
+        >>> squashes(model, Batch(torch.ones(2, 5)))
+        True
+    """
+    if not isinstance(model, VAE) or type(model).log_joint is not VAE.log_joint:
+        return False
+    batch = batch.rows(slice(0, FEW))
+    with evaluation_mode(model), own_random_state(batch.x.device, seed=0):
+        z, _ = model.propose(model.encoded(batch), FEW)
+        p = model.likelihood(model.seen_by_decoder(batch, torch.cat([z * far for far in FAR])))
+    while isinstance(p, Independent):
+        p = p.base_dist
+    if not isinstance(p, Bernoulli):
+        return False
+    moves = bool((p.logits.amax(0) - p.logits.amin(0) > MOVES).any())  # a decoder of zeros stands still
+    return moves and bool(((p.logits >= 0) & (p.logits <= 1)).all())
 
 
 def require_gradients() -> None:

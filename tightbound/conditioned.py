@@ -14,7 +14,7 @@ from tightbound.batch import Batch, blocks_of
 from tightbound.conditional import Conditional, Networked
 from tightbound.likelihoods import point_estimate
 from tightbound.model import ROWS
-from tightbound.runtime import evaluation_mode, home
+from tightbound.runtime import evaluation_mode, home, only_thread
 from tightbound.told import Beside
 
 Part = TypeVar("Part", bound=Conditional)
@@ -222,6 +222,7 @@ class ConditionalVAE(VAE):
         with evaluation_mode(self):
             return self.likelihood(self.seen_by_decoder(Batch(z, label=label, factors=factors), z))
 
+    @only_thread()
     def sample(
         self, count: int, *, label: Any = None, factors: Any = None, mean: bool = False, temperature: float = 1.0
     ) -> Tensor:

@@ -111,7 +111,7 @@ def joined() -> Iterator[World]:
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     # Under a name of its own: what an earlier group has left at the meeting point would be taken for this one's.
-    store = dist.PrefixStore(f"tightbound/{next(_GROUPS)}", _meeting_point())
+    store = dist.PrefixStore(f"tightbound/{_attempt()}/{next(_GROUPS)}", _meeting_point())
     rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     dist.init_process_group(backend, store=store, rank=rank, world_size=count)
     try:
@@ -120,6 +120,11 @@ def joined() -> Iterator[World]:
         world().wait()  # who leaves early would be taken for lost
     finally:
         dist.destroy_process_group()
+
+
+def _attempt() -> str:
+    """How often ``torchrun`` has started these processes: on one machine all agree, on several they need not."""
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") if os.environ.get("GROUP_WORLD_SIZE", "1") == "1" else "0"
 
 
 @cache

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch.distributions import Distribution
 
+from tightbound.runtime import only_thread
+
 COST = 20.0  # seconds that a first compilation takes on two cores
 STEP_SAVED = 0.35  # share of a training step's time that compiling saves, at the sizes where that was measured
 STEP = 1e-3  # seconds of a step that are there whatever its size
@@ -142,12 +144,13 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         The same function, which compiles itself when it is first called.
     """
     apart: dict[str, Any] = {"isolate_recompiles": True} if _APART else {}
-    validates = Distribution._validate_args
-    try:
-        return torch.compile(function, fullgraph=True, dynamic=False, options={"fallback_random": True}, **apart)
-    finally:
-        # The compiler's first use switches torch.distributions' checks off for the whole process.
-        Distribution.set_default_validate_args(validates)
+    with only_thread():
+        validates = Distribution._validate_args
+        try:
+            return torch.compile(function, fullgraph=True, dynamic=False, options={"fallback_random": True}, **apart)
+        finally:
+            # The compiler's first use switches torch.distributions' checks off for the whole process.
+            Distribution.set_default_validate_args(validates)
 
 
 @contextmanager
@@ -158,7 +161,7 @@ def compiling() -> Iterator[None]:
         >>> with compiling():
         ...     warnings.warn_explicit("old", FutureWarning, "lowering.py", 1, module="torch._inductor.lowering")
     """
-    with warnings.catch_warnings():
+    with only_thread(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.")
         yield
 

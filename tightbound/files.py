@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import platform
 import re
 import shutil
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +23,86 @@ DIGESTS = "digests.json"
 GENERATIONS = 3  # digests that are kept of a file: it, the one before it, and one that was being written
 _HOST = re.sub(r"[^0-9A-Za-z]", "", platform.node())[:16] or "host"
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_ROOM = "Expected room on the disk; got none: the disk is full, or your share of it"
+MAKE_ROOM = "Make room and go on: what was written before is whole."
+ANONYMOUS = ("iostream error", "unexpected pos")  # what torch says of any error while it writes, a full disk mostly
+
+
+class DiskFullError(OSError):
+    """There is no room left on the disk for a file; what was there before is whole.
+
+    Example:
+        >>> raise DiskFullError(Path("run/model.safetensors"))
+        Traceback (most recent call last):
+        tightbound.files.DiskFullError: Expected room on the disk; got none: ...
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{NO_ROOM}, for {path}. {MAKE_ROOM}")
+        self.errno = errno.ENOSPC
+
+
+def chain_of(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception and those that it came from.
+
+    Args:
+        error: the last of them.
+
+    Example:
+        >>> [str(each) for each in chain_of(ValueError("x"))]
+        ['x']
+    """
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+@contextmanager
+def told_when_full(path: Path) -> Iterator[None]:
+    """A full disk is named as such, whoever says so.
+
+    Args:
+        path: what is written.
+
+    Raises:
+        DiskFullError: in place of what a full disk raises.
+
+    Example:
+        >>> with told_when_full(Path("x")):
+        ...     raise OSError(errno.ENOSPC, "No space left on device")
+        Traceback (most recent call last):
+        tightbound.files.DiskFullError: Expected room on the disk; got none: ...
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        full = any(isinstance(each, OSError) and each.errno in FULL for each in chain_of(error))
+        if full or (isinstance(error, RuntimeError) and any(words in str(error) for words in ANONYMOUS)):
+            raise DiskFullError(path) from error
+        raise
+
+
+def require_file(path: Path) -> None:
+    """Refuse what is no file before it is opened: reading from a pipe or a device may never end.
+
+    Args:
+        path: that something is at.
+
+    Raises:
+        ValueError: for a pipe, a device or a socket.
+
+    Example:
+        >>> require_file(Path("/dev/zero"))
+        Traceback (most recent call last):
+        ValueError: Expected a file; got /dev/zero, which is a device. Give the path of a file.
+    """
+    mode = path.stat().st_mode
+    kinds = ((stat.S_ISFIFO, "pipe"), (stat.S_ISCHR, "device"), (stat.S_ISBLK, "device"), (stat.S_ISSOCK, "socket"))
+    for is_so, kind in kinds:
+        if is_so(mode):
+            raise ValueError(f"Expected a file; got {path}, which is a {kind}. Give the path of a file.")
+
 
 def write_atomically(path: Path, write: Callable[[Path], object], *, before: Callable[[Path], object] = bool) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then put it in place: a reader sees the old or the new one.
@@ -29,20 +111,24 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, before: Cal
         path: the file. Where it is a link, the link is replaced, and what it points to stays as it is.
         write: called with the temporary file's path.
         before: called with the same when the file is whole, before it takes its place; does nothing by default.
+
+    Raises:
+        DiskFullError: where there is no room for it; the old file is whole.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _clear(path)
-    temporary = temporary_for(path)
-    try:
-        temporary.unlink(missing_ok=True)  # somebody's link to elsewhere
-        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        before(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with told_when_full(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _clear(path)
+        temporary = temporary_for(path)
+        try:
+            temporary.unlink(missing_ok=True)  # somebody's link to elsewhere
+            os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+            write(temporary)
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            before(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)
 
 

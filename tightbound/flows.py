@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import threading
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, ClassVar, Literal, get_args
@@ -16,12 +15,12 @@ from torch.distributions import constraints
 from torch.func import functional_call
 
 from tightbound.conditional import every_parameter
+from tightbound.runtime import only_thread
 
 Kind = Literal["autoregressive", "spline"]
 BINS = 8  # of a spline
 LARGEST = 2**28  # weights of one flow: its masks are made before anyone could look at an outline of it
 INSTALL = "pip install 'tightbound[flows]'"
-_LOCK = threading.Lock()
 
 
 @functools.cache
@@ -43,7 +42,7 @@ def zuko() -> ModuleType:
         >>> zuko().__name__, td.Distribution._validate_args == before
         ('zuko', True)
     """
-    with _LOCK:  # a second thread would take the switch as the first one's import has just left it
+    with only_thread():  # a second thread would take the switch as the first one's import has just left it
         validates, asked_of = td.Distribution._validate_args, td.Distribution.arg_constraints
         inverse = td.transforms._InverseTransform
         name = inverse.__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -113,9 +114,38 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
                     module.training = True
 
 
+_OWNER = threading.RLock()
+
+
+@contextmanager
+def only_thread() -> Iterator[None]:
+    """One thread of the process at a time is inside; the others wait. The thread that is inside may come in again.
+
+    All random numbers that torch's distributions and dropout draw come from one state of the process, and so do its
+    switches: argument checks, number of threads, what warnings are shown. Whoever changes those is inside, so that a
+    training or an evaluation in one of several threads gives bit for bit what it gives alone.
+
+    Example:
+        >>> with only_thread(), only_thread():
+        ...     pass
+    """
+    with _OWNER:
+        yield
+
+
+def _renew_owner() -> None:
+    """In a forked process the thread that was inside is not there to leave."""
+    global _OWNER
+    _OWNER = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_owner)
+
+
 @contextmanager
 def own_random_state(device: torch.device, *, seed: int | None = None) -> Iterator[None]:
-    """Random numbers drawn inside disturb nobody's outside.
+    """Random numbers drawn inside disturb nobody's outside, and those of no other thread: :func:`only_thread`.
 
     Args:
         device: where they are drawn, besides the CPU.
@@ -134,13 +164,14 @@ def own_random_state(device: torch.device, *, seed: int | None = None) -> Iterat
     """
     if seed is not None:
         require_seed(seed)
-    state = random_state(device)
-    try:
-        if seed is not None:
-            seed_generators(seed, device)
-        yield
-    finally:
-        restore_random_state(state, device)
+    with only_thread():
+        state = random_state(device)
+        try:
+            if seed is not None:
+                seed_generators(seed, device)
+            yield
+        finally:
+            restore_random_state(state, device)
 
 
 @contextmanager
@@ -155,12 +186,13 @@ def on_one_thread() -> Iterator[None]:
         ...     torch.get_num_threads()
         1
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    with only_thread():
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 def seed_generators(seed: int, device: torch.device) -> None:

@@ -21,7 +21,7 @@ from tightbound.autoencoder import VAE
 from tightbound.conditioned import ConditionalVAE
 from tightbound.files import as_json, as_safetensors, foreign, require_kept, write_kept
 from tightbound.model import Model
-from tightbound.runtime import home
+from tightbound.runtime import home, own_random_state
 from tightbound.semi_supervised import SemiSupervisedVAE
 
 MODEL = "model.json"
@@ -122,7 +122,7 @@ def load_model(folder: str | Path) -> Model:
             f"the model as before and read the weights into it: "
             f"safetensors.torch.load_model(model, {str(folder / WEIGHTS)!r})."
         )
-    with foreign(path, "a model's description"), torch.random.fork_rng(devices=[]):
+    with foreign(path, "a model's description"), own_random_state(torch.device("cpu")):
         with torch.device("meta"):
             outline = _built(spec, "model", {})
         size = sum(value.numel() for value in (*outline.parameters(), *outline.buffers()))

@@ -12,7 +12,7 @@ from tightbound.conditional import Conditional
 from tightbound.conditioned import ConditionalVAE
 from tightbound.posteriors import ClassFirst
 from tightbound.priors import Categorical, Joint
-from tightbound.runtime import home
+from tightbound.runtime import home, only_thread
 
 
 class SemiSupervisedVAE(VAE):
@@ -102,6 +102,7 @@ class SemiSupervisedVAE(VAE):
         whole[rows] = labels
         return observations.replace(labels=whole)
 
+    @only_thread()
     def sample(self, count: int, *, label: Any = None, mean: bool = False, temperature: float = 1.0) -> Tensor:
         r"""Draws of x: the class from p(y) unless it is given, z from the prior, then x from p(x | z, y).
 

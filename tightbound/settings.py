@@ -8,6 +8,7 @@ from numbers import Integral, Real
 from typing import Any, Literal
 
 LARGEST_SEED = 2**63 - 1
+MOST_EPOCHS = 1e9
 CHOICES = {
     "schedule": ("cosine", "constant"),
     "precision": ("auto", "float32", "bfloat16"),
@@ -82,6 +83,11 @@ class Training:
         for name in ("epochs", "learning_rate"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"Expected a finite {name} > 0; got {getattr(self, name)}.")
+        if self.epochs > MOST_EPOCHS:
+            raise ValueError(
+                f"Expected epochs of at most {MOST_EPOCHS:g}; got {self.epochs:g}, which no training ends. patience "
+                "stops it when it no longer gains."
+            )
         for name in ("clip", "validation", "checkpoint_seconds"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"Expected {name} >= 0; got {getattr(self, name)}.")

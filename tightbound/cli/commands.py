@@ -27,12 +27,13 @@ from tightbound.progress import evaluating
 from tightbound.report.page import write_report
 from tightbound.runs import run, starting
 from tightbound.runs import sweep as sweeps
-from tightbound.runs.measured import Measured, measure
+from tightbound.runs.measured import Measured, measure, remark_on
 from tightbound.runs.recipe import Recipe
 from tightbound.runs.run import Run, Split, open_run, with_data_found
 from tightbound.runs.starting import Trained
 from tightbound.runtime import resolve_device
 from tightbound.surface import listed
+from tightbound.training.signals import signals_kept
 
 MOST_CHECKED = 100_000  # observations of a check, which keeps all of them in memory
 
@@ -45,7 +46,8 @@ def train(
         if progress and here.is_main:
             for note in notes(before or recipe, recipe):
                 tell(note)
-        trained = starting.train(recipe, out, start=start, progress=progress)
+        with signals_kept():
+            trained = starting.train(recipe, out, start=start, progress=progress)
     return _after(trained, progress=progress) if here.is_main else int(trained.result.ended == "interrupted")
 
 
@@ -75,7 +77,7 @@ def train_on(path: Path, changed: Callable[[Recipe], Recipe], out: Path | None, 
 
 def resume(path: Path, *, data: str | None = None, progress: bool = True) -> int:
     """Go on with a run, evaluate, report."""
-    with joined() as here:
+    with joined() as here, signals_kept():
         trained = starting.resume(path, data=data, progress=progress)
     return _after(trained, progress=progress) if here.is_main else int(trained.result.ended == "interrupted")
 
@@ -94,7 +96,9 @@ def _after(trained: Trained, *, progress: bool) -> int:
             tell(f"Note: {note[0].upper()}{note[1:].rstrip('.?')}{'?' if note.endswith('?') else '.'}")
         _warn_of_warm_up(made.recipe, ended.steps)
     try:
-        found = measure(trained.model, trained.data.test, progress=progress, **_settings(made.recipe))
+        found = measure(
+            trained.model, trained.data.test, progress=progress, remark=_remark(made), **_settings(made.recipe)
+        )
     except ValueError as error:  # not the request was wrong but what training made of it
         raise ArithmeticError(f"The run in {made.path} is trained, but not to be evaluated. {error}") from error
     made.save_evaluation(found)
@@ -117,7 +121,7 @@ def evaluate(path: Path, changes: dict[str, Any], *, split: Split | None, source
     made = open_run(path)
     settings = dataclasses.asdict(dataclasses.replace(made.recipe.evaluate, **changes))
     observations, model = made.split(split, source), model_of(made)
-    found = measure(model, observations, progress=True, **settings)
+    found = measure(model, observations, progress=True, remark=_remark(made), **settings)
     if source is None and split in (None, "test"):
         made.save_evaluation(found)
         tell(f"Kept in {made.path / run.EVALUATION}; 'tightbound report {shlex.quote(str(path))}' renews the page.")
@@ -193,7 +197,7 @@ def report(path: Path) -> int:
     made = open_run(path)
     model, data = model_of(made), made.data()
     if made.evaluation() is None:
-        made.save_evaluation(measure(model, data.test, progress=True, **_settings(made.recipe)))
+        made.save_evaluation(measure(model, data.test, progress=True, remark=_remark(made), **_settings(made.recipe)))
     print(f"Report: {write_report(made, model, data)}")
     return 0
 
@@ -210,11 +214,12 @@ def sweep(recipe: Recipe, over: str, out: Path | None, *, seeds: int = 1, progre
             tell(f"[{number}/{len(planned)}] {field} = {each.value}: {each.path}")
         found = sweeps.measured(each)
         if found is None:
-            trained = (
-                starting.resume(each.path, progress=progress)
-                if (each.path / run.RECIPE).is_file()
-                else starting.train(each.recipe, each.path, progress=progress)
-            )
+            with signals_kept():
+                trained = (
+                    starting.resume(each.path, progress=progress)
+                    if (each.path / run.RECIPE).is_file()
+                    else starting.train(each.recipe, each.path, progress=progress)
+                )
             if trained.result.ended == "interrupted":
                 tell(f"Stopped. The same command goes on, with --out {shlex.quote(str(folder))}")
                 return 1
@@ -227,7 +232,8 @@ def sweep(recipe: Recipe, over: str, out: Path | None, *, seeds: int = 1, progre
 def _compared(trained: Trained, *, progress: bool) -> tuple[Measured, Disentanglement | None, torch.Tensor]:
     """What a sweep compares a run by: numbers on what it has not seen, scores beside known factors, and codes."""
     observed, model, data = sweeps.compared_on(trained), trained.model, trained.data
-    found = measure(model, observed, progress=progress, **_settings(trained.run.recipe))
+    settings, remark = _settings(trained.run.recipe), _remark(trained.run)
+    found = measure(model, observed, progress=progress, remark=remark, **settings)
     if trained.run.recipe.data.factors is not None:
         data = trained.run.data()  # the scores may know what training did not
     scores = None
@@ -251,6 +257,10 @@ def lab(found: Lab, *, out: Path, seed: int, as_json: bool) -> int:
     else:
         print(f"{made}\n\n{written}")
     return 0
+
+
+def _remark(made: Run) -> str:
+    return remark_on(made.recipe, max((line.get("step", 0) for line in made.metrics()), default=0))
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from cyclopts import (
     UnusedCliTokensError,
 )
 
+from tightbound.files import FULL, MAKE_ROOM, NO_ROOM, chain_of
 from tightbound.runs.pieces import FORMER
 
 TYPES = {int: "a whole number", float: "a number", Path: "a path", str: "a text"}
@@ -73,22 +74,66 @@ def guarded(call: Callable[[], object], *, debug: bool = False, tell: Callable[[
         2
     """
     say = functools.partial(_say, debug=debug, tell=tell or functools.partial(print, file=sys.stderr))
+    code = _code(call, say)
+    try:
+        sys.stdout.flush()
+    except OSError as error:  # the interpreter would complain of it once more at its exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if code == 0 and not isinstance(error, BrokenPipeError):  # whose reader has seen enough
+            return say(f"Expected standard output to take the result; got {error.strerror or error}.", 1)
+    return code
+
+
+def _code(call: Callable[[], object], say: Callable[[str, int], int]) -> int:
     try:
         code = call()
-        sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except CycloptsError as error:
         return say(worded(error), 2)
     except REQUEST as error:
         return say(str(error), 2)
-    except BrokenPipeError:  # the reader has seen enough; without a reader the interpreter would complain at its exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
         return 0
+    except KeyboardInterrupt:
+        return say("Stopped.", 1)
     except SystemExit as left:  # the parser's way out of Ctrl-C, and rich's where the reader has seen enough of --help
         return say("Stopped.", 1) if left.code == INTERRUPTED else 0
     except Exception as error:
-        own = type(error) is ArithmeticError or type(error).__module__.startswith("tightbound")
-        return say(str(error) if own else f"{type(error).__name__}: {error}", 1)
+        return say(failure(error), 1)
+
+
+def failure(error: BaseException) -> str:
+    """What has failed, in words: a full disk and a full memory are named as such, whoever says so.
+
+    Args:
+        error: no fault of the request's.
+
+    Example:
+        >>> failure(MemoryError("Unable to allocate 7.45 GiB for an array with shape (1000, 1000, 1000)"))
+        'Expected enough memory; got too little, with 7.45 GiB asked for in one piece. Take smaller sizes, ...'
+    """
+    said = " ".join(str(error).split())
+    if type(error) is ArithmeticError or type(error).__module__.startswith("tightbound"):
+        return said
+    if full := next((each for each in chain_of(error) if isinstance(each, OSError) and each.errno in FULL), None):
+        return f"{NO_ROOM}{f' for {full.filename}' if full.filename else ''}. {MAKE_ROOM}"
+    if isinstance(error, MemoryError) or re.search(r"out of memory|can't allocate memory|not enough memory", said):
+        asked = re.search(r"[Aa]llocate ([\d.]+ \w+)", said)
+        with_it = f", with {_in_gib(asked[1])} asked for in one piece" if asked else ""
+        return (
+            f"Expected enough memory; got too little{with_it}. Take smaller sizes, a smaller batch, fewer samples or a "
+            "larger machine."
+        )
+    if isinstance(error, OverflowError):
+        return (
+            f"Expected numbers that a machine can count with; got one that is too large ({said}). Take a smaller one."
+        )
+    return f"{type(error).__name__}: {said}"
+
+
+def _in_gib(amount: str) -> str:
+    number, unit = amount.split()
+    return f"{int(number) / 2**30:.3g} GiB" if unit == "bytes" and number.isdecimal() else amount
 
 
 def _say(message: str, code: int, *, debug: bool, tell: Callable[[str], object]) -> int:

@@ -9,7 +9,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from cyclopts import Group, Parameter
+from cyclopts import Group, Parameter, Token, convert
 
 from tightbound.runs import recipe as recipes
 from tightbound.runs.pieces import LIKELIHOODS, POSTERIORS, PRIORS
@@ -55,13 +55,23 @@ def _changes(section: str, place: int) -> type:
     made = dataclasses.make_dataclass(
         f"{section.capitalize()}Changes",
         [
-            (name, Annotated[hint | None, Parameter(help=help, negative="", consume_multiple=True)], None)
+            (name, Annotated[hint | None, Parameter(help=help, negative="", **_several(hint))], None)
             for name, (hint, help) in _flags(section).items()
         ],
         kw_only=True,
     )
     made.__module__ = __name__  # cyclopts does not take a class of the standard library's apart into flags
     return Parameter(name=section, group=Group(f"Recipe: {section}", sort_key=10 + place))(made)
+
+
+def _several(hint: Any) -> dict[str, Any]:
+    """How values are read of which a flag takes any number: given twice, it takes the last ones."""
+    return {"consume_multiple": True, **({"converter": _last} if typing.get_origin(hint) is tuple else {})}
+
+
+def _last(hint: Any, tokens: Sequence[Token]) -> Any:
+    begin = max(place for place, token in enumerate(tokens) if token.index == 0)
+    return convert(hint, tokens[begin:])
 
 
 def _flags(section: str) -> dict[str, tuple[Any, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from tightbound.autoencoder import VAE
 from tightbound.cli.commands import at_least, model_of, tell
 from tightbound.conditioned import ConditionalVAE
 from tightbound.data import Observations
+from tightbound.data.mapped import require_memory
 from tightbound.distributions import class_probabilities
 from tightbound.evaluate import evidence
 from tightbound.files import write_atomically
@@ -37,6 +39,11 @@ def sample(
     if not temperature >= 0:
         raise ValueError(f"Expected --temperature of 0 or more; got {temperature:g}.")
     made, out = _open(path, out, "samples", (".png", ".npy"), count)
+    require_memory(
+        4 * count * (math.prod(made.config.shape) + made.recipe.model.latent_dim),
+        of=f"{count:,} samples",
+        remedy="Take fewer, in several calls of another --seed each.",
+    )
     model = model_of(made)
     given = _condition(made, model, count, label, like)
     with own_random_state(home(model)[0], seed=seed):

@@ -15,6 +15,7 @@ from cyclopts import App, Parameter
 from tightbound._version import __version__
 from tightbound.cli.errors import exit_code
 from tightbound.cli.flags import Changes
+from tightbound.cli.output import prepare
 from tightbound.labs import catalogue
 from tightbound.runs import recipe as recipes
 from tightbound.runs.migrate import recipe_of
@@ -36,7 +37,7 @@ app = App(
     name="tightbound",
     help=HELP,
     version=__version__,
-    default_parameter=Parameter(negative=""),
+    default_parameter=Parameter(negative="", allow_repeating=True),  # a flag given twice takes the last
     help_format="markdown",
 )
 
@@ -502,6 +503,8 @@ def main(argv: list[str] | None = None) -> int:
         >>> main(["recipes", "digitz"])
         2
     """
+    if argv is None:
+        prepare()
     return exit_code(app, sys.argv[1:] if argv is None else argv)
 
 

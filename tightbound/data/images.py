@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from tightbound.data.labels import encode
+from tightbound.data.mapped import require_memory
 from tightbound.data.observations import Observations
 from tightbound.data.splits import Data
 from tightbound.progress import progress
@@ -61,6 +62,12 @@ def read_images(folder: Path, *, size: int | None = None) -> Observations | Data
         raise ValueError(f"Expected a size of at least one pixel; got {size}. Give a number of pixels, such as 64.")
     parts = _parts(folder)
     paths = [_paths(part) for part in parts]
+    count = sum(map(len, paths))
+    require_memory(
+        count * (size or 0) ** 2,
+        of=f"{count:,} images of size {size} (--data.size)",
+        remedy="Take a smaller size, or fewer images.",
+    )
     labels, names = encode([_labels(part, files) for part, files in zip(parts, paths, strict=True)], str(folder))
     stored = _decode([path for files in paths for path in files], size, f"reading {folder.name}")
     sets = [

@@ -111,6 +111,31 @@ def memory() -> int:
     return min(found)
 
 
+def require_memory(needed: int, *, of: str, remedy: str) -> None:
+    """Refuse what cannot fit into this machine's memory, before any of it is taken.
+
+    Args:
+        needed: bytes, at least.
+        of: what takes them.
+        remedy: what to do.
+
+    Raises:
+        ValueError: where that is more than :func:`memory` finds.
+
+    Example:
+        >>> require_memory(10**15, of="10**12 samples", remedy="Take fewer.")
+        Traceback (most recent call last):
+        ValueError: Expected sizes that fit into this machine's memory of ... got 10**12 samples, ... 1e+06 GB. ...
+    """
+    there = memory()
+    if needed > there:
+        amount = f"{needed / 10**9:.3g}" if needed < 10**300 else "1e+291"
+        raise ValueError(
+            f"Expected sizes that fit into this machine's memory of {there / 10**9:.3g} GB; got {of}, which needs "
+            f"about {amount} GB. {remedy}"
+        )
+
+
 def _groups() -> list[Path]:
     lines = OWN.read_text().splitlines() if OWN.is_file() else []
     found = [CGROUPS / line.removeprefix("0::/") for line in lines if line.startswith("0::/")]

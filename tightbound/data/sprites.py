@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tightbound.data.mapped import require_memory
 from tightbound.data.observations import Observations
 from tightbound.data.rows import Rows
 
@@ -80,6 +81,7 @@ def sprites(
             raise TypeError(f"Expected a whole number for {name}; got {value!r}.")
         if value < least:
             raise ValueError(f"Expected {name} of at least {least}; got {value}.")
+    require_memory(4 * size**2, of=f"sprites of size {size}", remedy="Take a smaller size (--data.size).")
     table, names = _table(colour, scales, rotations, positions, hues)
     drawn = Drawn(table, size, colour)
     keep = math.prod(drawn.shape) <= IN_MEMORY if in_memory is None else in_memory

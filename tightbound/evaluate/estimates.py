@@ -90,7 +90,7 @@ def row(name: str, value: Estimate | str, note: str, *, width: int = 18) -> str:
     if isinstance(value, str):
         return f"  {name:<{width}}{value}"
     number, error = str(value).split(" ± ")
-    return f"  {name:<{width}}{number:>12} ± {error:<10}{note}".rstrip()
+    return f"  {name:<{width - 1}} {number:>12} ± {f'{error} ':<10}{note}".rstrip()
 
 
 class Judged(ABC):

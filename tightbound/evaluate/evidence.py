@@ -12,7 +12,8 @@ from torch import Tensor
 
 from tightbound import bounds
 from tightbound.batch import Batch
-from tightbound.checks import described
+from tightbound.checks import described, squashes
+from tightbound.data.mapped import require_memory
 from tightbound.draws import Draws
 from tightbound.evaluate import marginal
 from tightbound.evaluate.accelerate import Accelerated, Precision, accelerate
@@ -116,6 +117,11 @@ def evidence(
         rows, scorer = rows_at_once(model, observed) if budget is None else budget, None
         for start, batch in blocks(model, observed, _block(observed, samples, rows)):
             if scorer is None:
+                require_memory(
+                    4 * samples * (latent_of(model, batch)[0].numel() + 3),
+                    of=f"samples={samples:,}",
+                    remedy="Take fewer: 5000 is the literature's number.",
+                )
                 cost = samples + (0 if proposal == "posterior" else REFINING)
                 joint = accelerate(model, batch, rows=cost * len(observed), precision=precision)
                 scorer = _Scorer(joint, batch, proposal, samples=samples, error=error, seed=seed, rows=rows)
@@ -145,6 +151,7 @@ class _Scorer:
         self.proposal = self._resolved(wanted, some, shape, discrete=discrete)
         parts = self.model.parts(some) if self.proposal == "refined" else ()
         self.target = Target(joint, shape, parts)
+        self.squashed = not discrete and squashes(self.model, some)
 
     def __call__(self, batch: Batch, statistics: LatentStatistics) -> dict[str, Tensor]:
         """Each of shape (B,), float64, on the CPU."""
@@ -266,7 +273,14 @@ def _report(
         precision=str(scorer.joint.dtype).removeprefix("torch."),
         is_likelihood=scorer.model.is_normalised,
         floor=floor,
+        fixed_scale=_fixed_scale(scorer.model),
+        squashed=scorer.squashed,
     )
+
+
+def _fixed_scale(model: Model) -> float | None:
+    scale = getattr(getattr(model, "likelihood", None), "scale", None)
+    return float(scale) if isinstance(scale, int | float) else None
 
 
 def _block(observed: Observations, samples: int, rows: int) -> int:

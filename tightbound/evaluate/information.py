@@ -13,6 +13,7 @@ from torch.distributions import Distribution, Independent
 
 from tightbound.autoencoder import VAE
 from tightbound.batch import Batch
+from tightbound.data.mapped import require_memory
 from tightbound.divergences import pairwise_log_prob
 from tightbound.evaluate.estimates import Estimate, Judged, plain, row
 from tightbound.evaluate.noise import proposed, seeds_of
@@ -177,6 +178,7 @@ def information(
     observed = observed_as(data)
     if len(observed) < 2:
         raise ValueError(f"Expected at least 2 observations to tell apart; got {len(observed)} in {observed.name}.")
+    require_memory(8 * draws, of=f"draws={draws:,}", remedy="Take fewer.")
     with evaluation_mode(model), own_random_state(home(model)[0], seed=seed):
         chosen, each = torch.randperm(len(observed))[:draws].sort().values, max(1, draws // len(observed))
         parts: list[tuple[Tensor, Tensor, Tensor]] = []

@@ -24,6 +24,7 @@ from tightbound.evaluate.verdict import (
     Latent,
     on_bound,
     on_code,
+    on_decoder,
     on_excluded,
     on_far,
     on_floor,
@@ -95,6 +96,9 @@ class Evidence(Judged):
         precision: of the decoder's matrix products, "float32" or "bfloat16".
         is_likelihood: False for grey data under ``UnnormalisedBernoulli``.
         floor: how many elements a density predicts to its smallest scale, in some observations, and the nats they win.
+        fixed_scale: σ of the likelihood, where it is a number and not learned.
+        squashed: whether all logits of a Bernoulli decoder lie in [0, 1], as behind a Sigmoid that should not be there.
+        remark: what a reader must know before the numbers, such as that training has hardly begun.
 
     Example:
         >>> import torch, tightbound as tb
@@ -132,6 +136,9 @@ class Evidence(Judged):
     precision: str
     is_likelihood: bool
     floor: Floor = NOTHING
+    fixed_scale: float | None = None
+    squashed: bool = False
+    remark: str = ""
 
     @property
     def gap(self) -> Estimate:
@@ -265,12 +272,14 @@ class Evidence(Judged):
     def verdict(self) -> str:
         """What the numbers mean: posterior collapse, the bound's tightness, what to trust, what to try."""
         parts = (
+            self.remark,
             on_excluded(self.counted, self.rows),
             on_far(self.far, Estimate.of(self._without_far())),
             on_likelihood(is_likelihood=self.is_likelihood),
             on_floor(self.floor),
             on_scoring(self._latent),
-            on_code(self.active, self.rate.value, self.observations, latent=self._latent),
+            on_decoder(squashed=self.squashed),
+            on_code(self.active, self.rate.value, self.observations, latent=self._latent, scale=self.fixed_scale),
             on_bound(self.gap.value, self.rate.value, reliable=self.reliable, latent=self._latent),
             on_weights(
                 self.high_k_share, self.draws_mean, self.draws_error, proposal=self.proposal, latent=self._latent
@@ -303,6 +312,7 @@ class Evidence(Judged):
             **{name: getattr(self, name) for name in others},
             "is_likelihood": self.is_likelihood,
             "floor": {"elements": self.floor.elements, "nats": number(self.floor.nats)},
+            "remark": self.remark,
             "verdict": self.verdict,
         }
 

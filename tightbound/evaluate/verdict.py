@@ -20,6 +20,7 @@ SMALL_ERROR = 0.05  # nats of a mean's error that come from the draws, at most
 LOW_RATE = 0.1  # nats per observation; a code that pays less can say next to nothing
 LOOSE = 1.0  # nats between ELBO and log p(x) that are worth going after …
 LOOSE_SHARE = 0.05  # … and which share of the rate
+SQUASHED = "The decoder seems to end in a Sigmoid, as all its logits lie in [0, 1], while Bernoulli takes logits"
 _SIGNS: dict[Latent, str] = {  # that a variable carries information
     "real": "the posterior's mean moves with x",
     "discrete": "tells more than 0.01 nats about x",
@@ -28,8 +29,23 @@ _SIGNS: dict[Latent, str] = {  # that a variable carries information
 TOLERATED_SHARE = 0.05  # observations of high k that a mean over all of them stands
 
 
-def on_code(active: Tensor, rate: float, observations: int, *, latent: Latent = "real") -> str:
-    """Whether the posterior has collapsed. ``active``: boolean, shape (L,); ``rate``: nats per observation."""
+def on_decoder(*, squashed: bool) -> str:
+    """A warning where a decoder cannot say what it should."""
+    return f"{SQUASHED}: no probability can be below 0.5 or above 0.73. Leave it out." if squashed else ""
+
+
+def on_code(
+    active: Tensor, rate: float, observations: int, *, latent: Latent = "real", scale: float | None = None
+) -> str:
+    """Whether the posterior has collapsed.
+
+    Args:
+        active: which variables carry information, boolean, shape (L,).
+        rate: nats per observation.
+        observations: how many.
+        latent: of what kind the variables are.
+        scale: σ of the likelihood, where it is fixed.
+    """
     count, total, discrete = int(active.sum()), len(active), latent != "real"
     one, many = "latent dimension", "latent dimensions"
     if discrete:
@@ -38,7 +54,7 @@ def on_code(active: Tensor, rate: float, observations: int, *, latent: Latent = 
     if observations == 1:
         return f"One observation cannot show which {many} carry information."
     if count == 0:
-        return _collapsed(total, many, rate)
+        return _collapsed(total, many, rate, scale)
     faint = (
         f" The rate is only {rate:.2g} nats, though: the code says next to nothing about an observation."
         if rate < LOW_RATE
@@ -147,17 +163,26 @@ def on_likelihood(*, is_likelihood: bool) -> str:
     )
 
 
-def _collapsed(total: int, many: str, rate: float) -> str:
+def _collapsed(total: int, many: str, rate: float, scale: float | None) -> str:
     start = f"The posterior has collapsed: none of the {total} {many}"
     if rate < LOW_RATE:
         return (
-            f"{start} carries information, and the decoder does without the code (rate {max(rate, 0.0):.2g} nats). Try "
-            "to warm β up from 0 to 1, free bits, or a weaker decoder."
+            f"{start} carries information, and the decoder does without the code (rate {max(rate, 0.0):.2g} nats). "
+            f"{_on_scale(scale)}ry to warm β up from 0 to 1, free bits, or a weaker decoder."
         )
     return (
         f"{start} has a mean that moves with x, yet the rate is {rate:.2g} nats: the posterior differs from the prior "
         "in much the same way for all observations, which costs nats and tells little. Longer training or a learned "
         "prior can remove that cost; a warm-up of β or free bits can bring the code to life."
+    )
+
+
+def _on_scale(scale: float | None) -> str:
+    if scale is None:
+        return "T"
+    return (
+        f"The likelihood's σ is fixed at {scale:g}: where that is large beside the data, no code pays. Learn it first "
+        "(scale='learned', --model.scale learned), then t"
     )
 
 

@@ -24,7 +24,8 @@ from tightbound.runs.plan import imported
 from tightbound.runs.recipe import GIVEN, ModelRecipe, Recipe
 from tightbound.runs.resolving import conditions_of, levels_of, prepared, reason, resolve
 from tightbound.runs.rows import ObjectiveRecipe, PosteriorRow
-from tightbound.runtime import evaluation_mode
+from tightbound.runs.sizes import require_room
+from tightbound.runtime import evaluation_mode, own_random_state
 from tightbound.semi_supervised import SemiSupervisedVAE
 from tightbound.told import Late, Planes
 
@@ -128,8 +129,10 @@ def build(recipe: Recipe, data: Any = None) -> Built:
     classes, covariates = conditions_of(resolved.model, found)
     wide = (facts.wide or unseen.wide) and row(LIKELIHOODS, resolved.model.likelihood, "model.likelihood").standardises
     config = Config(tuple(facts.shape), levels, reason(recipe, facts), classes, covariates, wide)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(resolved.seed)
+    require_room(
+        resolved, lambda: build_model(resolved.model, config, device="meta"), math.prod(config.shape), len(found.train)
+    )
+    with own_random_state(torch.device("cpu"), seed=resolved.seed):
         model = build_model(resolved.model, config, observations=found.train)
     with evaluation_mode(model):
         some = found.train.eval_batch(0, 1, config.dtype)

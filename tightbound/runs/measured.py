@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,8 +14,10 @@ from tightbound.data import Observations
 from tightbound.evaluate import Classification, Evidence, Information, classification, evidence, information
 from tightbound.model import Model
 from tightbound.progress import evaluating
+from tightbound.runs.recipe import Recipe
 from tightbound.semi_supervised import SemiSupervisedVAE
 
+FEW_STEPS = 100  # after which hardly any model has learned
 MUTUAL = "mutual_information"  # what its numbers are called among the others
 _WHOLE = {"samples": 1, "active_units": 0, "latent_dim": 1, "observations": 1}  # whole numbers, at least so large
 _ALWAYS = ("elbo", "distortion", "rate", "nll")  # older versions kept these too
@@ -100,13 +103,38 @@ def _require_number(name: str, value: object, *, least: float = -math.inf, none:
         raise TypeError(f"{name} is {value!r}, and no number that it can be")
 
 
-def measure(model: Model, observations: Observations, *, progress: bool = False, **settings: Any) -> Measured:
+def remark_on(recipe: Recipe, steps: int) -> str:
+    """What to know before any number of a model that has hardly been trained; empty of others.
+
+    Args:
+        recipe: what it was trained by.
+        steps: how many it made.
+
+    Example:
+        >>> remark_on(Recipe(), 11)[:51], remark_on(Recipe(), 5000)
+        ('The model is hardly trained: it has made 11 steps. ', '')
+    """
+    said, warmup = [], getattr(recipe.objective, "warmup_steps", 0)
+    if steps < FEW_STEPS:
+        said.append(f"The model is hardly trained: it has made {steps} steps. Numbers of it say little: train longer.")
+    if warmup >= steps:
+        said.append(
+            f"The objective warms up over {warmup} steps, so the full one was never trained on: train longer, or take "
+            "a shorter --objective.warmup-steps."
+        )
+    return " ".join(said)
+
+
+def measure(
+    model: Model, observations: Observations, *, progress: bool = False, remark: str = "", **settings: Any
+) -> Measured:
     """Measure a model.
 
     Args:
         model: any.
         observations: what it has not seen.
         progress: whether to show how it goes.
+        remark: what a reader must know first.
         **settings: of :func:`tightbound.evaluate.evidence`; a seed is that of the information too.
 
     Raises:
@@ -124,7 +152,7 @@ def measure(model: Model, observations: Observations, *, progress: bool = False,
         True
     """
     with evaluating(len(observations), show=progress) as tell:
-        found = evidence(model, observations, progress=tell, **settings)
+        found = dataclasses.replace(evidence(model, observations, progress=tell, **settings), remark=remark)
     if len(observations) < 2:
         return Measured(found, None)
     with evaluating(len(observations), show=progress) as tell:

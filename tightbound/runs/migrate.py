@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tightbound.files import require_file
 from tightbound.runs import recipe as recipes
 from tightbound.runs.pieces import FORMER
 from tightbound.runs.recipe import Recipe
@@ -100,6 +101,7 @@ def require_same_weights(folder: Path, recipe: Recipe) -> None:
 def _format(folder: Path) -> int | None:
     """Which one a run's folder has; None where whoever needs the file will say what is wrong with it."""
     try:
+        require_file(folder / CONFIG)
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None

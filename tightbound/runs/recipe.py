@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from tightbound.files import require_file
 from tightbound.runs.fitting import require_fitting
 from tightbound.runs.pieces import FORMER, LIKELIHOODS, POSTERIORS, PRIORS, row
 from tightbound.runs.registry import OBJECTIVES
@@ -18,6 +20,12 @@ from tightbound.runs.rows import ObjectiveRecipe
 from tightbound.runs.schema import Names, Variants, read, to_table
 from tightbound.settings import Training, require_seed
 
+MOST_LAYERS = 1000
+MOST_BYTES = 10**6  # of a recipe's text: a thousand times what one needs
+MOST_PARTS = 20  # of a dotted key, for which the reader's time rises as the square
+LONG = "'tightbound recipes digits' prints one as it should be."
+_PART = r"""(?:(?<![\w-])[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*"""
+_LONG_KEY = re.compile(rf"(?:{_PART}\.[ \t]*){{{MOST_PARTS}}}")
 GIVEN = "given in Python"  # the source of data that were made in Python, which no folder keeps
 
 
@@ -100,6 +108,9 @@ class ModelRecipe:
                 raise ValueError(f"Expected {name} >= 1; got {getattr(self, name)}.")
         if self.classes < 2:
             raise ValueError(f"Expected classes >= 2; got {self.classes}.")
+        for name, count in (("hidden layers", len(self.hidden)), ("transforms", self.transforms)):
+            if count > MOST_LAYERS:
+                raise ValueError(f"Expected at most {MOST_LAYERS} {name}; got {count}. Take fewer, and wider ones.")
         if any(width < 1 for width in self.hidden):
             raise ValueError(f"Expected hidden widths >= 1; got {self.hidden}.")
 
@@ -241,6 +252,11 @@ def from_toml(
         >>> from_toml("seed = 3").seed
         3
     """
+    if len(text) > MOST_BYTES:
+        raise ValueError(f"Expected a recipe of at most {MOST_BYTES:,} letters in {origin}; got {len(text):,}. {LONG}")
+    if found := _LONG_KEY.search(text):
+        line = text.count("\n", 0, found.start()) + 1
+        raise ValueError(f"Expected keys of at most {MOST_PARTS} parts in {origin}; got more in line {line}. {LONG}")
     try:
         table = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
@@ -272,6 +288,9 @@ def from_file(path: Path, *, migrate: Callable[[dict[str, Any]], dict[str, Any]]
         ...     from_file(path).seed
         3
     """
+    require_file(path)
+    if (size := path.stat().st_size) > MOST_BYTES:
+        raise ValueError(f"Expected a recipe of at most {MOST_BYTES:,} bytes; got {size:,} in {path}. {LONG}")
     try:
         text = path.read_text(encoding="utf-8")
     except ValueError as error:
@@ -329,7 +348,7 @@ def load(name: str) -> Recipe:
         text = (resources.files("tightbound.runs") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
         return from_toml(text, origin=f"the recipe {name!r}")
     path = Path(name)
-    if path.suffix == ".toml" and path.is_file():
+    if path.suffix == ".toml" and path.exists() and not path.is_dir():
         return from_file(path)
     close = difflib.get_close_matches(name, shipped(), n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""

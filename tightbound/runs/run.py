@@ -15,7 +15,7 @@ from torch import Tensor
 from tightbound.autoencoder import VAE
 from tightbound.data import Data, Observations, summarise
 from tightbound.evaluate import Certificate, Checks, Classification, Disentanglement, Gaps, Independence, Information
-from tightbound.files import DIGESTS, foreign, require_kept, write_json, write_tensors
+from tightbound.files import DIGESTS, foreign, require_file, require_kept, write_json, write_tensors
 from tightbound.ownership import LOCK
 from tightbound.runs.build import Config, build_model, loaded
 from tightbound.runs.measured import Measured, require_evaluation
@@ -24,6 +24,7 @@ from tightbound.runs.pieces import LIKELIHOODS
 from tightbound.runs.recipe import GIVEN, Recipe
 from tightbound.runs.resolving import MOST_LEVELS, levels_of, prepared
 from tightbound.runs.schema import to_table
+from tightbound.runtime import own_random_state
 from tightbound.training import batches
 from tightbound.training.checkpoint import OBJECTIVE, OLDER, STATE, WEIGHTS, check_weights, load_weights
 from tightbound.training.fingerprint import fingerprint
@@ -86,7 +87,7 @@ class Run:
             ValueError: for weights that are missing, damaged, of another model or of another meaning.
         """
         require_same_weights(self.path, self.recipe)
-        with torch.random.fork_rng(devices=[]):
+        with own_random_state(torch.device("cpu")):
             with foreign(self.path / RECIPE, "a recipe that a model can be built from"):
                 outline = build_model(self.recipe.model, self.config, device="meta")
             check_weights(self.path, outline)  # before any memory is taken: a stranger's shapes may be of any size
@@ -326,6 +327,7 @@ def _config(path: Path) -> Config:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
+        require_file(path)
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"Expected JSON in {path}; got something unreadable ({error}).") from None

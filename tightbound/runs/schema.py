@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from tightbound.surface import listed
 
 T = TypeVar("T")
+LARGEST = 2**63  # what a machine counts to
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,6 +203,8 @@ def _options(hint: Any) -> Sequence[Any]:
 
 def _meant(value: Any, options: Iterable[Any]) -> str:
     """A hint at the word that somebody may have meant."""
+    if isinstance(value, int) and abs(value) >= LARGEST:
+        return " Take one below 2⁶³."
     former = [names.former.get(str(value)) for option in options if (names := marked(option, Names))]
     close = difflib.get_close_matches(str(value), [word for option in options for word in _choices(option)], n=1)
     found = next(filter(None, [*former, *close]), None)
@@ -216,6 +219,8 @@ def _match(hint: Any, value: Any) -> tuple[bool, Any]:
         return isinstance(value, str) and value in choices, value
     if isinstance(value, bool):
         return hint is bool, value
+    if hint is int and isinstance(value, int):
+        return abs(value) < LARGEST, value
     if hint is float and isinstance(value, int):
         return (True, float(value)) if abs(value) < 2**1023 else (False, None)
     return isinstance(value, hint), value

@@ -212,7 +212,8 @@ def finish(folder: Path, recipe: Recipe, field: str, outcomes: Sequence[Outcome]
     made = {"field": field, "rows": rows, "choices": [dataclasses.asdict(c) for c in chosen], "remarks": said}
     write_json(folder / TABLE, made)
     wrapped = [textwrap.fill(remark, COLUMNS, subsequent_indent="  ") for remark in said]
-    lines = [in_words(field, outcomes, chosen), *wrapped, ""]
+    hardly = sum(bool(outcome.found.get("remark")) for outcome in outcomes)  # told before any number
+    lines = [*wrapped[:hardly], in_words(field, outcomes, chosen), *wrapped[hardly:], ""]
     if field == BETA:
         lines.append(f"Figure: {plots.save(plots.beta_tradeoff(rows), folder / 'tradeoff.png')}")
         lines.append(f"Figure: {plots.save(plots.rate_distortion(rows), folder / 'rate-distortion.png')}")
@@ -275,11 +276,17 @@ def _remarks(recipe: Recipe, field: str, outcomes: Sequence[Outcome]) -> list[st
     """What a reader must know to take the numbers for what they are."""
     found = outcomes[0].found
     validated = recipe.train.validation > 0 or field == "train.validation"
+    hardly = [
+        f"At {field} = {outcome.value}: {outcome.found['remark']}"
+        for outcome in outcomes
+        if outcome.found.get("remark")
+    ]
     said = [
+        *hardly,
         f"Measured on {found['observations']} observations held out for validation; the test set is left for the run "
         "you choose: tightbound report RUN."
         if validated
-        else "Measured on the test set, as train.validation = 0: the chosen run's test numbers flatter it."
+        else "Measured on the test set, as train.validation = 0: the chosen run's test numbers flatter it.",
     ]
     if not comparable(field):
         said.append(f"Runs at different {field} describe different observations: their nats cannot be ranked.")

@@ -11,6 +11,9 @@ from tightbound.training.step import TrainStep
 ADVICE = "Try a lower learning_rate, clip=1.0, a warm-up of the learning rate, or precision='float32'"
 
 
+RUNAWAY = 1e6  # nats of loss an element, beyond anything that a model of its data has
+
+
 class NonFiniteError(ArithmeticError):
     """A loss, a term of it or a gradient became infinite or not a number; the last good checkpoint is kept.
 
@@ -27,6 +30,25 @@ class NonFiniteError(ArithmeticError):
         ...     print(error)
         At step 1 the distortion became ...
     """
+
+
+def runaway(loss: float, elements: int) -> str:
+    """What to say of a loss that is finite and far too large; empty of others.
+
+    Args:
+        loss: the best one, in nats per observation.
+        elements: numbers in an observation.
+
+    Example:
+        >>> runaway(7e28, 50)[:54], runaway(700.0, 50)
+        ('The best loss is 7e+28 nats an observation, which is n', '')
+    """
+    if not RUNAWAY * elements < loss < math.inf:
+        return ""
+    return (
+        f"The best loss is {loss:.2g} nats an observation, which is no loss of a model that has learned: training has "
+        "run away. Standardise the data, lower learning_rate, or set clip=1.0."
+    )
 
 
 def explain(step: TrainStep, start: int, stop: int, batch: Callable[[int], Batch]) -> NonFiniteError:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import nn
@@ -26,7 +26,7 @@ from tightbound.training import batches
 from tightbound.training.fingerprint import run_fingerprint
 from tightbound.training.loop import Loop, Setup
 from tightbound.training.result import TrainResult
-from tightbound.training.signals import catching_signals
+from tightbound.training.signals import Asked
 from tightbound.training.step import TrainStep
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -56,7 +56,7 @@ def fit(
     objective: Objective | None = None,
     seed: int = 0,
     out: str | Path | None = None,
-    resume: bool = False,
+    resume: bool | Literal["auto"] = False,
     progress: bool = True,
     settings: Training | None = None,
     **changes: Any,
@@ -69,6 +69,13 @@ def fit(
     Model and data are looked at before the first step: shapes, finite values, the likelihood's support, and whether
     the model's parts fit together. Of ``Data`` the test set is looked at too, and not trained on.
 
+    Ctrl-C and SIGTERM stop it after a step, with the checkpoint written. The signal is then passed on: Ctrl-C ends in
+    ``KeyboardInterrupt``, SIGTERM ends the process, and a handler of your own is called; where that returns, so does
+    ``fit``. A signal that was ignored stays ignored, and a thread other than the main one sees none.
+
+    Trainings and evaluations in several threads wait for each other, as all of torch's random numbers come from one
+    state: each gives bit for bit what it gives alone.
+
     Args:
         model: what is trained, in place.
         data: training observations: an array, a tensor, a torch ``Dataset``, ``Observations``, or ``Data`` for its
@@ -76,7 +83,8 @@ def fit(
         objective: what is made small; the ELBO by default. One that is a module is trained with the model.
         seed: of the noise, the batches and the validation split.
         out: folder for metrics, checkpoints and weights, without a run in it yet; nothing is written by default.
-        resume: go on from the checkpoint in ``out``: the result is that of a run never stopped, bit for bit.
+        resume: go on from the checkpoint in ``out``: the result is that of a run never stopped, bit for bit. "auto":
+            go on where there is one, else begin, as restarted processes want it.
         progress: whether to show how it goes.
         settings: a :class:`Training`; the defaults otherwise.
         **changes: single settings by name, such as ``epochs=10``; they are listed below.
@@ -115,25 +123,36 @@ def fit(
             "tb.Model for one of your own."
         )
     require_seed(seed)
+    if resume not in (True, False, "auto"):
+        raise ValueError(f"Expected resume=True, False or 'auto'; got {resume!r}.")
+    if resume and not out:
+        raise ValueError(f"Expected out= with resume={resume!r}: the folder of the run to go on with.")
     source = Path(out) if out else None
-    with joined() as here:
-        loop = prepare(model, data, objective or ELBO(), settings, seed, source, here)
-        step = loop.step
-        owner = owned(source, make=not resume) if source is not None and here.is_main else nullcontext()
-        with owner, own_random_state(step.device), catching_signals() as asked_to_stop:
-            try:
-                if resume:
-                    loop.go_on()
-                else:
-                    loop.begin()
-                shown = progress_for(loop.setup.steps, loop.at.number, show=progress and here.is_main)
-                try:
-                    return loop.run(asked_to_stop, shown)
-                finally:
-                    shown.close()
-            finally:
-                loop.journal.close()
-                step.set_mode(training=False)
+    asked = Asked()
+    try:
+        with joined() as here:
+            loop = prepare(model, data, objective or ELBO(), settings, seed, source, here)
+            owner = owned(source, make=resume is not True) if source is not None and here.is_main else nullcontext()
+            with owner, own_random_state(loop.step.device), asked.listening():
+                return _trained(loop, asked, resume=resume, progress=progress)
+    finally:
+        asked.pass_on()  # only now, as whoever leaves the other processes early would be taken for lost
+
+
+def _trained(loop: Loop, asked: Asked, *, resume: bool | Literal["auto"], progress: bool) -> TrainResult:
+    try:
+        if resume and (resume != "auto" or loop.begun()):
+            loop.go_on()
+        else:
+            loop.begin()
+        shown = progress_for(loop.setup.steps, loop.at.number, show=progress and loop.setup.world.is_main)
+        try:
+            return loop.run(asked, shown)
+        finally:
+            shown.close()
+    finally:
+        loop.journal.close()
+        loop.step.set_mode(training=False)
 
 
 def prepare(

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from tightbound.files import told_when_full
+
 METRICS = "metrics.jsonl"
 TIMING = "timing.jsonl"
 
@@ -53,7 +55,8 @@ class Journal:
     def sync(self) -> None:
         """Return when every line is safely on disk."""
         for file in self._files.values():
-            os.fsync(file.fileno())
+            with told_when_full(Path(file.name)):
+                os.fsync(file.fileno())
 
     def close(self) -> None:
         """Close the files."""
@@ -62,8 +65,9 @@ class Journal:
 
     def _write(self, name: str, line: dict[str, Any]) -> None:
         if name in self._files:
-            self._files[name].write(json.dumps(line) + "\n")
-            self._files[name].flush()
+            with told_when_full(Path(self._files[name].name)):
+                self._files[name].write(json.dumps(line) + "\n")
+                self._files[name].flush()
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:

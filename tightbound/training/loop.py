@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
-import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,10 +24,11 @@ from tightbound.runtime import random_state, restore_random_state
 from tightbound.settings import Training, seed_after
 from tightbound.training import checkpoint
 from tightbound.training.batches import Sampler
-from tightbound.training.failure import NonFiniteError, explain
+from tightbound.training.failure import NonFiniteError, explain, runaway
 from tightbound.training.fingerprint import Fingerprints
 from tightbound.training.journal import Journal
 from tightbound.training.result import TrainResult
+from tightbound.training.signals import NUMBERS, Asked
 from tightbound.training.state import Best, Standing, State
 from tightbound.training.step import TrainStep
 from tightbound.training.validation import validate
@@ -115,6 +116,11 @@ class Loop:
         self._good = self._state()
         self._save()
 
+    def begun(self) -> bool:
+        """Whether there is a checkpoint to go on from, as the first process sees it."""
+        source, world = self.setup.source, self.setup.world
+        return world.any(world.is_main and source is not None and checkpoint.has_state(source))[0]
+
     def go_on(self) -> None:
         """Start where the checkpoint left off.
 
@@ -151,7 +157,7 @@ class Loop:
         self.journal = Journal(setup.out, state.journal)
         self._good = self._state()
 
-    def run(self, asked_to_stop: threading.Event, shown: Progress) -> TrainResult:
+    def run(self, asked: Asked, shown: Progress) -> TrainResult:
         """Step until the end, an early stop or a signal."""
         setup = self.setup
         steps, sampler, world = setup.steps, setup.sampler, setup.world
@@ -164,15 +170,18 @@ class Loop:
             log = epoch_ended or self.at.number % setup.settings.log_every == 0
             if world.count > 1 and not log:
                 continue  # what one process alone knows of is settled where all of them look up
-            asked, due = world.any(asked_to_stop.is_set(), time.monotonic() - saved > setup.settings.checkpoint_seconds)
-            if not (log or asked or due):
+            due = time.monotonic() - saved > setup.settings.checkpoint_seconds
+            *numbers, due = world.any(*(asked.number is each for each in NUMBERS), due)
+            stop = next(itertools.compress(NUMBERS, numbers), None)  # what one was asked, all are
+            asked.number = stop or asked.number
+            if not (log or stop or due):
                 continue
             self._look(shown, log=log, validation=epoch_ended)
             over = last or self.at.early
-            if due or asked or over:
+            if due or stop or over:
                 self._save()
                 saved = time.monotonic()
-            if asked and not over:
+            if stop and not over:
                 return self._finish("interrupted")
         return self._finish("early" if self.at.early else "complete")
 
@@ -313,7 +322,11 @@ class Loop:
         if self.setup.out is not None:
             checkpoint.save_weights(self.setup.out, step.weights_now())
         self.setup.world.wait()  # so that whoever goes on from here finds the files
-        return TrainResult(at.number, best.loss, best.step, at.seconds, ended, step.objective, self.journal.metrics)
+        remark = runaway(best.loss, self.setup.data.shape.numel())
+        if remark and self.setup.world.is_main:
+            print(remark, file=sys.stderr)
+        metrics = self.journal.metrics
+        return TrainResult(at.number, best.loss, best.step, at.seconds, ended, step.objective, metrics, remark)
 
 
 def _require_alike(kept: dict[str, dict[str, Tensor]] | None, ours: dict[str, dict[str, Tensor]]) -> None:

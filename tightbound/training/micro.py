@@ -14,7 +14,7 @@ from tightbound.batch import Batch
 from tightbound.conditional import every_parameter
 from tightbound.execution import compiled, products_in
 from tightbound.model import Model, with_log_joint
-from tightbound.runtime import own_random_state, random_state, restore_random_state
+from tightbound.runtime import random_state, restore_random_state
 
 
 def micro_batched(model: Model, rows: int, dtype: torch.dtype, *, compile: bool) -> Model:
@@ -122,12 +122,16 @@ class _Recomputed(torch.autograd.Function):
         wide = {name: torch.promote_types(p.dtype, torch.float32) for name, p in named.items()}
         sums = {name: torch.zeros_like(p, dtype=wide[name]) for name, p in named.items()}
         by_z, buffers = torch.empty_like(z), ctx.buffers
-        with own_random_state(z.device):
-            restore_random_state(ctx.state, z.device)
+        # No own_random_state: a device's backward runs in a thread of autograd's, while the training's waits for it.
+        outside = random_state(z.device)
+        restore_random_state(ctx.state, z.device)
+        try:
             for k, b in owner.pieces(*z.shape[:2]):
                 by_parameters, by_z[k, b], buffers = owner.pull(
                     named, buffers, ctx.batch.rows(b), z[k, b], cotangent[:, k, b]
                 )
                 for name, gradient in by_parameters.items():
                     sums[name] += gradient
+        finally:
+            restore_random_state(outside, z.device)
         return None, None, None, by_z, *(sums[name].to(p.dtype) for name, p in named.items())

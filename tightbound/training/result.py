@@ -19,6 +19,7 @@ class TrainResult:
         ended: "complete", "early" (no better validation loss for a while) or "interrupted" (resumable).
         objective: What was made small, with what was left to be chosen (``kl="auto"``) written out.
         metrics: The lines of ``metrics.jsonl``.
+        remark: What is wrong with the loss, where it is no loss that a model should have; empty otherwise.
 
     Example:
         >>> import torch, tightbound as tb
@@ -39,3 +40,4 @@ class TrainResult:
     ended: str
     objective: Any
     metrics: list[dict[str, Any]] = dataclasses.field(repr=False)
+    remark: str = ""

@@ -1,0 +1,28 @@
+"""A script for ``torchrun``: one process kills itself once, in step 9, and all come back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+import training
+from _pytest.monkeypatch import MonkeyPatch
+
+from tightbound.training import fit
+
+folder, kills = Path(sys.argv[1]), sys.argv[2] == "kills"
+
+
+def once(step: int) -> None:
+    if kills and step == 9 and os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+training.before_each_step(MonkeyPatch(), once)
+torch.set_num_threads(1)
+settings = {**training.QUIET, "epochs": 4, "checkpoint_seconds": 0}
+ended = fit(training.model(), training.data(), out=folder, resume="auto", **settings)
+print(os.environ["TORCHELASTIC_RESTART_COUNT"], ended.ended, ended.steps, flush=True)

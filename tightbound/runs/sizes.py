@@ -1,0 +1,70 @@
+"""Whether a recipe's sizes fit into the machine's memory, told before any of it is taken."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from torch import nn
+
+from tightbound.data.mapped import require_memory
+from tightbound.runs.recipe import ModelRecipe, Recipe
+
+BYTES = 4  # of a number
+COPIES = 4  # of each weight in training: itself, its gradient, and two averages that Adam keeps
+
+
+def require_room(recipe: Recipe, outline: Callable[[], nn.Module], elements: int, rows: int) -> None:
+    """Refuse sizes that cannot fit, from what each of them takes at the least.
+
+    Args:
+        recipe: resolved.
+        outline: makes the model without its memory.
+        elements: numbers in an observation.
+        rows: observations to train on.
+
+    Raises:
+        ValueError: with the memory that is needed, in GB.
+
+    Example:
+        >>> from torch import nn
+        >>> require_room(Recipe(), lambda: nn.Linear(5, 5), 5, 100)
+    """
+    try:
+        made = outline()
+    except (RuntimeError, OverflowError):  # a product of sizes beyond 64 bits
+        raise ValueError(
+            f"Expected a model whose numbers can be counted; got {_sizes(recipe.model)}, whose products are too large. "
+            "Take smaller ones."
+        ) from None
+    weights = sum(p.numel() for p in made.parameters())
+    require_memory(
+        COPIES * BYTES * weights,
+        of=f"a model of {weights:,} weights ({_sizes(recipe.model)})",
+        remedy="Take smaller sizes.",
+    )
+    draws = getattr(recipe.objective, "samples", 1) * min(recipe.train.batch_size, rows)
+    decoded = min(draws, recipe.train.micro_batch or draws)
+    require_memory(
+        BYTES * (draws * recipe.model.latent_dim + decoded * elements),
+        of=f"a step of {draws:,} draws (train.batch_size times objective.samples)",
+        remedy="Take a smaller batch, fewer samples or train.micro_batch.",
+    )
+    require_memory(
+        BYTES * recipe.evaluate.samples * recipe.model.latent_dim,
+        of=f"evaluate.samples = {recipe.evaluate.samples:,}",
+        remedy="Take fewer samples: 5000 is the literature's number.",
+    )
+
+
+def _sizes(model: ModelRecipe) -> str:
+    """The model's sizes in words, the largest ones first."""
+    names = ("latent_dim", "classes", "codes", "components", "channels", "transforms")
+    found = {name: getattr(model, name) for name in names}
+    hidden = max(model.hidden, default=0)
+    widest = sorted({**found, "a hidden width": hidden}.items(), key=lambda each: -each[1])[:3]
+    return ", ".join(f"{name} = {_short(size)}" for name, size in widest)
+
+
+def _short(size: int) -> str:
+    return f"{size:,}" if size < 10**12 else f"about 1e{math.floor(math.log10(size))}"
