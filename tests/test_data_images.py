@@ -176,9 +176,7 @@ def test_an_unreadable_image_is_refused_by_name(folder):
     Image.new("L", (4, 4)).save(buffer, "TIFF")
     for content in (b"", b"no image", whole[:60], whole[:-40], whole[:20] + b"????" + whole[24:], buffer.getvalue()):
         (folder / "b.png").write_bytes(content)
-        with pytest.raises(
-            ValueError, match=r"Expected a PNG or JPEG image; got .* for .*b\.png\. Remove or repair it"
-        ):
+        with pytest.raises(ValueError, match=r"Expected an image; got .* for .*b\.png\. Remove or repair it"):
             load(folder)
 
 
@@ -227,7 +225,7 @@ def test_transparent_pixels_are_refused_by_name(mode, folder):
 
 def test_a_folder_without_images_is_refused(folder):
     folder.mkdir()
-    with pytest.raises(ValueError, match=r"Expected PNG or JPEG files .* in .*pictures; got no file at all"):
+    with pytest.raises(ValueError, match=r"Expected images .* in .*pictures; got no file at all"):
         load(folder)
     (folder / "a.tif").write_bytes(b"")
     (folder / "README").write_bytes(b"")

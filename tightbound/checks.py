@@ -125,6 +125,20 @@ def _described_or_none(model: Model) -> Described | None:
         return None
 
 
+def said_of(data: Observations) -> str:
+    """What errors call data whose shape is not what somebody expects: their name, and what was done to their axes.
+
+    Args:
+        data: observations.
+
+    Example:
+        >>> said_of(Observations(torch.zeros(2, 3), name="faces", notes=("the axes of faces were turned",)))
+        'faces (the axes of faces were turned)'
+    """
+    turned = [note for note in data.notes if "axes" in note]
+    return f"{data.name} ({'; '.join(turned)})" if turned else data.name
+
+
 def check_data(model: Model, data: Observations) -> None:
     """Look at every observation once, as the model sees it.
 
@@ -138,7 +152,7 @@ def check_data(model: Model, data: Observations) -> None:
     """
     device, dtype = home(model)
     known = described(model)
-    known.require_shape(data.shape, data.name)
+    known.require_shape(data.shape, said_of(data))
     everything = torch.arange(len(data))
     known_besides = Batch(torch.empty(len(data), 0), label=data.label(everything), factors=data.factor_table())
     model.require_known(known_besides.to(device), data.name)

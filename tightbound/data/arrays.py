@@ -3,9 +3,9 @@
 How an array becomes observations:
 
 - The first axis counts observations. An array of four axes is a set of images with their channels last if the last axis
-  has 1 or 3 entries and the second axis has another number; its axes are moved to (N, C, H, W). An array of three axes
-  of 8-bit or Boolean values is a set of grey images and becomes (N, 1, H, W). Every other shape stays as it is: a float
-  array (N, H, W) might be a set of time series.
+  has 1 to 4 entries, or fewer than two equal axes before it, and the second axis has more than 4; its axes are moved to
+  (N, C, H, W), which a note says. An array of three axes of 8-bit or Boolean values is a set of grey images and becomes
+  (N, 1, H, W). Every other shape stays as it is: a float array (N, H, W) might be a set of time series.
 - 8-bit unsigned values are pixels, and 255 means 1. There are two exceptions, which are small whole numbers: an array
   with no value above 1, and a table (N, D) with no value above 127. Other values are used as they are.
 
@@ -28,7 +28,15 @@ from tightbound.data.observations import Observations
 from tightbound.data.splits import Data
 from tightbound.data.summary import all_below
 
+MOST_CHANNELS = 4  # of an image, the alpha channel included
 _KEYS = "x_train (with x_test, y_train, y_test), x (with y and factors), or a single array"
+_OTHERS = {  # what other people call them, in lower case
+    "train_images": "x_train", "test_images": "x_test", "train_labels": "y_train", "test_labels": "y_test",
+    "train_x": "x_train", "test_x": "x_test", "train_y": "y_train", "test_y": "y_test",
+    "x_training": "x_train", "x_testing": "x_test", "y_training": "y_train", "y_testing": "y_test",
+    "data": "x", "images": "x", "features": "x", "target": "y", "targets": "y", "labels": "y", "label": "y",
+}  # fmt: skip
+_APART = ("val_images", "val_labels", "x_val", "y_val", "x_valid", "y_valid")  # which training takes from elsewhere
 DSPRITES = ("color", "shape", "scale", "orientation", "posX", "posY")  # its own names are in a pickle
 
 
@@ -86,7 +94,7 @@ def read_npz(path: Path) -> Observations | Data:
         tensor([4, 5, 6])
     """
     with open(path, "rb") as file:  # numpy.load would not close a file that it refuses
-        roles, arrays = _read_roles(file, path)
+        roles, arrays, keys = _read_roles(file, path)
     labels, names = encode([arrays.get("y_train"), arrays.get("y_test")], str(path))
 
     def part(which: str, label: Tensor | None) -> Observations:
@@ -94,6 +102,8 @@ def read_npz(path: Path) -> Observations | Data:
         return _with_factors(made.replace(label_names=names), arrays, roles, which)
 
     train = part("train", labels[0])
+    if notes := _on_keys(roles, keys):
+        train = train.replace(notes=(*train.notes, *notes))
     if "x_test" not in arrays:
         return train
     test = part("test", labels[1])
@@ -103,7 +113,19 @@ def read_npz(path: Path) -> Observations | Data:
     return Data(str(path), train=train, test=test)
 
 
-def _read_roles(file: IO[bytes], path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+def _on_keys(roles: dict[str, str], keys: list[str]) -> list[str]:
+    """What is to be said of a file whose arrays have other names than ours, and of those that are not read."""
+    said = [
+        f"the array {key} was taken for {role if '_' in key else role.removesuffix('_train')}"
+        for role, key in roles.items()
+        if key.lower() in _OTHERS
+    ]
+    if left := [key for key in keys if key.lower() in _APART]:
+        said.append(f"the arrays {', '.join(left)} were left out: validation takes its share of the training set")
+    return said
+
+
+def _read_roles(file: IO[bytes], path: Path) -> tuple[dict[str, str], dict[str, np.ndarray], list[str]]:
     try:
         archive = np.load(file, allow_pickle=False)
     except Exception as error:  # a damaged archive can break the parser in any way
@@ -113,7 +135,7 @@ def _read_roles(file: IO[bytes], path: Path) -> tuple[dict[str, str], dict[str, 
     with archive:
         roles = _roles(archive.files, path)
         try:
-            return roles, {role: archive[key] for role, key in roles.items()}
+            return roles, {role: archive[key] for role, key in roles.items()}, list(archive.files)
         except Exception as error:
             raise _unreadable(path, error) from error
 
@@ -163,8 +185,13 @@ def from_array(value: object, *, labels: object = None, name: str = "array") -> 
         (torch.Size([3, 32, 24]), 255.0)
     """
     codes, names = encode([labels], name)
-    stored = _channels_first(_tensor(value, name))
-    observations = Observations(stored, labels=codes[0], label_names=names, name=name)
+    given = _tensor(value, name)
+    stored = _channels_first(given)
+    notes: tuple[str, ...] = ()
+    if given.ndim == stored.ndim and given.shape != stored.shape:
+        before, after = tuple(given.shape[1:]), tuple(stored.shape[1:])
+        notes = (f"the axes of {name} were turned from {before} to {after}; tb.data.Observations(x) leaves them",)
+    observations = Observations(stored, labels=codes[0], label_names=names, name=name, notes=notes)
     return observations.replace(scale=255.0) if _are_pixels(stored) else observations
 
 
@@ -201,11 +228,17 @@ def _all_there(array: np.ndarray, name: str) -> np.ndarray:
 
 
 def _channels_first(stored: Tensor) -> Tensor:
-    if stored.ndim == 4 and stored.shape[3] in (1, 3) and stored.shape[1] not in (1, 3):
+    if stored.ndim == 4 and _are_channels_last(*stored.shape[1:]):
         return stored.permute(0, 3, 1, 2)
     if stored.ndim == 3 and stored.dtype in (torch.uint8, torch.bool):
         return stored[:, None]
     return stored
+
+
+def _are_channels_last(height: int, width: int, channels: int) -> bool:
+    if height <= MOST_CHANNELS or channels >= min(height, width):
+        return height not in (1, 3) and channels in (1, 3)
+    return channels <= MOST_CHANNELS or height == width
 
 
 def _are_pixels(stored: Tensor) -> bool:
@@ -218,10 +251,14 @@ _ROLES = ("x_train", "x_test", "y_train", "y_test", "factors_train", "factors_te
 def _roles(keys: list[str], path: Path) -> dict[str, str]:
     """Find which of a file's keys stand for x_train, x_test, y_train and so on."""
     by_name = {key.lower(): key for key in keys}
-    wanted = [key for key in keys if key.lower() in (*_ROLES, "x", "y", "factors")]
+    known = (*_ROLES, "x", "y", "factors")
+    if not by_name.keys() & {"x", "x_train"}:  # none of our own names
+        meant = [_OTHERS.get(key.lower(), key.lower()) for key in keys]
+        if len(set(meant)) == len(meant):
+            by_name = dict(zip(meant, keys, strict=True))
     if {"imgs", "latents_values"} <= by_name.keys():  # dSprites
         return {"x_train": by_name["imgs"], "factors_train": by_name["latents_values"]}
-    if len({key.lower() for key in wanted}) == len(wanted):
+    if len({key.lower() for key in keys if key.lower() in known}) == len([key for key in keys if key.lower() in known]):
         if "x_train" in by_name:
             return {role: by_name[role] for role in _ROLES if role in by_name}
         if "x" in by_name and "x_test" not in by_name:
@@ -230,7 +267,10 @@ def _roles(keys: list[str], path: Path) -> dict[str, str]:
         if len(keys) == 1:
             return {"x_train": keys[0]}
     got = f"the keys {', '.join(keys)}" if keys else "no array"
-    raise ValueError(f"Expected {_KEYS}; got {got} in {path}. Rename the arrays in the file.")
+    first = keys[0] if keys else "a"
+    raise ValueError(
+        f"Expected {_KEYS}; got {got} in {path}. Take the array you mean: numpy.savez('x.npz', x=file[{first!r}])."
+    )
 
 
 def _unreadable(path: Path, reason: object) -> ValueError:

@@ -8,12 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+MOST = 1_000_000  # labels up to here are taken for the number of a class
+
 
 def encode(parts: Sequence[object | None], name: str) -> tuple[list[Tensor | None], tuple[str, ...]]:
     """Turn the labels of several parts, such as a training and a test set, into integers that mean the same in all.
 
-    Whole numbers from 0 up stay as they are and get no names. Words and negative integers are numbered in sorted order
-    over all parts together.
+    Whole numbers from 0 up to a million stay as they are and get no names. Words, negative integers and larger ones are
+    numbered in sorted order over all parts together.
 
     Args:
         parts: the labels of each part, shape (N,) or (N, 1); None for a part without labels.
@@ -24,7 +26,7 @@ def encode(parts: Sequence[object | None], name: str) -> tuple[list[Tensor | Non
         empty where the labels were whole numbers from 0 up.
 
     Raises:
-        ValueError: if labels have another shape, or are not integers or words.
+        ValueError: if labels have another shape, or are not integers that 64 bits hold or words.
 
     Example:
         >>> encode([["cat", "dog"], ["ant"]], "pets")
@@ -36,7 +38,7 @@ def encode(parts: Sequence[object | None], name: str) -> tuple[list[Tensor | Non
     if joined.dtype.kind in "USO":
         words, joined = np.unique(joined.astype(str), return_inverse=True)
         names = tuple(words.tolist())
-    elif joined.size and joined.min() < 0:
+    elif joined.size and (joined.min() < 0 or joined.max() > MOST):
         numbers, joined = np.unique(joined.astype(np.int64), return_inverse=True)
         names = tuple(map(str, numbers.tolist()))
     codes = torch.from_numpy(joined.astype(np.int64)).split([len(column) for column in columns])
@@ -60,7 +62,12 @@ def _column(part: object, name: str) -> np.ndarray:
             f"Expected labels that are integers or words; got {array.dtype} in {name}. Convert them, leave them out, "
             "or give them as factors: tightbound.data.Observations(x, factors=...)."
         )
-    return array
+    if not words and array.size and not -(2**63) <= float(array.min()) <= float(array.max()) < 2**63:
+        raise ValueError(
+            f"Expected labels that are integers of 64 bits or words; got one of {float(np.abs(array).max()):.3g} in "
+            f"{name}. Number the classes from 0, or leave the labels out."
+        )
+    return array.astype(np.int64) if not words and kind in "uf" else array
 
 
 def _all_whole(array: np.ndarray) -> bool:

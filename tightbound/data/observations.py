@@ -45,6 +45,8 @@ class Observations:
         binarise: whether a model sees Bernoulli draws instead of grey values.
         rows: the rows of ``stored`` that these observations are, in order, integers. Where it is None, they are all
             rows. ``labels``, ``factors`` and ``mask`` have one row for each row of ``stored``.
+        notes: what a person should know of how the values were read, a sentence each: of axes that were turned, and of
+            what was left out.
         ask: a function that is called with rows of ``stored`` shortly before they are read. A file too large for
             memory uses it to read ahead.
 
@@ -88,6 +90,7 @@ class Observations:
     scale: float = 1.0
     binarise: bool = False
     rows: Tensor | None = None
+    notes: tuple[str, ...] = ()
     ask: Callable[[Tensor], None] | None = None
 
     def __post_init__(self) -> None:

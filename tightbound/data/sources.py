@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from tightbound.data.arrays import from_array, read_npy, read_npz
 from tightbound.data.datasets import from_dataset
@@ -20,11 +20,17 @@ from tightbound.data.mnist import mnist
 from tightbound.data.observations import Observations
 from tightbound.data.splits import Data, split_off
 from tightbound.data.sprites import Colour, sprites
+from tightbound.files import require_file
 from tightbound.surface import listed
 
 _SPRITES: dict[str, Colour] = {"sprites": "binary", "sprites-grey": "grey", "sprites-hue": "hue"}
 _HARDER = ("sprites-correlated", "sprites-held-out")
 _NAMES = ("digits", "mnist", *_SPRITES, *_HARDER)
+_TORCHVISION = {
+    "cifar10": "CIFAR10", "cifar-10": "CIFAR10", "cifar100": "CIFAR100", "cifar-100": "CIFAR100", "celeba": "CelebA",
+    "fashion-mnist": "FashionMNIST", "fashionmnist": "FashionMNIST", "kmnist": "KMNIST", "emnist": "EMNIST",
+    "svhn": "SVHN", "omniglot": "Omniglot",
+}  # fmt: skip
 _FILES = "a .npy, .npz or .h5 file or a folder of PNG or JPEG images"
 _OBJECTS = "an array, a tensor, a map-style torch data set, a pair (x, labels) or Observations"
 
@@ -93,10 +99,27 @@ def observations(source: Any) -> Observations:
         return from_array(source[0], labels=source[1])
     if _is_array(source):
         return from_array(source)
-    remedy = "Convert it to an array: numpy.asarray(x)."
+    raise TypeError(f"Expected {_OBJECTS}; got {type(source).__name__}. {_remedy_for(source)}")
+
+
+def _remedy_for(source: Any) -> str:
+    """The one line that makes data of an object that is none."""
+    kind, module = type(source).__name__, type(source).__module__.partition(".")[0]
     if isinstance(source, Data):
-        remedy = "Choose one of its splits: data.test."
-    raise TypeError(f"Expected {_OBJECTS}; got {type(source).__name__}. {remedy}")
+        return "Choose one of its splits: data.test."
+    if isinstance(source, str | os.PathLike):
+        return f"Read it first: tb.data.load({os.fspath(source)!r})."
+    if isinstance(source, DataLoader):
+        return "Give the data set that it loads: loader.dataset."
+    if module == "scipy" and hasattr(source, "toarray"):
+        return "Make it dense: x.toarray()."
+    if isinstance(source, dict):
+        return f"Choose one of its arrays: x[{next(iter(source), 'key')!r}]."
+    if module == "PIL":
+        return "Give an array of pictures: numpy.stack([numpy.asarray(each) for each in pictures])."
+    if hasattr(source, "with_format"):
+        return 'Choose one of its columns: dataset.with_format("numpy")["image"].'
+    return f"Convert it to an array: numpy.asarray({'x' if kind == 'list' else 'list(x)'})."
 
 
 def _is_array(value: object) -> bool:
@@ -115,8 +138,13 @@ def _named(source: str | os.PathLike[str], size: int | None) -> Observations | D
     readers: dict[str, Callable[[Path], Observations | Data]] = {
         ".npy": read_npy, ".npz": read_npz, ".h5": read_h5, ".hdf5": read_h5
     }  # fmt: skip
+    require_file(path)
     if path.suffix not in readers:
-        raise ValueError(f"Expected {_FILES}; got the file {path}. Save its numbers with numpy.save.")
+        remedy = "Save its numbers with numpy.save."
+        if path.suffix.lower() in (".csv", ".tsv", ".parquet", ".xlsx"):
+            read = {".tsv": "csv", ".xlsx": "excel"}.get(path.suffix.lower(), path.suffix.lower()[1:])
+            remedy = f"Read it with pandas: numpy.save('x.npy', pandas.read_{read}({str(path)!r}).to_numpy())."
+        raise ValueError(f"Expected {_FILES}; got the file {path}. {remedy}")
     return readers[path.suffix](path)
 
 
@@ -144,6 +172,12 @@ def _nothing_there(text: str) -> ValueError:
     if Path(text).name != text or Path(text).suffix:
         return ValueError(
             f"Expected {_FILES}; got {text}, where there is nothing (seen from {Path.cwd()}). Check the path."
+        )
+    if text.lower().replace("_", "-") in _TORCHVISION:
+        made = _TORCHVISION[text.lower().replace("_", "-")]
+        return ValueError(
+            f"Expected {listed(_NAMES, 'or')}, or the path of {_FILES}; got {text!r}. Give torchvision's data set: "
+            f"tb.data.load(torchvision.datasets.{made}(folder, download=True, transform=ToTensor()))."
         )
     close = difflib.get_close_matches(text.lower(), _NAMES, n=1)
     hint = f' Did you mean "{close[0]}"?' if close else ""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tightbound.autoencoder import VAE
 from tightbound.batch import Batch
-from tightbound.checks import check_model, described
+from tightbound.checks import check_model, described, said_of
 from tightbound.conditioned import ConditionalVAE
 from tightbound.evaluate.noise import proposed
 from tightbound.model import Model
@@ -81,7 +81,7 @@ def blocks(model: Model, observed: Observations, size: int) -> Iterator[tuple[in
     """
     device, dtype = home(model)
     known, start = described(model), 0
-    known.require_shape(observed.shape, observed.name)
+    known.require_shape(observed.shape, said_of(observed))
     for batch in observed.batches(size, dtype):
         batch = batch.to(device)._replace(checked=True)
         rows = observed.rows_of(torch.arange(start, start + batch.size))
@@ -89,7 +89,7 @@ def blocks(model: Model, observed: Observations, size: int) -> Iterator[tuple[in
         known.require_values(batch.x, rows, observed.name)
         model.require_known(batch, observed.name)
         if not start:
-            check_model(model, batch, name=observed.name)
+            check_model(model, batch, name=said_of(observed))
         yield start, batch
         start += batch.size
 

@@ -16,13 +16,13 @@ from tightbound import networks, objectives, posteriors, priors
 from tightbound.autoencoder import VAE
 from tightbound.conditional import Conditional
 from tightbound.conditioned import ConditionalVAE
-from tightbound.data import Data, DataSummary, Observations, few_factors, few_labels, is_image, load, moments, summarise
+from tightbound.data import Data, Observations, few_factors, few_labels, is_image, load, moments, summarise
 from tightbound.likelihoods import Likelihood
 from tightbound.runs import registry
 from tightbound.runs.pieces import LIKELIHOODS, POSTERIORS, PRIORS, row
 from tightbound.runs.plan import imported
 from tightbound.runs.recipe import GIVEN, ModelRecipe, Recipe
-from tightbound.runs.resolving import conditions_of, levels_of, prepared, reason, resolve
+from tightbound.runs.resolving import conditions_of, levels_of, notes_on, prepared, reason, resolve
 from tightbound.runs.rows import ObjectiveRecipe, PosteriorRow
 from tightbound.runs.sizes import require_room
 from tightbound.runtime import evaluation_mode, own_random_state
@@ -138,7 +138,7 @@ def build(recipe: Recipe, data: Any = None) -> Built:
         some = found.train.eval_batch(0, 1, config.dtype)
         objective = objectives.resolve(build_objective(resolved.objective), model, some)
     resolved = dataclasses.replace(resolved, objective=_recorded(resolved.objective, objective))
-    return Built(resolved, config, model, objective, found, _notes(facts, config, model))
+    return Built(resolved, config, model, objective, found, notes_on(found, facts, model, wide=config.wide))
 
 
 def loaded(recipe: Recipe, data: Any = None) -> tuple[Recipe, Data]:
@@ -308,18 +308,6 @@ def _class_first(
             [priors.StandardNormal(latent), priors.Categorical(1, classes=classes, learned=recipe.learned_prior)]
         )
         return SemiSupervisedVAE(prior, q, likelihood).to(config.dtype)
-
-
-def _notes(facts: DataSummary, config: Config, model: VAE) -> tuple[str, ...]:
-    found = list(facts.notes)
-    if config.wide:
-        found.append("float32 has too few digits or too small a range for some elements: the model computes in float64")
-    unit = getattr(model.likelihood, "unit", None)
-    if unit is not None and (constant := int((unit == 0).sum())):
-        have = "has" if constant == 1 else "have"
-        of = f"{constant} of {unit.numel()} elements {have}"
-        found.append(f"{of} one value in the training data, but for rounding, and no nats to win")
-    return tuple(found)
 
 
 def build_objective(recipe: ObjectiveRecipe) -> Any:

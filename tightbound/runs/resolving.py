@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import torch
+from torch import Tensor, nn
 
 from tightbound.data import Data, DataSummary, is_image
 from tightbound.data.few import UNKNOWN, with_unknown
@@ -178,3 +179,28 @@ def reason(recipe: Recipe, facts: DataSummary) -> str:
         facts: a summary of the training data.
     """
     return facts.because if recipe.model.likelihood == "auto" else "named in the recipe"
+
+
+def notes_on(data: Data, facts: DataSummary, model: nn.Module, *, wide: bool) -> tuple[str, ...]:
+    """What a person should know of the data and of what follows from them, a sentence each.
+
+    Args:
+        data: as they were read.
+        facts: a summary of the training data.
+        model: made for them.
+        wide: whether it computes in float64.
+
+    Example:
+        >>> from tightbound.data import load, summarise
+        >>> digits = load("digits")
+        >>> notes_on(digits, summarise(digits.train), nn.Identity(), wide=False)
+        ()
+    """
+    found = [*data.train.notes, *(note for note in data.test.notes if note not in data.train.notes), *facts.notes]
+    if wide:
+        found.append("float32 has too few digits or too small a range for some elements: the model computes in float64")
+    unit = getattr(getattr(model, "likelihood", None), "unit", None)
+    if isinstance(unit, Tensor) and (constant := int((unit == 0).sum())):
+        of = f"{constant} of {unit.numel()} elements {'has' if constant == 1 else 'have'}"
+        found.append(f"{of} one value in the training data, but for rounding, and no nats to win")
+    return tuple(found)

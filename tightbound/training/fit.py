@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import nn
 
-from tightbound.checks import check_model, require_gradients
+from tightbound.checks import check_model, require_gradients, said_of
 from tightbound.data import Data, Observations
 from tightbound.data import observations as as_observations
 from tightbound.distributed import World, joined
@@ -183,7 +183,7 @@ def prepare(
         )
     model.to(device)
     few = observations.eval_batch(0, 2, home(model)[1]).to(device)
-    check_model(model, few, name=observations.name)
+    check_model(model, few, name=said_of(observations))
     with torch.no_grad(), own_random_state(device, seed=seed):  # parts that it makes are the seed's
         objective = resolve(objective, model, few, observations=train)
     if isinstance(objective, nn.Module):
