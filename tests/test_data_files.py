@@ -84,7 +84,7 @@ def test_words_label_both_sets_alike(tmp_path):
     assert data.test.labels.tolist() == [0, 2]
 
 
-@pytest.mark.parametrize("keys", [("images", "pictures"), ("x", "X"), ("x", "x_test"), ("x_test", "y_test"), ()])
+@pytest.mark.parametrize("keys", [("a", "pictures"), ("x", "X"), ("x", "x_test"), ("x_test", "y_test"), ()])
 def test_an_ambiguous_npz_file_is_refused(keys, tmp_path):
     np.savez(tmp_path / "x.npz", **{key: np.zeros((2, 2)) for key in keys})
     listed = f"the keys {', '.join(keys)}" if keys else "no array"
