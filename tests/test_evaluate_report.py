@@ -42,7 +42,7 @@ ABOUT = {
     "verdict",
 }
 CODE = {"information", "rate_kind", "active_units", "latent_dim", "active", "mean_variance", "kl_per_dimension"}
-KEYS = ESTIMATES | {f"{name}_se" for name in ESTIMATES} | ABOUT | CODE | {"iwae", "bits_per_dim"}
+KEYS = ESTIMATES | {f"{name}_se" for name in ESTIMATES} | ABOUT | CODE | {"iwae", "bits_per_dim", "remark"}
 
 
 def report(observations: int = 12, samples: int = 100) -> Evidence:
