@@ -6,7 +6,6 @@ values after the cast to its own floating-point type.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -173,23 +172,17 @@ def check_model(model: Model, batch: Batch, *, name: str) -> None:
         if isinstance(model, VAE) and type(model).encoded is VAE.encoded:
             _require_latents(model, batch, name)
         _require_agreement(model, batch)
-        if isinstance(model, VAE) and not any(_kinds(model.prior())) and squashes(model, batch):
-            warnings.warn(
-                "The decoder seems to end in a Sigmoid, as all its logits lie in [0, 1], while Bernoulli takes logits. "
-                "Leave the Sigmoid out.",
-                stacklevel=4,
-            )
 
 
 def squashes(model: Model, batch: Batch) -> bool:
     """Whether a Bernoulli decoder keeps its logits in [0, 1] however far away the latents are: behind a Sigmoid.
 
     Args:
-        model: of latents that are real numbers, in evaluation mode.
-        batch: some observations, on the model's device.
+        model: any, on its device.
+        batch: some observations, likewise.
 
     Returns:
-        Whether it does; False for models of another kind.
+        Whether it does; False for models of another kind, and where latents are discrete.
 
     Example:
         >>> import tightbound as tb
@@ -201,7 +194,7 @@ def squashes(model: Model, batch: Batch) -> bool:
         >>> squashes(model, Batch(torch.ones(2, 5)))
         True
     """
-    if not isinstance(model, VAE) or type(model).log_joint is not VAE.log_joint:
+    if not isinstance(model, VAE) or type(model).log_joint is not VAE.log_joint or any(_kinds(model.prior())):
         return False
     batch = batch.rows(slice(0, FEW))
     with evaluation_mode(model), own_random_state(batch.x.device, seed=0):
