@@ -199,13 +199,22 @@ def squashes(model: Model, batch: Batch) -> bool:
     batch = batch.rows(slice(0, FEW))
     with evaluation_mode(model), own_random_state(batch.x.device, seed=0):
         z, _ = model.propose(model.encoded(batch), FEW)
-        p = model.likelihood(model.seen_by_decoder(batch, torch.cat([z * far for far in FAR])))
+        logits = _logits(model.likelihood(model.seen_by_decoder(batch, z)))
+        if logits is None or not bool(((logits >= 0) & (logits <= 1)).all()):
+            return False
+        try:
+            logits = _logits(model.likelihood(model.seen_by_decoder(batch, torch.cat([z * far for far in FAR]))))
+        except (RuntimeError, ValueError):  # so far out a decoder of one's own may refuse
+            return False
+    if logits is None or not bool((logits.amax(0) - logits.amin(0) > MOVES).any()):  # a decoder of zeros stands still
+        return False
+    return bool(((logits >= 0) & (logits <= 1)).all())
+
+
+def _logits(p: Distribution) -> Tensor | None:
     while isinstance(p, Independent):
         p = p.base_dist
-    if not isinstance(p, Bernoulli):
-        return False
-    moves = bool((p.logits.amax(0) - p.logits.amin(0) > MOVES).any())  # a decoder of zeros stands still
-    return moves and bool(((p.logits >= 0) & (p.logits <= 1)).all())
+    return p.logits if isinstance(p, Bernoulli) else None
 
 
 def require_gradients() -> None:
