@@ -114,6 +114,29 @@ def test_changes_reach_the_recipe():
     assert made.train.batch_size == recipes.load("digits").train.batch_size
 
 
+@pytest.mark.parametrize(
+    ("words", "field", "value"),
+    [
+        ("--seed 3 --seed 4", "seed", 4),
+        ("--seed=3 --train.epochs 2 --seed=4", "seed", 4),
+        ("--train.epochs 3 --train.epochs 4", "train.epochs", 4.0),
+        ("--model.hidden 7 8 --model.hidden 9", "model.hidden", (9,)),
+        ("--model.hidden 7 --model.hidden=8 --model.hidden 9 9", "model.hidden", (9, 9)),
+        ("--train.betas 0.1 0.2 --train.betas 0.3 0.4", "train.betas", (0.3, 0.4)),
+        ("--data x.npy --data y.npy", "data.source", "y.npy"),
+        ("--objective.name iwae --objective.name elbo", "objective.name", "elbo"),
+        ("--model.learned-prior --model.learned-prior", "model.learned_prior", True),
+    ],
+)
+def test_a_flag_given_twice_takes_the_last(words, field, value):
+    _, bound, _ = app.parse_args(f"train digits {words} --quiet --quiet --out a --out b".split())
+    assert (str(bound.arguments["out"]), bound.arguments["quiet"]) == ("b", True)
+    made = bound.arguments["changes"].apply(recipes.load("digits"))
+    for part in field.split("."):
+        made = getattr(made, part)
+    assert made == value
+
+
 def test_no_change_leaves_the_recipe():
     assert Changes().apply(recipes.load("mnist")) == recipes.load("mnist")
 

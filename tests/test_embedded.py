@@ -233,3 +233,18 @@ def test_other_words_for_resume_are_refused(word: Any, tmp_path: Path) -> None:
 def test_to_go_on_takes_a_folder(word: Any) -> None:
     with pytest.raises(ValueError, match=rf"Expected out= with resume={word!r}"):
         train(resume=word)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not killed alike here")
+def test_killed_processes_of_torchrun_come_back_to_the_bits_of_a_run_never_killed(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": f"{HERE.parent}:{HERE}", "OMP_NUM_THREADS": "1"}
+    environment.pop("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", None)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--max-restarts=2", "--standalone"]
+    for name in ("never", "kills"):
+        words = [*launch, str(HERE / "restarted.py"), str(tmp_path / name), name]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment, timeout=100)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split().count("complete") == 2
+        assert done.stdout.split().count("1") == (2 if name == "kills" else 0)
+    for file in ("model.safetensors", "metrics.jsonl"):
+        assert (tmp_path / "kills" / file).read_bytes() == (tmp_path / "never" / file).read_bytes()

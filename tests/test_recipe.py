@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -242,7 +243,26 @@ def test_there_are_recipes_to_ship() -> None:
         ("seed = 1\nseed = 2", "Expected TOML in the recipe; got something else: Cannot overwrite a value"),
         (f"seed = {'1' * 5000}", "Expected TOML in the recipe; got something else: Exceeds the limit"),
         (f"seed = {'[' * 100_000}", "Expected TOML in the recipe; got something else: maximum recursion"),
-        (f"seed{'.a' * 5000} = 1", "In the recipe: maximum recursion"),
+        *(
+            (
+                text,
+                f"Expected keys of at most 20 parts in the recipe; got more in line {line}. 'tight",
+            )
+            for text, line in (
+                (f"seed{'.a' * 20_000} = 1", 1),
+                (f"seed = 1\n[model{'.a' * 20}]\n", 2),
+                (f"\n\nseed{' . a' * 20} = 1", 3),
+                (f"""seed{'."a b"' * 20} = 1""", 1),
+                (f"""seed{".'a.b'" * 20} = 1""", 1),
+                (f"model = {{ a{'.b' * 20} = 1 }}", 1),
+            )
+        ),
+        (f"seed{'.a' * 18} = 1", "Expected a whole number for seed; got {"),
+        (f"about = '{'a' * 10**6}'", "Expected a recipe of at most 1,000,000 letters in the recipe; got 1,000,010"),
+        (f"model.hidden = {[1] * 1001}", "In the recipe: Expected at most 1000 hidden layers; got 1001. Take fewer"),
+        ("model.transforms = 1001", "In the recipe: Expected at most 1000 transforms; got 1001"),
+        ("train.epochs = 1.1e9", r"Expected epochs of at most 1e\+09; got 1.1e\+09, which no training ends"),
+        (f"model.latent_dim = {2**64}", "Expected a whole number for model.latent_dim; got 184.* Take one below 2⁶⁴"),
     ],
 )
 def test_reading_is_strict(text: str, message: str) -> None:
@@ -413,3 +433,19 @@ def test_the_number_of_codes_is_that_of_the_library() -> None:
     from tightbound.runs import fitting
 
     assert fitting.MOST_CODES == MOST_CODES
+
+
+def test_bounds_leave_what_is_below_them() -> None:
+    made = recipes.from_toml(f"model.hidden = {[1] * 1000}\nmodel.transforms = 1000\ntrain.epochs = 1e9")
+    assert (len(made.model.hidden), made.model.transforms, made.train.epochs) == (1000, 1000, 1e9)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")
+def test_a_recipe_that_is_no_file_or_a_huge_one_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.toml")
+    with pytest.raises(ValueError, match=r"Expected a file; got .*pipe.toml, which is a pipe"):
+        recipes.load(str(tmp_path / "pipe.toml"))
+    with open(tmp_path / "sparse.toml", "wb") as file:
+        file.truncate(3 * 10**9)
+    with pytest.raises(ValueError, match=r"at most 1,000,000 bytes; got 3,000,000,000 in .*sparse"):
+        recipes.load(str(tmp_path / "sparse.toml"))

@@ -236,10 +236,12 @@ class VAE(Model):
             Shape (count, \*latent).
 
         Raises:
-            ValueError: for a count below 1 or a negative temperature.
+            ValueError: for a count below 1, a negative temperature, or weights that are not finite.
         """
         if count < 1 or not temperature >= 0:
             raise ValueError(f"Expected count >= 1 and temperature >= 0; got count={count}, temperature={temperature}.")
+        if error := _not_finite(self):
+            raise error
         with evaluation_mode(self):
             p = self.prior.tempered(temperature) if isinstance(self.prior, Prior) else self.prior()
             return p.sample(torch.Size([count]))

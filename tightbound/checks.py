@@ -6,7 +6,6 @@ values after the cast to its own floating-point type.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -189,23 +188,17 @@ def check_model(model: Model, batch: Batch, *, name: str) -> None:
         if isinstance(model, VAE) and type(model).encoded is VAE.encoded:
             _require_latents(model, batch, name)
         _require_agreement(model, batch)
-        if isinstance(model, VAE) and not any(_kinds(model.prior())) and squashes(model, batch):
-            warnings.warn(
-                "The decoder seems to end in a Sigmoid, as all its logits lie in [0, 1], while Bernoulli takes logits. "
-                "Leave the Sigmoid out.",
-                stacklevel=4,
-            )
 
 
 def squashes(model: Model, batch: Batch) -> bool:
     """Whether a Bernoulli decoder keeps its logits in [0, 1] however far away the latents are: behind a Sigmoid.
 
     Args:
-        model: of latents that are real numbers, in evaluation mode.
-        batch: some observations, on the model's device.
+        model: any, on its device.
+        batch: some observations, likewise.
 
     Returns:
-        Whether it does; False for models of another kind.
+        Whether it does; False for models of another kind, and where latents are discrete.
 
     Example:
         >>> import tightbound as tb
@@ -217,18 +210,27 @@ def squashes(model: Model, batch: Batch) -> bool:
         >>> squashes(model, Batch(torch.ones(2, 5)))
         True
     """
-    if not isinstance(model, VAE) or type(model).log_joint is not VAE.log_joint:
+    if not isinstance(model, VAE) or type(model).log_joint is not VAE.log_joint or any(_kinds(model.prior())):
         return False
     batch = batch.rows(slice(0, FEW))
     with evaluation_mode(model), own_random_state(batch.x.device, seed=0):
         z, _ = model.propose(model.encoded(batch), FEW)
-        p = model.likelihood(model.seen_by_decoder(batch, torch.cat([z * far for far in FAR])))
+        logits = _logits(model.likelihood(model.seen_by_decoder(batch, z)))
+        if logits is None or not bool(((logits >= 0) & (logits <= 1)).all()):
+            return False
+        try:
+            logits = _logits(model.likelihood(model.seen_by_decoder(batch, torch.cat([z * far for far in FAR]))))
+        except (RuntimeError, ValueError):  # so far out a decoder of one's own may refuse
+            return False
+    if logits is None or not bool((logits.amax(0) - logits.amin(0) > MOVES).any()):  # a decoder of zeros stands still
+        return False
+    return bool(((logits >= 0) & (logits <= 1)).all())
+
+
+def _logits(p: Distribution) -> Tensor | None:
     while isinstance(p, Independent):
         p = p.base_dist
-    if not isinstance(p, Bernoulli):
-        return False
-    moves = bool((p.logits.amax(0) - p.logits.amin(0) > MOVES).any())  # a decoder of zeros stands still
-    return moves and bool(((p.logits >= 0) & (p.logits <= 1)).all())
+    return p.logits if isinstance(p, Bernoulli) else None
 
 
 def require_gradients() -> None:

@@ -110,13 +110,13 @@ def _remedy(support: Constraint, x: Tensor) -> str:
             "Binarise grey data (tb.load_data(...).binarised()), take a density on [0, 1] such as "
             "ContinuousBernoulli, or take UnnormalisedBernoulli, whose numbers are no likelihood."
         )
-    bounded = element_of(support) in (constraints.boolean, constraints.unit_interval)
-    if bounded and 1 < x.max() <= 255 and bool(((x >= 0) & (x == x.round())).all()):
+    eight_bits = 1 < x.max() <= 255 and bool(((x >= 0) & (x == x.round())).all())
+    if element_of(support) is constraints.boolean and eight_bits:
         return (
             "Divide by 255, if these are 8-bit pixels, and take a density on [0, 1] such as ContinuousBernoulli; for "
             "Bernoulli binarise them as well: tb.data.Observations(x / 255).binarised()."
         )
-    if bounded:
+    if element_of(support) in (constraints.boolean, constraints.unit_interval):
         return "Divide by the largest value there can be (8-bit pixels: 255), or take Gaussian for data without bounds."
     return "Rescale the data as in training, or take a likelihood made for such values."
 

@@ -27,6 +27,7 @@ from tightbound.runs.pieces import FORMER
 
 TYPES = {int: "a whole number", float: "a number", Path: "a path", str: "a text"}
 INTERRUPTED = 130
+SHORT_OF_MEMORY = "out of memory|can't allocate memory|not enough memory|Unable to allocate"
 REQUEST = (
     ValueError, TypeError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError,
     ModuleNotFoundError,  # of a piece that an extra installs
@@ -117,7 +118,7 @@ def failure(error: BaseException) -> str:
         return said
     if full := next((each for each in chain_of(error) if isinstance(each, OSError) and each.errno in FULL), None):
         return f"{NO_ROOM}{f' for {full.filename}' if full.filename else ''}. {MAKE_ROOM}"
-    if isinstance(error, MemoryError) or re.search(r"out of memory|can't allocate memory|not enough memory", said):
+    if (isinstance(error, MemoryError) and not said) or re.search(SHORT_OF_MEMORY, said):
         asked = re.search(r"[Aa]llocate ([\d.]+ \w+)", said)
         with_it = f", with {_in_gib(asked[1])} asked for in one piece" if asked else ""
         return (

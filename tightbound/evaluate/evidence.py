@@ -151,7 +151,7 @@ class _Scorer:
         self.proposal = self._resolved(wanted, some, shape, discrete=discrete)
         parts = self.model.parts(some) if self.proposal == "refined" else ()
         self.target = Target(joint, shape, parts)
-        self.squashed = not discrete and squashes(self.model, some)
+        self.squashed = squashes(self.model, some)
 
     def __call__(self, batch: Batch, statistics: LatentStatistics) -> dict[str, Tensor]:
         """Each of shape (B,), float64, on the CPU."""

@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -129,9 +130,8 @@ def build(recipe: Recipe, data: Any = None) -> Built:
     classes, covariates = conditions_of(resolved.model, found)
     wide = (facts.wide or unseen.wide) and row(LIKELIHOODS, resolved.model.likelihood, "model.likelihood").standardises
     config = Config(tuple(facts.shape), levels, reason(recipe, facts), classes, covariates, wide)
-    require_room(
-        resolved, lambda: build_model(resolved.model, config, device="meta"), math.prod(config.shape), len(found.train)
-    )
+    outline = partial(_model, resolved.model, config, None, "meta")
+    require_room(resolved, outline, math.prod(config.shape), len(found.train))
     with own_random_state(torch.device("cpu"), seed=resolved.seed):
         model = build_model(resolved.model, config, observations=found.train)
     with evaluation_mode(model):
@@ -196,6 +196,10 @@ def build_model(
         >>> model.sample(3).shape
         torch.Size([3, 5])
     """
+    return _model(recipe, config, observations, device)
+
+
+def _model(recipe: ModelRecipe, config: Config, observations: Observations | None, device: str) -> VAE:
     if "auto" in (recipe.network, recipe.likelihood):
         raise ValueError("Expected a network and a likelihood by name; got 'auto'. Only data can tell: see build().")
     likelihood_row = row(LIKELIHOODS, recipe.likelihood, "model.likelihood")

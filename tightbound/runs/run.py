@@ -326,8 +326,9 @@ def _config(path: Path) -> Config:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
+    if path.exists():
         require_file(path)
+    try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"Expected JSON in {path}; got something unreadable ({error}).") from None

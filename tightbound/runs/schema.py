@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from tightbound.surface import listed
 
 T = TypeVar("T")
-LARGEST = 2**63  # what a machine counts to
+LARGEST = 2**64  # beyond what any machine counts to
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +204,7 @@ def _options(hint: Any) -> Sequence[Any]:
 def _meant(value: Any, options: Iterable[Any]) -> str:
     """A hint at the word that somebody may have meant."""
     if isinstance(value, int) and abs(value) >= LARGEST:
-        return " Take one below 2⁶³."
+        return " Take one below 2⁶⁴."
     former = [names.former.get(str(value)) for option in options if (names := marked(option, Names))]
     close = difflib.get_close_matches(str(value), [word for option in options for word in _choices(option)], n=1)
     found = next(filter(None, [*former, *close]), None)

@@ -10,6 +10,7 @@ from torch import nn
 from tightbound.data.mapped import require_memory
 from tightbound.runs.recipe import ModelRecipe, Recipe
 
+LARGEST = 2**63
 BYTES = 4  # of a number
 COPIES = 4  # of each weight in training: itself, its gradient, and two averages that Adam keeps
 
@@ -31,6 +32,8 @@ def require_room(recipe: Recipe, outline: Callable[[], nn.Module], elements: int
         >>> require_room(Recipe(), lambda: nn.Linear(5, 5), 5, 100)
     """
     try:
+        if max(_largest(recipe.model).values()) >= LARGEST:
+            raise OverflowError
         made = outline()
     except (RuntimeError, OverflowError):  # a product of sizes beyond 64 bits
         raise ValueError(
@@ -58,12 +61,14 @@ def require_room(recipe: Recipe, outline: Callable[[], nn.Module], elements: int
 
 
 def _sizes(model: ModelRecipe) -> str:
-    """The model's sizes in words, the largest ones first."""
-    names = ("latent_dim", "classes", "codes", "components", "channels", "transforms")
-    found = {name: getattr(model, name) for name in names}
-    hidden = max(model.hidden, default=0)
-    widest = sorted({**found, "a hidden width": hidden}.items(), key=lambda each: -each[1])[:3]
+    """The model's three largest sizes in words."""
+    widest = sorted(_largest(model).items(), key=lambda each: -each[1])[:3]
     return ", ".join(f"{name} = {_short(size)}" for name, size in widest)
+
+
+def _largest(model: ModelRecipe) -> dict[str, int]:
+    names = ("latent_dim", "classes", "codes", "components", "channels", "transforms")
+    return {**{name: getattr(model, name) for name in names}, "a hidden width": max(model.hidden, default=0)}
 
 
 def _short(size: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import fields
@@ -12,7 +13,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import nn
 
-from tightbound.checks import check_model, require_gradients, said_of
+from tightbound.checks import check_model, require_gradients, said_of, squashes
 from tightbound.data import Data, Observations
 from tightbound.data import observations as as_observations
 from tightbound.distributed import World, joined
@@ -184,6 +185,12 @@ def prepare(
     model.to(device)
     few = observations.eval_batch(0, 2, home(model)[1]).to(device)
     check_model(model, few, name=said_of(observations))
+    if squashes(model, few):
+        warnings.warn(
+            "The decoder seems to end in a Sigmoid, as all its logits lie in [0, 1], while Bernoulli takes logits. "
+            "Leave the Sigmoid out.",
+            stacklevel=3,
+        )
     with torch.no_grad(), own_random_state(device, seed=seed):  # parts that it makes are the seed's
         objective = resolve(objective, model, few, observations=train)
     if isinstance(objective, nn.Module):

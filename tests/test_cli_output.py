@@ -1,0 +1,206 @@
+"""What a command says comes as far as it can, and never ends a work; a full disk and a full memory are named."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import trained
+from training import QUIET, data, model
+
+from tightbound.cli.errors import failure, guarded
+from tightbound.cli.output import plain
+from tightbound.files import DiskFullError, told_when_full, write_text
+from tightbound.training import fit
+
+
+def shell(line: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """A line of shell in which ``tightbound`` is this one."""
+    words = line.replace("tightbound ", f"{sys.executable} -m tightbound ")
+    return subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {words}"], capture_output=True, text=True, errors="replace", check=False,
+        env={**os.environ, **variables},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("−3 ± 0.2 … ×", "-3 +- 0.2 ... x"),
+        ("σ β Σ Δ", "sigma beta Sigma Delta"),
+        ("log p(x) ≥ 1, ≤ 2, ≈ ∞", "log p(x) >= 1, <= 2, ~ inf"),
+        ("╭─╮│", "+-+|"),
+        ("é 𝔸", r"\u00e9 \U0001d538"),
+        ("as it is", "as it is"),
+    ],
+)
+def test_plain_text(text: str, expected: str) -> None:
+    assert plain(text) == expected
+    assert plain(text).isascii()
+
+
+@pytest.mark.parametrize("verb", ["recipes", "train --help", "evaluate RUN"])
+@pytest.mark.parametrize(
+    "variables",
+    [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}],
+    ids=["ascii", "C"],
+)
+def test_an_encoding_without_signs_degrades(verb: str, variables: dict[str, str]) -> None:
+    done = shell(f"tightbound {verb.replace('RUN', str(trained()))}", **variables)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.isascii()
+    assert "+-" in done.stdout or not verb.startswith("evaluate")
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "out"),
+    [
+        ("tightbound recipes mnist >&-", 0, ""),
+        ("tightbound --help >&-", 0, ""),
+        ("tightbound recipes mnist 2>&- | grep -c seed", 0, "1"),
+        ("tightbound recipes mnist 2>/dev/full | grep -c seed", 0, "1"),
+        ("tightbound recipes mnist <&- | grep -c seed", 0, "1"),
+        ("tightbound recipes mnist | head -1 | grep -c name", 0, "1"),
+        ("tightbound recipes nothing 2>/dev/full", 2, ""),
+        ("tightbound recipes nothing >&- 2>&-", 2, ""),
+    ],
+)
+def test_closed_and_full_streams_end_no_work(line: str, code: int, out: str) -> None:
+    done = shell(line)
+    assert (done.returncode, done.stdout.strip()) == (code, out), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("verb", ["recipes mnist", "--help"])
+def test_a_result_that_cannot_be_said_is_a_failure_in_one_line(verb: str) -> None:
+    done = shell(f"tightbound {verb} >/dev/full")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("tightbound: Expected")
+
+
+def test_a_signal_while_the_command_loads_ends_it_in_one_line() -> None:
+    code = """
+import os, signal, sys, builtins
+real = builtins.__import__
+def slow(name, *rest, **more):
+    if name == "tightbound.cli":
+        os.kill(os.getpid(), signal.SIGINT)
+    return real(name, *rest, **more)
+builtins.__import__ = slow
+from tightbound.__main__ import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "tightbound: Stopped.\n")
+
+
+def test_ctrl_c_outside_the_parser_is_said_too() -> None:
+    def stopped() -> None:
+        raise KeyboardInterrupt
+
+    said: list[str] = []
+    assert guarded(stopped, tell=said.append) == 1
+    assert said == ["tightbound: Stopped."]
+
+
+# Full
+
+
+def raised(error: BaseException, cause: BaseException | None = None) -> BaseException:
+    error.__cause__ = cause
+    return error
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FULL,
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        OSError(errno.EFBIG, "File too large"),
+        RuntimeError("basic_ios::clear: iostream error"),
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 11392 vs 11304"),
+        raised(RuntimeError("something of a library's"), FULL),
+    ],
+    ids=str,
+)
+def test_a_full_disk_is_named_however_it_is_told(error: Exception, tmp_path: Path) -> None:
+    write_text(tmp_path / "x", "old")
+    match = r"Expected room on the disk; got none: .* for .*x\. Make room and go on"
+    with pytest.raises(DiskFullError, match=match), told_when_full(tmp_path / "x"):
+        raise error
+    assert (tmp_path / "x").read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(errno.EACCES, "no"), RuntimeError("other"), ValueError("x")], ids=str
+)
+def test_other_errors_stay_what_they_are(error: Exception) -> None:
+    with pytest.raises(type(error)) as found, told_when_full(Path("x")):
+        raise error
+    assert found.value is error
+
+
+def test_a_training_on_a_full_disk_says_so_and_keeps_its_checkpoint(tmp_path: Path) -> None:
+    """The largest file that a process may write stands for the disk."""
+    fit(model(), data(), out=tmp_path / "run", epochs=1, **QUIET)
+    kept = (tmp_path / "run" / "checkpoint" / "state.pt").read_bytes()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(kept) // 2, before[1]))
+    try:
+        for write in (
+            lambda: fit(model(), data(), out=tmp_path / "new", epochs=1, **QUIET),
+            lambda: torch.save(torch.zeros(10**5), tmp_path / "run" / "x"),
+        ):
+            with pytest.raises(DiskFullError), told_when_full(tmp_path):
+                write()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert (tmp_path / "run" / "checkpoint" / "state.pt").read_bytes() == kept
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "Expected enough memory; got too little. Take smaller sizes"),
+        (MemoryError("Unable to allocate 7.45 TiB for an array"), "with 7.45 TiB asked for in one piece"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4294967296 bytes."),
+            "with 4 GiB asked for in one piece",
+        ),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has"), "with 2.00 GiB asked for"),
+        (OverflowError("int too big to convert"), "Expected numbers that a machine can count with; got one that"),
+        (raised(RuntimeError("x"), FULL), "Expected room on the disk; got none: the disk is full"),
+        (RuntimeError("another"), "RuntimeError: another"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_failures_in_words(error: Exception, words: str) -> None:
+    assert words in failure(error)
+    said: list[str] = []
+
+    def fails() -> None:
+        raise error
+
+    assert guarded(fails, tell=said.append) == 1
+    assert words in said[0]
+
+
+def test_json_stays_json_in_ascii() -> None:
+    done = shell(f"tightbound evaluate {trained()} --json", PYTHONIOENCODING="ascii")
+    found: dict[str, Any] = json.loads(done.stdout)
+    assert "verdict" in found
