@@ -100,7 +100,10 @@ def _after(trained: Trained, *, progress: bool) -> int:
             trained.model, trained.data.test, progress=progress, remark=_remark(made), **_settings(made.recipe)
         )
     except ValueError as error:  # not the request was wrong but what training made of it
-        raise ArithmeticError(f"The run in {made.path} is trained, but not to be evaluated. {error}") from error
+        page = write_report(made, trained.model, trained.data, refused=[f"The evaluation was refused. {error}"])
+        raise ArithmeticError(
+            f"The run in {made.path} is trained, but not to be evaluated. {error} Its report says so: {page}"
+        ) from error
     made.save_evaluation(found)
     page = write_report(made, trained.model, trained.data)
     print(f"{found}\nReport: {page}")
@@ -122,56 +125,70 @@ def evaluate(path: Path, changes: dict[str, Any], *, split: Split | None, source
     settings = dataclasses.asdict(dataclasses.replace(made.recipe.evaluate, **changes))
     observations, model = made.split(split, source), model_of(made)
     found = measure(model, observations, progress=True, remark=_remark(made), **settings)
-    if source is None and split in (None, "test"):
-        made.save_evaluation(found)
-        tell(f"Kept in {made.path / run.EVALUATION}; 'tightbound report {shlex.quote(str(path))}' renews the page.")
     print(json.dumps(found.to_json(), allow_nan=False) if as_json else found)
+    if source is None and split in (None, "test"):
+        renews = f"'tightbound report {shlex.quote(str(path))}' renews the page"
+        _keep(lambda: made.save_evaluation(found), made.path / run.EVALUATION, renews)
     return 0
 
 
-def certify(path: Path, walk: dict[str, int], *, observations: int, seed: int, as_json: bool) -> int:
+def _keep(save: Callable[[], object], path: Path, more: str = "") -> None:
+    """Write what was measured into the run; where that cannot be, say so: the numbers are out already."""
+    try:
+        save()
+    except OSError as error:
+        tell(f"Not kept in {path}: {error.strerror or error}.")
+    else:
+        tell(f"Kept in {path}{f'; {more}' if more else ''}.")
+
+
+def certify(
+    path: Path, walk: dict[str, int], *, observations: int, seed: int, as_json: bool, source: str | None = None
+) -> int:
     """Print a certificate and keep it in the run. ``walk``: settings of the schedule."""
-    made, schedule = open_run(path), Schedule(**walk)
+    made, schedule = opened(path, source), Schedule(**walk)
     test, model = made.data().test, model_of(made)
     with evaluating(2 * min(observations, len(test)), show=True) as tell:
         found = evaluation.certify(model, test, observations=observations, schedule=schedule, seed=seed, progress=tell)
     return _checked(made, run.CERTIFICATE, found, as_json=as_json)
 
 
-def gaps(path: Path, *, observations: int, seed: int, as_json: bool) -> int:
+def gaps(path: Path, *, observations: int, seed: int, as_json: bool, source: str | None = None) -> int:
     """Print the gaps of test and training observations and keep them in the run."""
-    made = open_run(path)
+    made = opened(path, source)
     test, train, model = made.data().test, made.split("train"), model_of(made)
     with evaluating(sum(min(observations, len(part)) for part in (test, train)), show=True) as tell:
         found = evaluation.gaps(model, test, train=train, observations=observations, seed=seed, progress=tell)
     return _checked(made, run.GAPS, found, as_json=as_json)
 
 
-def information(path: Path, *, draws: int, split: Split, seed: int, as_json: bool) -> int:
+def information(path: Path, *, draws: int, split: Split, seed: int, as_json: bool, source: str | None = None) -> int:
     """Print what the code tells; keep it in the run where it is of its test set."""
-    made = open_run(path)
+    made = opened(path, source)
     observations = made.split(split)
     with evaluating(len(observations), show=True) as tell:
         found = evaluation.information(model_of(made), observations, draws=draws, seed=seed, progress=tell)
     return _checked(made, run.INFORMATION if split == "test" else None, found, as_json=as_json)
 
 
-def check(path: Path, *, observations: int, seed: int, as_json: bool) -> int:
+def check(path: Path, *, observations: int, seed: int, as_json: bool, source: str | None = None) -> int:
     """Print what comes true of what the model says, and keep it in the run."""
     if not 2 <= observations <= MOST_CHECKED:
         raise ValueError(
             f"Expected --observations between 2, which show an error, and {MOST_CHECKED}; got {observations}."
         )
-    made = open_run(path)
+    made = opened(path, source)
     test, train, model = made.data().test, made.split("train"), model_of(made)
     with evaluating(4 * observations + 2 * min(observations, len(test)), show=True) as tell:
         found = evaluation.check(model, train, test, observations=observations, seed=seed, progress=tell)
     return _checked(made, run.CHECKS, found, as_json=as_json)
 
 
-def disentangle(path: Path, *, observations: int, split: Split | Literal["all"], seed: int, as_json: bool) -> int:
+def disentangle(
+    path: Path, *, observations: int, split: Split | Literal["all"], seed: int, as_json: bool, source: str | None = None
+) -> int:
     """Print scores beside known factors; keep those of all observations in the run."""
-    made = open_run(path)
+    made = opened(path, source)
     observed = made.data().everything()[-1] if split == "all" else made.split(split)  # a test set apart says more
     if observed.factors is None:
         with evaluating(min(observations, len(observed)), show=True) as tell:
@@ -185,20 +202,24 @@ def disentangle(path: Path, *, observations: int, split: Split | Literal["all"],
 
 
 def _checked(made: Run, name: str | None, found: run.Kept, *, as_json: bool) -> int:
-    if name is not None:
-        made.save(name, found)
-        tell(f"Kept in {made.path / name}.")
     print(json.dumps(found.to_json(), allow_nan=False) if as_json else found)
+    if name is not None:
+        _keep(lambda: made.save(name, found), made.path / name)
     return 0
 
 
-def report(path: Path) -> int:
+def report(path: Path, *, source: str | None = None) -> int:
     """Write the report anew, after an evaluation where there was none."""
-    made = open_run(path)
+    made = opened(path, source)
     model, data = model_of(made), made.data()
+    refused = []
     if made.evaluation() is None:
-        made.save_evaluation(measure(model, data.test, progress=True, remark=_remark(made), **_settings(made.recipe)))
-    print(f"Report: {write_report(made, model, data)}")
+        try:
+            found = measure(model, data.test, progress=True, remark=_remark(made), **_settings(made.recipe))
+            made.save_evaluation(found)
+        except ValueError as error:
+            refused.append(f"The evaluation was refused. {error}")
+    print(f"Report: {write_report(made, model, data, refused=refused)}")
     return 0
 
 
@@ -274,6 +295,15 @@ def model_of(made: Run) -> VAE:
     except ValueError:
         device = resolve_device("auto")
     return made.model().to(device)
+
+
+def opened(path: Path, source: str | None) -> Run:
+    """A run, whose data are at ``source`` where that is given."""
+    made = open_run(path)
+    if source is None:
+        return made
+    moved = dataclasses.replace(made.recipe.data, source=source)
+    return dataclasses.replace(made, recipe=dataclasses.replace(made.recipe, data=moved))
 
 
 def at_least(name: str, value: int, least: int) -> None:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from tightbound import plots
 from tightbound.autoencoder import VAE
-from tightbound.cli.commands import at_least, model_of, tell
+from tightbound.cli.commands import at_least, model_of, opened, tell
 from tightbound.conditioned import ConditionalVAE
 from tightbound.data import Observations
 from tightbound.data.mapped import require_memory
@@ -22,7 +22,7 @@ from tightbound.evaluate import evidence
 from tightbound.files import write_atomically
 from tightbound.plots.pictures import label_name
 from tightbound.report import figures
-from tightbound.runs.run import FIGURES, Run, Split, open_run
+from tightbound.runs.run import FIGURES, Run, Split
 from tightbound.runtime import home, own_random_state
 from tightbound.semi_supervised import conditional_of, of_one_condition
 from tightbound.surface import listed
@@ -32,13 +32,12 @@ MOST = 1024  # pictures in one figure
 
 def sample(
     path: Path, *, count: int, noise: bool, temperature: float, label: str | None, like: int | None, seed: int,
-    out: Path | None,
-) -> int:  # fmt: skip
+    out: Path | None, source: str | None = None) -> int:  # fmt: skip
     """Samples from the prior, decoded, as a picture or as numbers: means of p(x|z), or with noise draws of x."""
     at_least("count", count, 1)
     if not temperature >= 0:
         raise ValueError(f"Expected --temperature of 0 or more; got {temperature:g}.")
-    made, out = _open(path, out, "samples", (".png", ".npy"), count)
+    made, out = _open(path, out, "samples", (".png", ".npy"), count, source=source)
     require_memory(
         4 * count * (math.prod(made.config.shape) + made.recipe.model.latent_dim),
         of=f"{count:,} samples",
@@ -84,20 +83,22 @@ def _condition_of(model: ConditionalVAE, test: Observations, index: int) -> dict
     return {name: value[0] for name, value, wanted in known if wanted and value is not None}
 
 
-def reconstruct(path: Path, *, count: int, split: Split, out: Path | None) -> int:
+def reconstruct(path: Path, *, count: int, split: Split, out: Path | None, source: str | None = None) -> int:
     """Reconstructions, as a picture or as numbers."""
     at_least("count", count, 1)
-    made, out = _open(path, out, "reconstructions", (".png", ".npy"), 2 * count)
+    made, out = _open(path, out, "reconstructions", (".png", ".npy"), 2 * count, source=source)
     shown, seen = figures.examples(made.split(split), count)
     x = model_of(made).reconstruct(seen)
     return _save(x, out, lambda: plots.reconstructions(shown, x, count))
 
 
-def traverse(path: Path, *, index: int, dimensions: int, steps: int, out: Path | None) -> int:
+def traverse(
+    path: Path, *, index: int, dimensions: int, steps: int, out: Path | None, source: str | None = None
+) -> int:
     """A traversal of the latent dimensions."""
     at_least("dimensions", dimensions, 1)
     at_least("steps", steps, 2)
-    made, out = _open(path, out, "traversal", (".png", ".gif", ".webp"))
+    made, out = _open(path, out, "traversal", (".png", ".gif", ".webp"), source=source)
     shown = min(dimensions, made.recipe.model.latent_dim)
     _at_most_pictures(shown * steps)
     test, model = made.data().test, model_of(made)
@@ -115,11 +116,11 @@ def traverse(path: Path, *, index: int, dimensions: int, steps: int, out: Path |
     return _save(None, out, lambda: figure)
 
 
-def interpolate(path: Path, *, rows: int, steps: int, out: Path | None) -> int:
+def interpolate(path: Path, *, rows: int, steps: int, out: Path | None, source: str | None = None) -> int:
     """Interpolations between pairs of test observations."""
     at_least("rows", rows, 1)
     at_least("steps", steps, 2)
-    made, out = _open(path, out, "interpolation", (".png",), rows * (steps + 2))
+    made, out = _open(path, out, "interpolation", (".png",), rows * (steps + 2), source=source)
     model, test = of_one_condition(model_of(made), made.data().test)
     seen = figures.examples(test, 2 * rows)[1].x
     if len(seen) < 2 * rows:
@@ -144,9 +145,17 @@ def embed(path: Path, *, out: Path, split: Split | Literal["all"] | None, source
     return _save(codes, out, None)
 
 
-def _open(path: Path, out: Path | None, name: str, kinds: tuple[str, ...], pictures: int = 0) -> tuple[Run, Path]:
+def _open(
+    path: Path,
+    out: Path | None,
+    name: str,
+    kinds: tuple[str, ...],
+    pictures: int = 0,
+    *,
+    source: str | None = None,
+) -> tuple[Run, Path]:
     """The run and where the result goes, refused before there is any work in it."""
-    made = open_run(path)
+    made = opened(path, source)
     if out is not None and out.suffix not in kinds:
         raise ValueError(f"Expected --out to end in {listed(kinds, 'or')}; got {out}.")
     if out is not None and out.exists():

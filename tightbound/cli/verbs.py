@@ -178,6 +178,7 @@ def certify(
     leapfrogs: int = 3,
     seed: int = 0,
     json: Switch = False,
+    data: str | None = None,
 ) -> int:
     """Check the estimate of log p(x): by a second, unlike method, and from both sides on data the model simulates.
 
@@ -195,15 +196,16 @@ def certify(
         leapfrogs: Steps of each Hamiltonian move.
         seed: Of everything random.
         json: Print one JSON object, in nats per observation.
+        data: Where its data are now, where they have moved.
     """
     from tightbound.cli import commands
 
     walk = {"temperatures": temperatures, "chains": chains, "leapfrogs": leapfrogs}
-    return commands.certify(run, walk, observations=observations, seed=seed, as_json=json)
+    return commands.certify(run, walk, observations=observations, seed=seed, as_json=json, source=data)
 
 
 @app.command
-def gaps(run: Path, /, *, observations: int = 200, seed: int = 0, json: Switch = False) -> int:
+def gaps(run: Path, /, *, observations: int = 200, seed: int = 0, json: Switch = False, data: str | None = None) -> int:
     """Say how loose the ELBO is, and why: what the encoder loses, and what its family of posteriors cannot follow.
 
     For example: `tightbound gaps runs/digits --observations 100`.
@@ -216,14 +218,24 @@ def gaps(run: Path, /, *, observations: int = 200, seed: int = 0, json: Switch =
         observations: Of the test set and of the training set, taken at random.
         seed: Of everything random.
         json: Print one JSON object, in nats per observation.
+        data: Where its data are now, where they have moved.
     """
     from tightbound.cli import commands
 
-    return commands.gaps(run, observations=observations, seed=seed, as_json=json)
+    return commands.gaps(run, observations=observations, seed=seed, as_json=json, source=data)
 
 
 @app.command
-def information(run: Path, /, *, draws: int = 2000, split: Split = "test", seed: int = 0, json: Switch = False) -> int:
+def information(
+    run: Path,
+    /,
+    *,
+    draws: int = 2000,
+    split: Split = "test",
+    seed: int = 0,
+    json: Switch = False,
+    data: str | None = None,
+) -> int:
     """Say what the code tells about an observation, as an interval, and how far all codes together are from the prior.
 
     For example: `tightbound information runs/digits --split train`.
@@ -237,14 +249,17 @@ def information(run: Path, /, *, draws: int = 2000, split: Split = "test", seed:
         split: Which observations of the run's data.
         seed: Of the draws.
         json: Print one JSON object, in nats per observation.
+        data: Where its data are now, where they have moved.
     """
     from tightbound.cli import commands
 
-    return commands.information(run, draws=draws, split=split, seed=seed, as_json=json)
+    return commands.information(run, draws=draws, split=split, seed=seed, as_json=json, source=data)
 
 
 @app.command
-def check(run: Path, /, *, observations: int = 500, seed: int = 0, json: Switch = False) -> int:
+def check(
+    run: Path, /, *, observations: int = 500, seed: int = 0, json: Switch = False, data: str | None = None
+) -> int:
     """Check what the model says of data to come: its intervals, its predictions, its samples.
 
     For example: `tightbound check runs/digits --observations 200`.
@@ -259,10 +274,11 @@ def check(run: Path, /, *, observations: int = 500, seed: int = 0, json: Switch 
         observations: How many are simulated; and how many test observations are taken at random, at most.
         seed: Of everything random.
         json: Print one JSON object.
+        data: Where its data are now, where they have moved.
     """
     from tightbound.cli import commands
 
-    return commands.check(run, observations=observations, seed=seed, as_json=json)
+    return commands.check(run, observations=observations, seed=seed, as_json=json, source=data)
 
 
 @app.command
@@ -274,6 +290,7 @@ def disentangle(
     split: Split | Literal["all"] = "all",
     seed: int = 0,
     json: Switch = False,
+    data: str | None = None,
 ) -> int:
     """Score how far each latent dimension stands for one of the factors that the data were made of.
 
@@ -291,10 +308,11 @@ def disentangle(
         split: Which of the run's data.
         seed: Of everything random.
         json: Print one JSON object, with the definition of each score.
+        data: Where its data are now, where they have moved.
     """
     from tightbound.cli import commands
 
-    return commands.disentangle(run, observations=observations, split=split, seed=seed, as_json=json)
+    return commands.disentangle(run, observations=observations, split=split, seed=seed, as_json=json, source=data)
 
 
 @app.command
@@ -309,6 +327,7 @@ def sample(
     like: int | None = None,
     seed: int = 0,
     out: Path | None = None,
+    data: str | None = None,
 ) -> int:
     """Draw from the prior and decode: the means of p(x|z), or with --noise draws of x itself.
 
@@ -325,16 +344,19 @@ def sample(
         like: The same: a test observation that has the condition.
         seed: Of the draws.
         out: A new .png for a picture, .npy for the numbers; RUN/figures/samples.png by default.
+        data: Where its data are now, where they have moved.
     """
     from tightbound.cli import pictures
 
     return pictures.sample(
-        run, count=count, noise=noise, temperature=temperature, label=label, like=like, seed=seed, out=out
+        run, count=count, noise=noise, temperature=temperature, label=label, like=like, seed=seed, out=out, source=data
     )
 
 
 @app.command
-def reconstruct(run: Path, /, *, count: int = 32, split: Split = "test", out: Path | None = None) -> int:
+def reconstruct(
+    run: Path, /, *, count: int = 32, split: Split = "test", out: Path | None = None, data: str | None = None
+) -> int:
     """Show observations beside their reconstructions.
 
     For example: `tightbound reconstruct runs/digits --count 8 --out digits.png`.
@@ -344,14 +366,24 @@ def reconstruct(run: Path, /, *, count: int = 32, split: Split = "test", out: Pa
         count: How many.
         split: Which observations.
         out: A new .png for a picture, .npy for the numbers; RUN/figures/reconstructions.png by default.
+        data: Where its data are now, where they have moved.
     """
     from tightbound.cli import pictures
 
-    return pictures.reconstruct(run, count=count, split=split, out=out)
+    return pictures.reconstruct(run, count=count, split=split, out=out, source=data)
 
 
 @app.command
-def traverse(run: Path, /, *, index: int = 0, dimensions: int = 10, steps: int = 11, out: Path | None = None) -> int:
+def traverse(
+    run: Path,
+    /,
+    *,
+    index: int = 0,
+    dimensions: int = 10,
+    steps: int = 11,
+    out: Path | None = None,
+    data: str | None = None,
+) -> int:
     """Move along one latent dimension at a time, the most informative first.
 
     For example: `tightbound traverse runs/digits --index 7 --dimensions 5`.
@@ -362,14 +394,17 @@ def traverse(run: Path, /, *, index: int = 0, dimensions: int = 10, steps: int =
         dimensions: How many latent dimensions to show, at most.
         steps: Pictures for each; a variable of classes has one for each class instead.
         out: A new .png, or a .gif or .webp that moves; RUN/figures/traversal.png by default.
+        data: Where its data are now, where they have moved.
     """
     from tightbound.cli import pictures
 
-    return pictures.traverse(run, index=index, dimensions=dimensions, steps=steps, out=out)
+    return pictures.traverse(run, index=index, dimensions=dimensions, steps=steps, out=out, source=data)
 
 
 @app.command
-def interpolate(run: Path, /, *, rows: int = 6, steps: int = 11, out: Path | None = None) -> int:
+def interpolate(
+    run: Path, /, *, rows: int = 6, steps: int = 11, out: Path | None = None, data: str | None = None
+) -> int:
     """Walk in a straight line through the latent space between pairs of test observations.
 
     For example: `tightbound interpolate runs/digits --rows 3 --out walk.png`.
@@ -379,10 +414,11 @@ def interpolate(run: Path, /, *, rows: int = 6, steps: int = 11, out: Path | Non
         rows: How many pairs.
         steps: Decodings for each.
         out: A new .png; RUN/figures/interpolation.png by default.
+        data: Where its data are now, where they have moved.
     """
     from tightbound.cli import pictures
 
-    return pictures.interpolate(run, rows=rows, steps=steps, out=out)
+    return pictures.interpolate(run, rows=rows, steps=steps, out=out, source=data)
 
 
 @app.command
@@ -443,17 +479,18 @@ def sweep(
 
 
 @app.command
-def report(run: Path, /) -> int:
+def report(run: Path, /, *, data: str | None = None) -> int:
     """Write RUN/report.html anew: one self-contained page with the numbers, their errors and the pictures.
 
     For example: `tightbound report runs/digits`.
 
     Args:
         run: A run's folder.
+        data: Where its data are now, where they have moved.
     """
     from tightbound.cli import commands
 
-    return commands.report(run)
+    return commands.report(run, source=data)
 
 
 def lab(name: str | None = None, /, *, out: Path = Path("labs"), seed: int = 0, json: Switch = False) -> int:

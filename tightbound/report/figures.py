@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,13 +40,17 @@ class Picture:
     figure: Figure
 
 
-def pictures(run: Run, model: VAE, data: Data) -> Iterator[Picture]:
+def pictures(run: Run, model: VAE, data: Data, refused: list[str] | None = None) -> Iterator[Picture]:
     """Every picture that fits the run, in the order a reader wants them.
 
     Args:
         run: whose pictures.
         model: the run's, trained.
         data: the run's.
+        refused: takes a sentence for each picture that cannot be made of this model; without it these raise.
+
+    Raises:
+        ValueError: for damaged files, and without ``refused`` for a model of which a picture cannot be made.
     """
     evaluation = run.evaluation() or {}
     yield from _training(run)
@@ -59,11 +63,20 @@ def pictures(run: Run, model: VAE, data: Data) -> Iterator[Picture]:
     under = _under(model, plain, test)
     yield from _factors(run, model, plain, test)
     yield from _dependence(run)
-    yield from _maps(model, data)
-    yield from _manifold(plain, under)
-    yield from _decoded(model, data)
-    yield from _analogies(model, data)
-    yield from _walks(plain, test, of_dimensions(model, evaluation), under)
+    of_model: dict[str, Callable[[], Iterator[Picture]]] = {
+        "the map of the latent space": lambda: _maps(model, data),
+        "the manifold": lambda: _manifold(plain, under),
+        "reconstructions and samples": lambda: _decoded(model, data),
+        "one style in every class": lambda: _analogies(model, data),
+        "walks through the latent space": lambda: _walks(plain, test, of_dimensions(model, evaluation), under),
+    }
+    for name, made in of_model.items():
+        try:
+            yield from list(made())
+        except (ValueError, ArithmeticError, RuntimeError) as error:
+            if refused is None:
+                raise
+            refused.append(f"No picture of {name}: {error}")
     yield _stored(data)
 
 

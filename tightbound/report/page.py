@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import struct
+from collections.abc import Sequence
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -42,13 +43,14 @@ _ESTIMATED = {
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # nothing is fetched and nothing runs
 
 
-def write_report(run: Run, model: VAE, data: Data) -> Path:
-    """Write ``report.html`` and ``figures/`` into a run's folder.
+def write_report(run: Run, model: VAE, data: Data, *, refused: Sequence[str] = ()) -> Path:
+    """Write ``report.html`` and ``figures/`` into a run's folder. What cannot be shown of the model it says, and why.
 
     Args:
         run: whose report.
         model: the run's, trained.
         data: the run's.
+        refused: what could not be measured, a sentence each.
 
     Returns:
         The page's path.
@@ -62,12 +64,12 @@ def write_report(run: Run, model: VAE, data: Data) -> Path:
         'report.html'
     """
     _judged(run)  # numbers that this version cannot read are refused before there is any work in them
-    sections = []
-    for picture in pictures(run, model, data):
+    sections, left_out = list[str](), list(refused)
+    for picture in pictures(run, model, data, left_out):
         png = plots.to_png(picture.figure)
         write_atomically(run.path / FIGURES / f"{picture.name}.png", partial(Path.write_bytes, data=png))
         sections.append(_section(picture, png))
-    write_text(run.path / REPORT, render(run, data, sections))
+    write_text(run.path / REPORT, render(run, data, [*map(_left_out, left_out), *sections]))
     return run.path / REPORT
 
 
@@ -113,6 +115,11 @@ def _judged(run: Run) -> list[str]:
             with foreign(run.path / name, "numbers as this version keeps them"):
                 made.append(section(found))
     return made
+
+
+def _left_out(reason: str) -> str:
+    """A section for what there is not."""
+    return f'<section class="wide verdict warning"><h2>Left out</h2><p>{_escaped(reason)}</p></section>'
 
 
 def _evidence(found: dict[str, Any]) -> str:
