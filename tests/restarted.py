@@ -13,16 +13,18 @@ from _pytest.monkeypatch import MonkeyPatch
 
 from tightbound.training import fit
 
-folder, kills = Path(sys.argv[1]), sys.argv[2] == "kills"
+
+def main(folder: Path, *, kills: bool) -> None:
+    def once(step: int) -> None:
+        if kills and step == 9 and os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    training.before_each_step(MonkeyPatch(), once)
+    torch.set_num_threads(1)
+    settings = {**training.QUIET, "epochs": 4, "checkpoint_seconds": 0}
+    ended = fit(training.model(), training.data(), out=folder, resume="auto", **settings)
+    print(os.environ["TORCHELASTIC_RESTART_COUNT"], ended.ended, ended.steps, flush=True)
 
 
-def once(step: int) -> None:
-    if kills and step == 9 and os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-training.before_each_step(MonkeyPatch(), once)
-torch.set_num_threads(1)
-settings = {**training.QUIET, "epochs": 4, "checkpoint_seconds": 0}
-ended = fit(training.model(), training.data(), out=folder, resume="auto", **settings)
-print(os.environ["TORCHELASTIC_RESTART_COUNT"], ended.ended, ended.steps, flush=True)
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), kills=sys.argv[2] == "kills")
