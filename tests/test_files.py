@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import stat
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tightbound.files import temporary_for, write_atomically, write_json, write_tensors, write_text
+from tightbound.files import require_file, temporary_for, write_atomically, write_json, write_tensors, write_text
 
 
 def test_writes_and_replaces_without_leftovers(tmp_path: Path) -> None:
@@ -103,3 +104,22 @@ def test_tensors_are_as_readable_as_any_other_file(tmp_path: Path) -> None:
     write_text(tmp_path / "text", "")
     write_tensors(tmp_path / "tensors", {"a": torch.zeros(1)})
     assert (tmp_path / "tensors").stat().st_mode == (tmp_path / "text").stat().st_mode
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")
+def test_what_is_no_file_is_refused_before_it_is_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(tmp_path / "socket"))
+    for path, kind in (
+        (tmp_path / "pipe", "pipe"), (tmp_path / "link", "pipe"), (tmp_path / "socket", "socket"),
+        (Path("/dev/zero"), "device"), (Path("/dev/null"), "device"),
+    ):  # fmt: skip
+        with pytest.raises(
+            ValueError, match=f"Expected a file; got {path}, which is a {kind}. Give the path of a file."
+        ):
+            require_file(path)
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "missing", tmp_path):
+        require_file(path)

@@ -287,3 +287,13 @@ def test_a_checkpoint_of_something_else_is_refused(
     with pytest.raises(ValueError, match=message):
         resume(folder, progress=False)
     assert (folder / "metrics.jsonl").stat().st_size > 0
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")
+def test_a_configuration_that_is_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "recipe.toml").write_text("seed = 3")
+    os.mkfifo(folder / "config.json")
+    with pytest.raises(ValueError, match=r"Expected a file; got .*config.json, which is a pipe"):
+        open_run(folder)

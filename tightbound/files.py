@@ -87,7 +87,7 @@ def require_file(path: Path) -> None:
     """Refuse what is no file before it is opened: reading from a pipe or a device may never end.
 
     Args:
-        path: that something is at.
+        path: of a file, or of nothing yet.
 
     Raises:
         ValueError: for a pipe, a device or a socket.
@@ -97,7 +97,7 @@ def require_file(path: Path) -> None:
         Traceback (most recent call last):
         ValueError: Expected a file; got /dev/zero, which is a device. Give the path of a file.
     """
-    mode = path.stat().st_mode
+    mode = path.stat().st_mode if path.exists() else 0  # of what is missing whoever opens it speaks
     kinds = ((stat.S_ISFIFO, "pipe"), (stat.S_ISCHR, "device"), (stat.S_ISBLK, "device"), (stat.S_ISSOCK, "socket"))
     for is_so, kind in kinds:
         if is_so(mode):

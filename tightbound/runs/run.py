@@ -326,8 +326,7 @@ def _config(path: Path) -> Config:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    if path.exists():
-        require_file(path)
+    require_file(path)
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
