@@ -233,6 +233,7 @@ def check_what_it_says(out: str, folder: Path) -> None:
     assert max(map(len, out.replace(str(folder), "s").splitlines())) <= 80
     for words in ("generation", "representation", "disentanglement", "log p(x)", "162 observations held out"):
         assert words in " ".join(out.split())
+    assert out.startswith("At objective.beta = 0.5: The model is hardly trained: it has made 23 steps.")
     assert out.splitlines()[-3:] == [
         f"Figure: {folder / 'tradeoff.png'}",
         f"Figure: {folder / 'rate-distortion.png'}",
