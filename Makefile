@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= runs/demo
 
-.PHONY: help install install-dev demo test test-slow mutate lint bench docs clean
+.PHONY: fuzz help install install-dev demo test test-slow mutate lint bench docs clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,12 @@ demo: $(VENV)/.installed  ## train, evaluate and explain a VAE on embedded data,
 
 test: $(VENV)/.installed-dev  ## the whole test suite
 	$(BIN)/python -m pytest -n 2
+
+SECONDS ?= 3600
+SEED ?= $(shell date +%s)
+
+fuzz: $(VENV)/.installed-dev  ## hostile and unlucky tries for an hour: arrays, files, folders, several at once, signals
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz.py $(SECONDS) $(SEED)
 
 test-slow: $(VENV)/.installed-dev  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow

@@ -213,7 +213,5 @@ def test_an_observation_without_a_density_is_counted_and_left_out(proposal):
 def test_a_model_that_has_diverged(part):
     model = binary_model()
     nn.init.constant_(getattr(model, part).network.weight, torch.nan)
-    with pytest.raises(
-        ValueError, match=r"got NaN or infinity .*[Tt]raining has diverged"
-    ):
+    with pytest.raises(ValueError, match=r"got NaN or infinity .*[Tt]raining has diverged"):
         evidence(model, torch.ones(4, 3), samples=5)

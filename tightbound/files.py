@@ -90,7 +90,7 @@ def require_file(path: Path) -> None:
         path: of a file, or of nothing yet.
 
     Raises:
-        ValueError: for a pipe, a device or a socket.
+        ValueError: for a pipe, a device, a socket or a folder.
 
     Example:
         >>> require_file(Path("/dev/zero"))
@@ -98,7 +98,10 @@ def require_file(path: Path) -> None:
         ValueError: Expected a file; got /dev/zero, which is a device. Give the path of a file.
     """
     mode = path.stat().st_mode if path.exists() else 0  # of what is missing whoever opens it speaks
-    kinds = ((stat.S_ISFIFO, "pipe"), (stat.S_ISCHR, "device"), (stat.S_ISBLK, "device"), (stat.S_ISSOCK, "socket"))
+    kinds = (
+        (stat.S_ISFIFO, "pipe"), (stat.S_ISCHR, "device"), (stat.S_ISBLK, "device"), (stat.S_ISSOCK, "socket"),
+        (stat.S_ISDIR, "folder"),
+    )  # fmt: skip
     for is_so, kind in kinds:
         if is_so(mode):
             raise ValueError(f"Expected a file; got {path}, which is a {kind}. Give the path of a file.")
@@ -115,6 +118,7 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, before: Cal
     Raises:
         DiskFullError: where there is no room for it; the old file is whole.
     """
+    require_file(path)
     with told_when_full(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _clear(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -140,3 +141,55 @@ def _groups() -> list[Path]:
     lines = OWN.read_text().splitlines() if OWN.is_file() else []
     found = [CGROUPS / line.removeprefix("0::/") for line in lines if line.startswith("0::/")]
     return [group for folder in found for group in (folder, *folder.parents) if group.is_relative_to(CGROUPS)]
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A mapped file as it was when it was opened.
+
+    Args:
+        path: where it is.
+        size: in bytes.
+        changed: when it was last changed, in nanoseconds.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.save(Path(folder, "x.npy"), np.zeros(5))
+        ...     file = watched(str(Path(folder, "x.npy")))
+        ...     file.require_same()
+    """
+
+    path: Path
+    size: int
+    changed: int
+
+    def require_same(self) -> None:
+        """Look whether the file is as it was. Who reads what has been cut off is ended by the system, without a word.
+
+        Raises:
+            ValueError: for a file that was changed, cut or removed.
+        """
+        try:
+            now = self.path.stat()
+            same = (now.st_size, now.st_mtime_ns) == (self.size, self.changed)
+        except OSError:
+            same = False
+        if not same:
+            raise ValueError(
+                f"Expected {self.path} to stay as it is while it is read from; got a file that was changed, cut or "
+                "removed. Put it back, and go on from the last checkpoint."
+            )
+
+
+def watched(name: str) -> Watched | None:
+    """A file to be watched, or None where observations are not mapped from one.
+
+    Args:
+        name: of the observations: for those of a ``.npy`` file, its path.
+    """
+    path = Path(name)
+    if path.suffix != ".npy" or not path.is_file():
+        return None
+    now = path.stat()
+    return Watched(path.resolve(), now.st_size, now.st_mtime_ns)

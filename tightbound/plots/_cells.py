@@ -166,7 +166,9 @@ def _pictures(x: np.ndarray) -> np.ndarray | None:
 
 
 def _lines(x: np.ndarray) -> np.ndarray:
-    """``x`` as (N, series, elements)."""
+    """``x`` as (N, series, elements): of two axes the longer is the one along which series go."""
+    if x.ndim == 3 and x.shape[1] > x.shape[2]:
+        x = np.moveaxis(x, 1, 2)
     return x.reshape(len(x), -1, x.shape[-1])
 
 

@@ -260,11 +260,18 @@ def from_toml(
     try:
         table = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"Expected TOML in {origin}; got something else: {error}.") from None
+        raise ValueError(f"Expected TOML in {origin}; got something else: {error}.{_on_backslashes(text)}") from None
     try:
         return from_table(migrate(table))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"In {origin}: {error}") from None
+
+
+def _on_backslashes(text: str) -> str:
+    """What to do about a path of Windows between double quotes, whose backslashes TOML reads as something else."""
+    if not re.search(r'"[^"\n]*\\[^"\n]*"', text):
+        return ""
+    return " A path with backslashes goes between single quotes, 'C:\\photos', or with /: \"C:/photos\"."
 
 
 def from_file(path: Path, *, migrate: Callable[[dict[str, Any]], dict[str, Any]] = dict) -> Recipe:

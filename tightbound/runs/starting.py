@@ -36,6 +36,14 @@ class Trained:
         data: What it was trained and is to be tested on, as the likelihood wants them.
         result: How the training went.
         notes: What a person should know of the data, a sentence each.
+
+    Example:
+        >>> import tempfile, torch
+        >>> small = Recipe().updated({"model.hidden": [8], "train.epochs": 0.1})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     made = train(small, f"{folder}/run", data=torch.full((50, 2), 7.0) + torch.eye(50)[:, :2], progress=False)
+        >>> made.result.ended, made.notes
+        ('complete', ())
     """
 
     run: Run

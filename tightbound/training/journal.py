@@ -9,10 +9,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from tightbound.files import told_when_full
+from tightbound.files import require_file, told_when_full
 
 METRICS = "metrics.jsonl"
 TIMING = "timing.jsonl"
+
+
+class FolderGoneError(OSError):
+    """The run's folder was removed while it trained: there is nowhere to keep what it learns.
+
+    Example:
+        >>> raise FolderGoneError(Path("run/metrics.jsonl"))
+        Traceback (most recent call last):
+        tightbound.training.journal.FolderGoneError: Expected run/metrics.jsonl to stay where it is; ...
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"Expected {path} to stay where it is; got nothing there: the run's folder was removed while it trained, "
+            "and nothing more can be kept. Train anew."
+        )
 
 
 class Journal:
@@ -68,6 +84,8 @@ class Journal:
             with told_when_full(Path(self._files[name].name)):
                 self._files[name].write(json.dumps(line) + "\n")
                 self._files[name].flush()
+            if os.fstat(self._files[name].fileno()).st_nlink == 0:
+                raise FolderGoneError(Path(self._files[name].name))
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
@@ -123,6 +141,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _cut(path: Path, size: int) -> None:
+    require_file(path)
     path.touch()
     there = path.stat().st_size
     if not 0 <= size <= there:

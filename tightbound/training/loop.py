@@ -16,6 +16,7 @@ from torch import Tensor
 from tightbound.batch import Batch
 from tightbound.checks import check_data
 from tightbound.data import Observations
+from tightbound.data.mapped import watched
 from tightbound.distributed import World
 from tightbound.execution import Execution, obstacle, step_pays
 from tightbound.files import foreign
@@ -91,6 +92,7 @@ class Loop:
     def __init__(self, setup: Setup, step: TrainStep) -> None:
         self.setup, self.step = setup, step
         self.journal = Journal(None)
+        self._file = watched(setup.data.name)
         self.at = Standing()
         self._good = self._state()  # the last state in which every number was finite
         self._clock = time.perf_counter()
@@ -204,6 +206,8 @@ class Loop:
 
     def _step(self) -> None:
         at = self.at
+        if self._file is not None:
+            self._file.require_same()
         values = self.step.step(self._batch(at.number), at.number)
         sums = values if at.sums is None else at.sums.add_(values)
         self.at = replace(at, number=at.number + 1, sums=sums, summed=at.summed + 1)
