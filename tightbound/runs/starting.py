@@ -41,7 +41,7 @@ class Trained:
         >>> import tempfile, torch
         >>> small = Recipe().updated({"model.hidden": [8], "train.epochs": 0.1})
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     made = train(small, f"{folder}/run", data=torch.full((50, 2), 7.0) + torch.eye(50)[:, :2], progress=False)
+        ...     made = train(small, f"{folder}/run", data=torch.randn(50, 3), progress=False)
         >>> made.result.ended, made.notes
         ('complete', ())
     """
