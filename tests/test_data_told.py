@@ -324,3 +324,39 @@ def test_notes_come_with_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
     built = build(Recipe().updated({"model.hidden": [4]}), R.random((30, 8, 8, 2)).astype("f4"))
     assert built.notes[0].startswith("the axes of array were turned from (8, 8, 2) to (2, 8, 8)")
+
+
+class Frame:
+    """What a data frame looks like from outside: dtypes, columns, and an array of objects where they differ."""
+
+    def __init__(self, **columns: Any) -> None:
+        self.columns, self.dtypes = list(columns), [getattr(each, "dtype", each) for each in columns.values()]
+        self._values = columns
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        return np.stack([np.asarray(each) for each in self._values.values()], 1)
+
+
+class Nullable:
+    """A dtype of pandas' own."""
+
+    kind = "i"
+
+    def __repr__(self) -> str:
+        return "Int64"
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        (np.array(["x", "y"], object), "got object in the column 'b' of array"),
+        (np.array([True, False]), r"got bool in the column 'b' .*df.astype\(\{'b': float\}\)"),
+        (np.array(["2020", "2021"], "M8[Y]"), "got datetime64"),
+        (Nullable(), "got Int64 in the column 'b'"),
+    ],
+)
+def test_the_column_of_a_data_frame_that_is_no_number_is_named(column: Any, words: str) -> None:
+    with pytest.raises(TypeError, match=f"Expected columns of plain numbers; {words}"):
+        observations(Frame(a=np.zeros(2), b=column))
+    assert observations(Frame(a=np.zeros(2), b=np.arange(2))).shape == (2,)
+    assert observations(Frame(a=np.array([True, False]))).shape == (1,)

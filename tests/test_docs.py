@@ -16,10 +16,12 @@ from test_layers import ALLOWED, MODULES, PACKAGE
 
 import tightbound as tb
 from tightbound.cli.verbs import app
+from tightbound.files import DIGESTS
+from tightbound.ownership import LOCK
 from tightbound.runs import pieces, registry, starting
 from tightbound.runs import recipe as recipes
 from tightbound.runs import run as runs
-from tightbound.training.checkpoint import STATE, WEIGHTS
+from tightbound.training.checkpoint import OLDER, STATE, WEIGHTS
 from tightbound.training.journal import METRICS, TIMING
 
 ROOT = PACKAGE.parent
@@ -254,9 +256,10 @@ def test_the_architecture_names_every_file_of_a_run() -> None:
     [files] = [table for table in tables(DOCS / "architecture.md") if table[0][0] == "file"]
     written = {name.rstrip("/") for row in files[1:] for name in re.findall(r"`([^`]+)`", row[0])}
     about = (runs.RECIPE, runs.CONFIG, runs.ENVIRONMENT, WEIGHTS, METRICS, TIMING, STATE.as_posix())
+    guarded = (OLDER.as_posix(), DIGESTS, LOCK)
     judged = (runs.EVALUATION, runs.PER_OBSERVATION, runs.CERTIFICATE, runs.GAPS, runs.INFORMATION)
     checked = (runs.CHECKS, runs.CHECKED, runs.DISENTANGLEMENT, runs.FACTORED, runs.CLASSIFICATION, runs.INDEPENDENCE)
-    assert written == {*about, *judged, *checked, runs.REPORT, runs.FIGURES}
+    assert written == {*about, *guarded, *judged, *checked, runs.REPORT, runs.FIGURES}
 
 
 def test_the_page_of_labs_runs_and_shows_what_they_print(capsys: pytest.CaptureFixture[str]) -> None:

@@ -198,6 +198,7 @@ def from_array(value: object, *, labels: object = None, name: str = "array") -> 
 def _tensor(value: object, name: str) -> Tensor:
     if isinstance(value, Tensor):
         return value.detach()
+    _require_numbers_in_columns(value, name)
     array = _all_there(np.asanyarray(value), name)
     if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
         raise TypeError(
@@ -210,6 +211,23 @@ def _tensor(value: object, name: str) -> Tensor:
     with warnings.catch_warnings():  # a file mapped for reading is not writable, but nothing here writes to it
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
         return torch.from_numpy(array)
+
+
+def _require_numbers_in_columns(value: object, name: str) -> None:
+    """Refuse a data frame by the column that is no plain number; together its columns would be Python objects."""
+    dtypes, columns = getattr(value, "dtypes", None), getattr(value, "columns", None)
+    if dtypes is None or columns is None:
+        return
+    kinds = {str(column): dtype for column, dtype in zip(columns, dtypes, strict=True)}
+    several = len({getattr(dtype, "kind", "O") == "b" for dtype in kinds.values()}) > 1
+    for column, dtype in kinds.items():
+        kind = dtype.kind if isinstance(dtype, np.dtype) else "O"  # of pandas' own kinds even numbers can be absent
+        if kind not in "iufb" or (kind == "b" and several):
+            remedy = f"df.astype({{{column!r}: float}})" if kind == "b" else f"df.drop(columns={column!r})"
+            raise TypeError(
+                f"Expected columns of plain numbers; got {dtype} in the column {column!r} of {name}. Make numbers of "
+                f"it without gaps, or leave it out: {remedy}."
+            )
 
 
 def _all_there(array: np.ndarray, name: str) -> np.ndarray:
