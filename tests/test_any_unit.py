@@ -67,6 +67,7 @@ def test_the_evidence_differs_by_the_log_of_the_unit_alone(name: str, plain: flo
 def test_a_model_in_double_says_so_and_one_in_single_has_none_of_it(tmp_path: Path) -> None:
     made, _ = trained(BASE + 1.6e9, tmp_path / "far", **{"train.epochs": 1})
     assert next(made.model.parameters()).dtype == torch.float64
+    assert tb.evaluate.evidence(made.model, made.data.test, samples=2).precision == "float64"
     assert "float32 has too few digits" in made.notes[0]
     made, _ = trained(BASE, tmp_path / "near", **{"train.epochs": 1})
     assert next(made.model.parameters()).dtype == torch.float32

@@ -13,6 +13,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
 import tightbound as tb
+from tightbound.cli.verbs import main
 from tightbound.data import Data, Observations, load, observations
 from tightbound.data.labels import encode
 from tightbound.data.observations import Observations as Kept
@@ -322,8 +323,16 @@ def test_notes_come_with_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str
     from tightbound.runs.build import build
     from tightbound.runs.recipe import Recipe
 
-    built = build(Recipe().updated({"model.hidden": [4]}), R.random((30, 8, 8, 2)).astype("f4"))
+    x = R.random((30, 8, 8, 2)).astype("f4")
+    built = build(Recipe().updated({"model.hidden": [4]}), x)
     assert built.notes[0].startswith("the axes of array were turned from (8, 8, 2) to (2, 8, 8)")
+    np.save(tmp_path / "x.npy", x)
+    small = ["--train.epochs", "0.1", "--model.hidden", "4", "--model.latent-dim", "2", "--evaluate.samples", "2"]
+    assert main(["train", "auto", "--data", str(tmp_path / "x.npy"), *small, "--out", str(tmp_path / "run")]) == 0
+    said = capsys.readouterr().err
+    note = f"Note: The axes of {tmp_path / 'x.npy'} were turned from (8, 8, 2) to (2, 8, 8);"
+    assert note in said
+    assert said.index(note) < said.index("step 1")
 
 
 class Frame:

@@ -136,7 +136,7 @@ def test_text_shows_the_whole_table():
     made = report()
     text = str(made)
     assert repr(made) == text
-    assert text.startswith("Evidence: 12 observations, 100 samples each, seed 0, float32\n")
+    assert text.startswith("Evidence: 12 observations, 100 samples each, seed 0, float64\n")
     for name in ("ELBO", "distortion", "rate", "IWAE, K = 1 ", "IWAE, K = 100 ", "NLL", "bits per dim", "active units"):
         assert name in text
     assert "closed form" in text

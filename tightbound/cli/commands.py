@@ -92,8 +92,6 @@ def _after(trained: Trained, *, progress: bool) -> int:
         kept = f"kept the weights of step {ended.best_step}"
         tell(f"Trained {ended.steps} steps in {ended.seconds:.1f} s{early}; {kept}.")
         tell(f"Likelihood: {made.recipe.model.likelihood} ({made.config.why}).")
-        for note in trained.notes:
-            tell(f"Note: {note[0].upper()}{note[1:].rstrip('.?')}{'?' if note.endswith('?') else '.'}")
         _warn_of_warm_up(made.recipe, ended.steps)
     try:
         found = measure(

@@ -270,7 +270,7 @@ def _report(
         samples=samples,
         proposal=scorer.proposal,
         seed=scorer.seed,
-        precision=str(scorer.joint.dtype).removeprefix("torch."),
+        precision=_precision(scorer),
         is_likelihood=scorer.model.is_normalised,
         floor=floor,
         fixed_scale=_fixed_scale(scorer.model),
@@ -281,6 +281,12 @@ def _report(
 def _fixed_scale(model: Model) -> float | None:
     scale = getattr(getattr(model, "likelihood", None), "scale", None)
     return float(scale) if isinstance(scale, int | float) else None
+
+
+def _precision(scorer: _Scorer) -> str:
+    """What matrix products are computed in: as asked, where the model is no wider."""
+    own = home(scorer.model)[1]
+    return str(own if own == torch.float64 else scorer.joint.dtype).removeprefix("torch.")
 
 
 def _block(observed: Observations, samples: int, rows: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -153,6 +154,10 @@ def _train(
     source = Path(recipe.data.source)
     where = str(source.resolve()) if recipe.data.source != GIVEN and source.exists() else ""
     config = dataclasses.replace(built.config, model=model_fingerprint(recipe), source=where, started=begun)
+    if main and progress and not resume:
+        for note in built.notes:
+            end = "" if note.endswith("?") else "."
+            print(f"Note: {note[0].upper()}{note[1:]}{end}", file=sys.stderr, flush=True)
     with owned(folder, make=new) if main else nullcontext():
         if main and new:
             _require_fresh(folder)
