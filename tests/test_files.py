@@ -114,12 +114,12 @@ def test_what_is_no_file_is_refused_before_it_is_opened(tmp_path: Path) -> None:
         made.bind(str(tmp_path / "socket"))
     for path, kind in (
         (tmp_path / "pipe", "pipe"), (tmp_path / "link", "pipe"), (tmp_path / "socket", "socket"),
-        (Path("/dev/zero"), "device"), (Path("/dev/null"), "device"),
+        (Path("/dev/zero"), "device"), (Path("/dev/null"), "device"), (tmp_path, "folder"),
     ):  # fmt: skip
         with pytest.raises(
             ValueError, match=f"Expected a file; got {path}, which is a {kind}. Give the path of a file."
         ):
             require_file(path)
     (tmp_path / "file").touch()
-    for path in (tmp_path / "file", tmp_path / "missing", tmp_path):
+    for path in (tmp_path / "file", tmp_path / "missing"):
         require_file(path)
