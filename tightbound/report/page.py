@@ -207,6 +207,7 @@ def _table(found: dict[str, Any]) -> str:
     moves = "it tells more than 0.01 nats about x" if found.get("information") else "the posterior's mean moves with x"
     cells += [
         _row("bits per dimension", f"{found['bits_per_dim']:.4f}", "", "NLL in bits, by element of an observation"),
+        *_middle(found),
         *_trust(found),
         _row("active units", f"{found['active_units']} of {found['latent_dim']}", "", moves),
     ]
@@ -320,6 +321,14 @@ def _checked(title: str, verdict: str, found: dict[str, Any], rows: list[tuple[s
         if found[key] is not None
     ]
     return f'<section class="wide"><h2>{title}</h2><p>{_escaped(verdict)}</p>{_framed(cells)}</section>'
+
+
+def _middle(found: dict[str, Any]) -> list[str]:
+    """A row on what no far observation can move; none in evaluations that an older version kept."""
+    if found.get("nll_trimmed") is None:
+        return []
+    about = f"of the middle 90 % of the observations; the median is {found['nll_median']:.2f}"
+    return [_row("NLL, middle 90 %", *_estimate(found["nll_trimmed"], found["nll_trimmed_se"]), about)]
 
 
 def _trust(found: dict[str, Any]) -> list[str]:

@@ -100,10 +100,10 @@ def levels_of(likelihood: str, facts: DataSummary, unseen: DataSummary) -> int:
         levels = round(facts.scale) + 1
     if wanted.counts == "classes":
         levels = round(max(facts.high, unseen.high) / facts.scale) + 1
-    for part in (facts, unseen):
+    for part, name in ((facts, "training"), (unseen, "test")):
         fractions = wanted.counts == "grey" and "float" in part.dtype
         if part.kind not in wanted.kinds or fractions or levels > MOST_LEVELS:
-            raise ValueError(_undescribed(wanted, part))
+            raise ValueError(_undescribed(wanted, part, name))
     return levels
 
 
@@ -162,12 +162,12 @@ def conditions_of(model: ModelRecipe, data: Data) -> tuple[int, int]:
     return 0, 0
 
 
-def _undescribed(wanted: LikelihoodRow, facts: DataSummary) -> str:
+def _undescribed(wanted: LikelihoodRow, facts: DataSummary, name: str) -> str:
     most = f", {MOST_LEVELS} different ones at most," if wanted.counts else ""
     remedy = f" {wanted.remedy}" if wanted.remedy else ""
     return (
-        f"Expected {wanted.wants}{most} for model.likelihood {wanted.name!r}; got {facts.describe()}. For these data "
-        f"'auto' takes {registry.suited(facts.nature)!r}.{remedy}"
+        f"Expected {wanted.wants}{most} for model.likelihood {wanted.name!r}; got {facts.describe()}, in the {name} set. "
+        f"For these data 'auto' takes {registry.suited(facts.nature)!r}.{remedy}"
     )
 
 
