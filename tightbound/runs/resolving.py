@@ -165,9 +165,10 @@ def conditions_of(model: ModelRecipe, data: Data) -> tuple[int, int]:
 def _undescribed(wanted: LikelihoodRow, facts: DataSummary, name: str) -> str:
     most = f", {MOST_LEVELS} different ones at most," if wanted.counts else ""
     remedy = f" {wanted.remedy}" if wanted.remedy else ""
+    got = f"{facts.describe()}, in the {name} set"
     return (
-        f"Expected {wanted.wants}{most} for model.likelihood {wanted.name!r}; got {facts.describe()}, in the {name} set. "
-        f"For these data 'auto' takes {registry.suited(facts.nature)!r}.{remedy}"
+        f"Expected {wanted.wants}{most} for model.likelihood {wanted.name!r}; got {got}. For these data "
+        f"'auto' takes {registry.suited(facts.nature)!r}.{remedy}"
     )
 
 
