@@ -74,6 +74,24 @@ def test_an_evaluation_that_fails_after_training_is_the_runs_failure(capsys, tmp
     assert "is trained, but not to be evaluated. Expected finite log-weights" in error
 
 
+def test_an_interrupted_evaluation_says_how_to_go_on_and_ends_as_one_that_was_not(capsys, tmp_path, monkeypatch):
+    def interrupted(*given, **settings):
+        measured(*given, **settings)
+        raise KeyboardInterrupt
+
+    run, measured = copied(tmp_path), commands.measure
+    _, expected, _ = said(capsys, "evaluate", run, "--json", "--samples", "12")
+    with monkeypatch.context() as patched:
+        patched.setattr(commands, "measure", interrupted)
+        code, out, error = said(capsys, "evaluate", run, "--json", "--samples", "12")
+    assert (code, out) == (1, "")
+    told = f"What was measured is kept: 'tightbound evaluate {run}' with the same options goes on from there."
+    assert error.endswith(f"{told}\ntightbound: Stopped.\n")
+    assert (run / "unfinished.safetensors").is_file()
+    assert said(capsys, "evaluate", run, "--json", "--samples", "12")[:2] == (0, expected)
+    assert not (run / "unfinished.safetensors").exists()
+
+
 def test_evaluate_prints_one_json_object_and_keeps_it(capsys, tmp_path):
     run = copied(tmp_path)
     code, out, error = said(capsys, "evaluate", run, "--json", "--samples", "12")

@@ -257,7 +257,7 @@ def test_the_architecture_names_every_file_of_a_run() -> None:
     written = {name.rstrip("/") for row in files[1:] for name in re.findall(r"`([^`]+)`", row[0])}
     about = (runs.RECIPE, runs.CONFIG, runs.ENVIRONMENT, WEIGHTS, METRICS, TIMING, STATE.as_posix())
     guarded = (OLDER.as_posix(), DIGESTS, LOCK)
-    judged = (runs.EVALUATION, runs.PER_OBSERVATION, runs.CERTIFICATE, runs.GAPS, runs.INFORMATION)
+    judged = (runs.EVALUATION, runs.PER_OBSERVATION, runs.UNFINISHED, runs.CERTIFICATE, runs.GAPS, runs.INFORMATION)
     checked = (runs.CHECKS, runs.CHECKED, runs.DISENTANGLEMENT, runs.FACTORED, runs.CLASSIFICATION, runs.INDEPENDENCE)
     assert written == {*about, *guarded, *judged, *checked, runs.REPORT, runs.FIGURES}
 

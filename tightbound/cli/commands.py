@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -94,9 +95,9 @@ def _after(trained: Trained, *, progress: bool) -> int:
         tell(f"Likelihood: {made.recipe.model.likelihood} ({made.config.why}).")
         _warn_of_warm_up(made.recipe, ended.steps)
     try:
-        found = measure(
-            trained.model, trained.data.test, progress=progress, remark=_remark(made), **_settings(made.recipe)
-        )
+        with _unfinished(made) as keep:
+            settings = {"keep": keep, "remark": _remark(made), **_settings(made.recipe)}
+            found = measure(trained.model, trained.data.test, progress=progress, **settings)
     except ValueError as error:  # not the request was wrong but what training made of it
         page = write_report(made, trained.model, trained.data, refused=[f"The evaluation was refused. {error}"])
         raise ArithmeticError(
@@ -122,12 +123,30 @@ def evaluate(path: Path, changes: dict[str, Any], *, split: Split | None, source
     made = open_run(path)
     settings = dataclasses.asdict(dataclasses.replace(made.recipe.evaluate, **changes))
     observations, model = made.split(split, source), model_of(made)
-    found = measure(model, observations, progress=True, remark=_remark(made), **settings)
+    with _unfinished(made) as keep:
+        found = measure(model, observations, progress=True, remark=_remark(made), keep=keep, **settings)
     print(json.dumps(found.to_json(), allow_nan=False) if as_json else found)
     if source is None and split in (None, "test"):
         renews = f"'tightbound report {shlex.quote(str(path))}' renews the page"
         _keep(lambda: made.save_evaluation(found), made.path / run.EVALUATION, renews)
     return 0
+
+
+@contextlib.contextmanager
+def _unfinished(made: Run) -> Iterator[Path | None]:
+    """Where an evaluation keeps what it has measured, until it is done; None where the folder cannot be written."""
+    path = made.path / run.UNFINISHED
+    try:
+        yield path if os.access(made.path, os.W_OK) else None
+    except KeyboardInterrupt:
+        if path.is_file():
+            tell(
+                f"What was measured is kept: 'tightbound evaluate {shlex.quote(str(made.path))}' with the same options "
+                "goes on from there."
+            )
+        raise
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def _keep(save: Callable[[], object], path: Path, more: str = "") -> None:
@@ -213,7 +232,9 @@ def report(path: Path, *, source: str | None = None) -> int:
     refused = []
     if made.evaluation() is None:
         try:
-            found = measure(model, data.test, progress=True, remark=_remark(made), **_settings(made.recipe))
+            with _unfinished(made) as keep:
+                settings = {"keep": keep, "remark": _remark(made), **_settings(made.recipe)}
+                found = measure(model, data.test, progress=True, **settings)
             made.save_evaluation(found)
         except ValueError as error:
             refused.append(f"The evaluation was refused. {error}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import torch
@@ -27,6 +28,7 @@ from tightbound.evaluate.observed import blocks, latent_of, observed_as, rows_at
 from tightbound.evaluate.proposals import SET
 from tightbound.evaluate.results import Evidence, ProposalName, bits_per_dim, counted
 from tightbound.evaluate.target import Target
+from tightbound.evaluate.unfinished import Unfinished
 from tightbound.model import Model
 from tightbound.runtime import evaluation_mode, home, own_random_state
 
@@ -51,6 +53,7 @@ def evidence(
     seed: int = 0,
     budget: int | None = None,
     precision: Precision = "auto",
+    keep: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evidence:
     r"""How well a model explains data: ELBO, distortion, rate, importance-weighted bounds, and log p(x).
@@ -87,6 +90,8 @@ def evidence(
             numbers depend on it by rounding only.
         precision: of matrix products in the decoder: "auto" takes bfloat16 where the device multiplies it natively and
             log p(x) comes out the same, checked on draws of the first observations; "float32" is strict.
+        keep: a file. What has been measured is kept in it every half minute and at an interrupt, and the same call goes
+            on from there, to the same numbers. It stays when all is done: delete it then.
         progress: called with the observations done and their total after each block.
 
     Returns:
@@ -111,11 +116,15 @@ def evidence(
     """
     _require(samples=samples, proposal=proposal, error=error, budget=budget)
     observed = observed_as(data)
-    columns, statistics, known = defaultdict(list), LatentStatistics(), described(model)
-    device, _ = home(model)
-    with evaluation_mode(model), own_random_state(device, seed=seed):
-        rows, scorer = rows_at_once(model, observed) if budget is None else budget, None
-        for start, batch in blocks(model, observed, _block(observed, samples, rows)):
+    known, (device, dtype) = described(model), home(model)
+    rows, scorer = rows_at_once(model, observed) if budget is None else budget, None
+    size = _block(observed, samples, rows)
+    settings = [samples, proposal, error, seed, rows, size, precision, device.type, str(dtype), len(observed)]
+    so_far = Unfinished(None if keep is None else Path(keep), model, settings)
+    with evaluation_mode(model), own_random_state(device, seed=seed), so_far:
+        for start, batch in blocks(model, observed, size):
+            if start < so_far.count:
+                continue
             if scorer is None:
                 require_memory(
                     4 * samples * (latent_of(model, batch)[0].numel() + 3),
@@ -126,17 +135,18 @@ def evidence(
                 joint = accelerate(model, batch, rows=cost * len(observed), precision=precision)
                 scorer = _Scorer(joint, batch, proposal, samples=samples, error=error, seed=seed, rows=rows)
                 floor = at_floor(model, batch)
-            for name, values in scorer(batch, statistics).items():
-                columns[name].append(values)
+            so_far.add(batch, scorer(batch, so_far.statistics))
+            if not start:
+                so_far.resume((each for _, each in blocks(model, observed, size)), model.parts(batch))
             if progress is not None:
-                progress(start + batch.size, len(observed))
+                progress(so_far.count, len(observed))
     if scorer is None:
         raise ValueError(f"Expected at least 1 observation; got none in {observed.name}.")
-    made = {name: torch.cat(parts) for name, parts in columns.items()}
+    made = so_far.columns
     made["row"] = observed.rows_of(torch.arange(len(observed))).cpu().double()
     if known.support is not None and known.support.is_discrete:
         _require_probabilities(known.likelihood, observed, made)
-    return _report(scorer, observed, made, statistics, floor)
+    return _report(scorer, observed, made, so_far.statistics, floor)
 
 
 class _Scorer:

@@ -64,6 +64,29 @@ class LatentStatistics:
         self._probabilities = self._probabilities + p.sum(0)
         self._entropies = self._entropies + _entropy(p).sum(0)
 
+    def state(self) -> dict[str, Tensor]:
+        """What has been gathered, by name; :meth:`restore` takes it back."""
+        found = {
+            "count": torch.tensor(self._count),
+            "mean": self._mean,
+            "squares": self._squares,
+            "kl": self._kl,
+            "probabilities": self._probabilities,
+            "entropies": self._entropies,
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+    def restore(self, state: dict[str, Tensor], parts: Sequence[Part] = ()) -> None:
+        """Go on from what was gathered before.
+
+        Args:
+            state: what :meth:`state` gave.
+            parts: as of :meth:`add`.
+        """
+        self._count, self._parts = int(state["count"]), parts
+        self._mean, self._squares, self._entropies = state["mean"], state["squares"], state["entropies"]
+        self._kl, self._probabilities = state.get("kl"), state.get("probabilities")
+
     @property
     def mean_variance(self) -> Tensor:
         """Variance over the observations of the posterior's mean, shape (L,).

@@ -33,6 +33,7 @@ from tightbound.training.journal import METRICS, TIMING, read_metrics, require_m
 ENVIRONMENT = "environment.json"
 EVALUATION = "evaluation.json"
 PER_OBSERVATION = "per-observation.safetensors"
+UNFINISHED = "unfinished.safetensors"  # what an interrupted evaluation goes on from
 CERTIFICATE = "certificate.json"
 GAPS = "gaps.json"
 INFORMATION = "information.json"
