@@ -283,6 +283,7 @@ def test_whole_factors_stay_whole():
         ({"factors": torch.zeros(2, 1) * 1j}, TypeError, "dense real numbers; got torch.complex64"),
         ({"factors": torch.zeros(2, 2), "factor_names": ("age",)}, ValueError, "Expected 2 factor_names.*; got 1"),
         ({"factors": torch.zeros(2, 2), "factor_names": ("a", "a")}, ValueError, "got a more than once"),
+        ({"column_names": ("a", "b", "c", "d")}, ValueError, "Expected . column_names.*of the observations; got 4 in"),
         ({"mask": torch.ones(2, 3)}, TypeError, r"Expected a boolean mask; got torch.float32.*mask\.bool"),
         ({"mask": torch.ones(2, 1).bool()}, ValueError, r"mask of shape \(2, 3\).*got \(2, 1\)"),
     ],

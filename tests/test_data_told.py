@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import tightbound as tb
 from tightbound.cli.verbs import main
-from tightbound.data import Data, Observations, load, observations
+from tightbound.data import Data, Observations, load, observations, summarise
 from tightbound.data.labels import encode
 from tightbound.data.observations import Observations as Kept
 
@@ -369,3 +369,32 @@ def test_the_column_of_a_data_frame_that_is_no_number_is_named(column: Any, word
         observations(Frame(a=np.zeros(2), b=column))
     assert observations(Frame(a=np.zeros(2), b=np.arange(2))).shape == (2,)
     assert observations(Frame(a=np.array([True, False]))).shape == (1,)
+
+
+def test_the_names_of_a_data_frames_columns_are_kept_and_told() -> None:
+    from tightbound.runs.build import build
+    from tightbound.runs.recipe import Recipe
+
+    age = np.r_[R.normal(50, 9, 97), [-9999.0] * 3]
+    read = load(Frame(age=age, height=R.normal(170, 9, 100)))
+    for part in (read.train, read.test, read.train.subset(torch.arange(5))):
+        assert part.column_names == ("age", "height")
+    whole = observations(Frame(age=age, height=R.normal(170, 9, 100)))
+    assert any("column 'age' has the value -9999 in 3 of 100" in note for note in summarise(whole).notes)
+    age[7] = 1e200
+    with pytest.raises(ValueError, match="row 7, column 'age'"):
+        build(Recipe().updated({"model.hidden": [4]}), Frame(height=R.normal(170, 9, 100), age=age))
+
+
+@pytest.mark.parametrize("names", [[0, 1], ["a", "a"]])
+def test_columns_that_are_counted_or_called_the_same_have_no_names(names: list[Any]) -> None:
+    frame = Frame(a=np.zeros(2), b=np.arange(2))
+    frame.columns = names
+    assert observations(frame).column_names == ()
+
+
+def test_column_names_are_of_observations_that_are_rows() -> None:
+    with pytest.raises(ValueError, match=r"Expected no column_names.*got 2 in data"):
+        Observations(torch.zeros(3, 2, 2), column_names=("a", "b"))
+    with pytest.raises(ValueError, match="Expected different column_names; got a more than once"):
+        Observations(torch.zeros(3, 2), column_names=("a", "a"))

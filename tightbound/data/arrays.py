@@ -191,7 +191,10 @@ def from_array(value: object, *, labels: object = None, name: str = "array") -> 
     if given.ndim == stored.ndim and given.shape != stored.shape:
         before, after = tuple(given.shape[1:]), tuple(stored.shape[1:])
         notes = (f"the axes of {name} were turned from {before} to {after}; tb.data.Observations(x) leaves them",)
-    observations = Observations(stored, labels=codes[0], label_names=names, name=name, notes=notes)
+    columns = _column_names(value) if stored.ndim == 2 else ()
+    observations = Observations(
+        stored, labels=codes[0], label_names=names, column_names=columns, name=name, notes=notes
+    )
     return observations.replace(scale=255.0) if _are_pixels(stored) else observations
 
 
@@ -211,6 +214,13 @@ def _tensor(value: object, name: str) -> Tensor:
     with warnings.catch_warnings():  # a file mapped for reading is not writable, but nothing here writes to it
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
         return torch.from_numpy(array)
+
+
+def _column_names(value: object) -> tuple[str, ...]:
+    """What a data frame calls its columns; none where it only counts them, or two are called the same."""
+    columns = list(getattr(value, "columns", ()))
+    names = tuple(map(str, columns))
+    return () if columns == list(range(len(columns))) or len(set(names)) < len(names) else names
 
 
 def _require_numbers_in_columns(value: object, name: str) -> None:

@@ -49,8 +49,10 @@ class Elements:
         return values.masked_fill(~present.cpu().flatten(1), torch.nan)
 
     def place(self, index: int) -> str:
-        """What an element is called: "column 3", or its place in an observation."""
+        """What an element is called: "column 3", "column 'age'", or its place in an observation."""
         shape = tuple(self.observations.shape)
+        if self.observations.column_names:
+            return f"column {self.observations.column_names[index]!r}"
         if len(shape) == 1:
             return f"column {index}"
         return f"element ({', '.join(str(int(i)) for i in torch.unravel_index(torch.tensor(index), shape))})"

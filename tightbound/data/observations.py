@@ -39,6 +39,7 @@ class Observations:
         label_names: what labels 0, 1, … are called. Where it is empty, labels are called by their number.
         factors: known factors or covariates of each observation, real numbers, shape (N, F).
         factor_names: what the F columns of ``factors`` are called; either empty or F different names.
+        column_names: what the D columns of observations of shape (D,) are called; either empty or D different names.
         mask: which values are present, boolean, shape (N, \*shape). Where it is None, all are present.
         name: what error messages and reports call this data.
         scale: the stored value that means 1 (255 for 8-bit pixels).
@@ -53,8 +54,8 @@ class Observations:
     Raises:
         TypeError: if ``stored`` or ``factors`` are not dense real numbers, or ``mask`` is not boolean.
         ValueError: if there is no observation; if ``labels``, ``factors`` or ``mask`` have the wrong shape; if labels
-            are not integers; if ``factor_names`` has the wrong length or a name twice; or if ``scale`` is not positive
-            and finite.
+            are not integers; if ``factor_names`` or ``column_names`` has the wrong length or a name twice; or if
+            ``scale`` is not positive and finite.
 
     Example:
         >>> grey = Observations(torch.tensor([[0, 255], [255, 0]], dtype=torch.uint8), scale=255, binarise=True)
@@ -85,6 +86,7 @@ class Observations:
     label_names: tuple[str, ...] = ()
     factors: Tensor | None = None
     factor_names: tuple[str, ...] = ()
+    column_names: tuple[str, ...] = ()
     mask: Tensor | None = None
     name: str = "data"
     scale: float = 1.0
@@ -111,6 +113,8 @@ class Observations:
         if self.labels is not None:
             self._check_labels(self.labels)
         self._check_factors()
+        if self.column_names:
+            self._check_names("column_names", self.column_names, tuple(self.shape), "the observations")
         if self.mask is not None:
             self._check_mask(self.mask)
         if not 0 < self.scale < math.inf:
@@ -149,14 +153,18 @@ class Observations:
                 f"Expected factors of shape (N, F) with N = {count}; got {shape} in {self.name}. "
                 "Give one row for each observation; for a single factor, add an axis: factors[:, None]."
             )
-        if names and len(names) != shape[1]:
+        if names:
+            self._check_names("factor_names", names, shape[1:], "factors")
+
+    def _check_names(self, argument: str, names: tuple[str, ...], shape: tuple[int, ...], of: str) -> None:
+        if len(shape) != 1 or len(names) != shape[0]:
+            wanted = f"{shape[0]} {argument}" if len(shape) == 1 else f"no {argument}"
             raise ValueError(
-                f"Expected {shape[1]} factor_names, one for each column of factors; got {len(names)} in {self.name}. "
-                "Name every column, or none."
+                f"Expected {wanted}, one for each column of {of}; got {len(names)} in {self.name}. Name all, or none."
             )
-        if repeated := sorted({factor for factor in names if names.count(factor) > 1}):
+        if repeated := sorted({each for each in names if names.count(each) > 1}):
             raise ValueError(
-                f"Expected different factor_names; got {', '.join(repeated)} more than once in {self.name}. "
+                f"Expected different {argument}; got {', '.join(repeated)} more than once in {self.name}. "
                 "Rename the columns."
             )
 
