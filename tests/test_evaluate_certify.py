@@ -198,3 +198,11 @@ def test_progress_counts_both_kinds_and_the_random_state_stays(problem: LinearGa
     again = certify(model, x, observations=7)
     assert again.to_json() == {**found.to_json(), "seconds": again.seconds}
     assert not math.isnan(found.accepted)
+
+
+def test_chains_that_fit_into_no_memory_are_refused_before_the_walk() -> None:
+    model, x = linear_gaussian().model(linear_gaussian().exact_posterior()), linear_gaussian().evidence.sample((4,))
+    with pytest.raises(
+        ValueError, match=r"fit into this machine's memory of .* got chains=1,000,000,000,000,000, which"
+    ):
+        certify(model, x, schedule=Schedule(chains=10**15))

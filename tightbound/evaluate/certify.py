@@ -15,6 +15,7 @@ from torch import Tensor
 from tightbound import bounds
 from tightbound.autoencoder import VAE
 from tightbound.batch import Batch
+from tightbound.data.mapped import require_memory
 from tightbound.evaluate.accelerate import accelerate
 from tightbound.evaluate.annealing import Annealer, Schedule, lower, upper
 from tightbound.evaluate.estimates import Estimate, Judged, plain, row
@@ -207,7 +208,8 @@ def certify(
         Both estimates, the bounds, and what they prove.
 
     Raises:
-        ValueError: for fewer than two observations, and for discrete latents; and as ``evidence``.
+        ValueError: for fewer than two observations, discrete latents, and more chains than memory holds; and as
+            ``evidence``.
 
     References:
         Grosse, Ghahramani, Adams: Sandwiching the marginal likelihood using bidirectional Monte Carlo (2015),
@@ -237,6 +239,9 @@ def certify(
         for batch, exact in chain(given, made):
             if sampler is None:
                 shape = continuous_latent_of(model, batch, "to walk through")
+                require_memory(
+                    8 * walk.chains * shape.numel(), of=f"chains={walk.chains:,}", remedy="Take fewer: 4 do."
+                )
                 joint = accelerate(model, batch, rows=total * 2 * walk.slopes, precision="float32")
                 sampler = _Sampler(Target(joint, shape, model.parts(batch)), walk, seed=seed, rows=rows)
             for name, column in sampler(batch, exact).items():
