@@ -398,3 +398,16 @@ def test_column_names_are_of_observations_that_are_rows() -> None:
         Observations(torch.zeros(3, 2, 2), column_names=("a", "b"))
     with pytest.raises(ValueError, match="Expected different column_names; got a more than once"):
         Observations(torch.zeros(3, 2), column_names=("a", "a"))
+
+
+@pytest.mark.parametrize(("likelihood", "odd"), [("bernoulli", 2.0), ("bernoulli", -1.0), ("poisson", 0.5)])
+def test_a_test_set_of_another_kind_is_refused_by_its_first_row(likelihood: str, odd: float, tmp_path: Path) -> None:
+    from tightbound.runs.build import build
+    from tightbound.runs.recipe import Recipe
+
+    seen, unseen = R.integers(0, 2 if likelihood == "bernoulli" else 5, (60, 4)).astype("f4"), np.zeros((9, 4), "f4")
+    unseen[5, 2] = odd
+    np.savez(tmp_path / "x.npz", x_train=seen, x_test=unseen)
+    recipe = Recipe().updated({"model.likelihood": likelihood, "data.source": str(tmp_path / "x.npz")})
+    with pytest.raises(ValueError, match=r"in the test set, first at row 5\."):
+        build(recipe)

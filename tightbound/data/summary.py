@@ -252,6 +252,29 @@ def require_grey(observations: Observations) -> None:
             raise _not_grey(observations, low, high)
 
 
+def first_unlike(observations: Observations, facts: DataSummary) -> int | None:
+    """The first row whose like a summary has not seen: beyond its ends, or with a fraction beside whole numbers.
+
+    Args:
+        observations: where to look.
+        facts: a summary of others.
+
+    Example:
+        >>> seen = summarise(Observations(torch.tensor([[0], [1]])))
+        >>> first_unlike(Observations(torch.tensor([[1], [2]])), seen)
+        1
+    """
+    whole = facts.kind in ("binary", "counts") and facts.scale == 1 and not facts.binarised
+    for rows, chunk, present in chunks(observations):
+        odd = (chunk < facts.low) | (chunk > facts.high)
+        if whole and chunk.is_floating_point():
+            odd |= chunk != chunk.floor()
+        odd = (odd if present is None else odd & present).flatten(1).any(1).cpu()
+        if odd.any():
+            return int(rows[int(odd.nonzero()[0, 0])])
+    return None
+
+
 def all_below(stored: Tensor, bound: float) -> bool:
     """Tell whether every value is below a bound, a chunk at a time, and stop at the first chunk where one is not.
 

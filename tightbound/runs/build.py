@@ -125,7 +125,7 @@ def build(recipe: Recipe, data: Any = None) -> Built:
         found = dataclasses.replace(found, train=few_factors(found.train, recipe.data.factors, seed=recipe.seed))
     facts, unseen = summarise(found.train), summarise(found.test)
     resolved = resolve(recipe, facts)
-    levels = levels_of(resolved.model.likelihood, facts, unseen)
+    levels = levels_of(resolved.model.likelihood, facts, unseen, test=found.test)
     found = prepared(resolved, found, facts, unseen)
     classes, covariates = conditions_of(resolved.model, found)
     wide = (facts.wide or unseen.wide) and row(LIKELIHOODS, resolved.model.likelihood, "model.likelihood").standardises

@@ -7,8 +7,9 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
-from tightbound.data import Data, DataSummary, is_image
+from tightbound.data import Data, DataSummary, Observations, is_image
 from tightbound.data.few import UNKNOWN, with_unknown
+from tightbound.data.summary import first_unlike
 from tightbound.runs import registry
 from tightbound.runs.pieces import LIKELIHOODS, POSTERIORS, row
 from tightbound.runs.recipe import ModelRecipe, Recipe
@@ -77,13 +78,14 @@ def prepared(recipe: Recipe, data: Data, facts: DataSummary, unseen: DataSummary
     return data.binarised() if binarises and {facts.kind, unseen.kind} != {"binary"} else data
 
 
-def levels_of(likelihood: str, facts: DataSummary, unseen: DataSummary) -> int:
+def levels_of(likelihood: str, facts: DataSummary, unseen: DataSummary, *, test: Observations | None = None) -> int:
     """How many values an element takes, in training and test set together; 0 where the likelihood does not care.
 
     Args:
         likelihood: its name in the registry.
         facts: a summary of the training data.
         unseen: the same of the test data.
+        test: the test data, where an error is to name a row.
 
     Raises:
         ValueError: for data of a kind that the likelihood does not describe.
@@ -100,10 +102,11 @@ def levels_of(likelihood: str, facts: DataSummary, unseen: DataSummary) -> int:
         levels = round(facts.scale) + 1
     if wanted.counts == "classes":
         levels = round(max(facts.high, unseen.high) / facts.scale) + 1
-    for part, name in ((facts, "training"), (unseen, "test")):
+    for part, name in ((facts, "training set"), (unseen, "test set")):
         fractions = wanted.counts == "grey" and "float" in part.dtype
         if part.kind not in wanted.kinds or fractions or levels > MOST_LEVELS:
-            raise ValueError(_undescribed(wanted, part, name))
+            odd = None if test is None or part is facts else first_unlike(test, facts)
+            raise ValueError(_undescribed(wanted, part, name if odd is None else f"{name}, first at row {odd}"))
     return levels
 
 
@@ -162,10 +165,10 @@ def conditions_of(model: ModelRecipe, data: Data) -> tuple[int, int]:
     return 0, 0
 
 
-def _undescribed(wanted: LikelihoodRow, facts: DataSummary, name: str) -> str:
+def _undescribed(wanted: LikelihoodRow, facts: DataSummary, where: str) -> str:
     most = f", {MOST_LEVELS} different ones at most," if wanted.counts else ""
     remedy = f" {wanted.remedy}" if wanted.remedy else ""
-    got = f"{facts.describe()}, in the {name} set"
+    got = f"{facts.describe()}, in the {where}"
     return (
         f"Expected {wanted.wants}{most} for model.likelihood {wanted.name!r}; got {got}. For these data "
         f"'auto' takes {registry.suited(facts.nature)!r}.{remedy}"
