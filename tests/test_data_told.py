@@ -409,5 +409,5 @@ def test_a_test_set_of_another_kind_is_refused_by_its_first_row(likelihood: str,
     unseen[5, 2] = odd
     np.savez(tmp_path / "x.npz", x_train=seen, x_test=unseen)
     recipe = Recipe().updated({"model.likelihood": likelihood, "data.source": str(tmp_path / "x.npz")})
-    with pytest.raises(ValueError, match=r"in the test set, first at row 5\."):
+    with pytest.raises(ValueError, match=r"in the test set, first at row 5\. Look at those rows, or take '"):
         build(recipe)

@@ -168,10 +168,15 @@ def conditions_of(model: ModelRecipe, data: Data) -> tuple[int, int]:
 def _undescribed(wanted: LikelihoodRow, facts: DataSummary, where: str) -> str:
     most = f", {MOST_LEVELS} different ones at most," if wanted.counts else ""
     remedy = f" {wanted.remedy}" if wanted.remedy else ""
-    got = f"{facts.describe()}, in the {where}"
+    suited = registry.suited(facts.nature)
+    other = (
+        f"Look at those rows, or take {suited!r}"
+        if where.startswith("test")
+        else f"For these data 'auto' takes {suited!r}"
+    )
     return (
-        f"Expected {wanted.wants}{most} for model.likelihood {wanted.name!r}; got {got}. For these data "
-        f"'auto' takes {registry.suited(facts.nature)!r}.{remedy}"
+        f"Expected {wanted.wants}{most} for model.likelihood {wanted.name!r}; got {facts.describe()}, in the {where}. "
+        f"{other}.{remedy}"
     )
 
 
