@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 import tightbound as tb
-from tightbound.data import Observations, sprites
+from tightbound.data import Observations, load, mapped, sprites
 from tightbound.objectives import ELBO
 from tightbound.training import fingerprint as of_fingerprints
 from tightbound.training.fingerprint import Fingerprints, fingerprint, fingerprint_of_data, run_fingerprint
@@ -143,3 +146,30 @@ def test_data_that_cannot_be_read_are_told_of_where_they_are_needed() -> None:
 
     with pytest.raises((OSError, TypeError)):
         Fingerprints({}, Gone(torch.zeros(9, 5))).there()
+
+
+def test_a_file_larger_than_memory_is_read_again_only_where_it_was_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mapped, "memory", lambda: 0)
+    file, read = tmp_path / "x.npy", []
+    np.save(file, np.zeros((9, 5)))
+    monkeypatch.setattr(of_fingerprints, "fingerprint_of_data", lambda data: read.append(1) or f"digest{len(read)}")
+
+    def of(labels: Tensor | None = None, rows: Tensor | None = None) -> Fingerprints:
+        return Fingerprints({"seed": "7"}, load(file).train.replace(labels=labels, rows=rows))
+
+    first = of()
+    assert not read, "nobody has asked yet"
+    before = first.there()
+    assert (of().unlike(before), len(read)) == ([], 1)
+    again = of()
+    assert again.unlike({**before, "seed": "8"}) == ["seed"]
+    assert (again.there(), len(read)) == (before, 1)
+    without = {name: value for name, value in before.items() if name != "data"}
+    assert (of().unlike(without), len(read)) == ([], 2)
+    assert (of(labels=torch.arange(9)).unlike(before), len(read)) == (["data"], 3)
+    assert (of(rows=torch.arange(8)).unlike(before), len(read)) == (["data"], 4)
+    os.utime(file, ns=(1, 1))
+    assert (of().unlike(before), len(read)) == (["data"], 5)
+    assert of_fingerprints.stamp_of_data(Observations(torch.zeros(9, 5), name=str(file))) is None

@@ -60,6 +60,8 @@ class Ahead:
         self.first = array.offset % mmap.ALLOCATIONGRANULARITY  # type: ignore[attr-defined]
         self.size = array.nbytes // len(array)
         self.asked = torch.empty(0, dtype=torch.int64)
+        path = Path(array.filename).resolve()  # type: ignore[attr-defined]
+        self.file = Watched.now(path)
 
     def __call__(self, rows: Tensor) -> None:
         if rows.equal(self.asked):
@@ -164,6 +166,16 @@ class Watched:
     size: int
     changed: int
 
+    @classmethod
+    def now(cls, path: Path) -> Watched:
+        """The file as it is.
+
+        Args:
+            path: where it is.
+        """
+        found = path.stat()
+        return cls(path, found.st_size, found.st_mtime_ns)
+
     def require_same(self) -> None:
         """Look whether the file is as it was. Who reads what has been cut off is ended by the system, without a word.
 
@@ -171,8 +183,7 @@ class Watched:
             ValueError: for a file that was changed, cut or removed.
         """
         try:
-            now = self.path.stat()
-            same = (now.st_size, now.st_mtime_ns) == (self.size, self.changed)
+            same = self.now(self.path) == self
         except OSError:
             same = False
         if not same:
@@ -191,5 +202,4 @@ def watched(name: str) -> Watched | None:
     path = Path(name)
     if path.suffix != ".npy" or not path.is_file():
         return None
-    now = path.stat()
-    return Watched(path.resolve(), now.st_size, now.st_mtime_ns)
+    return Watched.now(path.resolve())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import re
 import threading
 from collections.abc import Mapping
@@ -14,11 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from tightbound.data import Observations
+from tightbound.data.mapped import Ahead
 from tightbound.settings import Training
 
 FREE = ("checkpoint_seconds", "device", "precision", "compile")  # settings that have a fact of their own, or no effect
 SAMPLED_ROWS = 64
 CHUNK = 2**24  # bytes of observations that are read in one go
+FILE = "file of the data"  # its stamp is written beside the facts, and is none of them
 
 
 def run_fingerprint(
@@ -53,18 +56,21 @@ def run_fingerprint(
 
 
 class Fingerprints:
-    """Fingerprints of which that of the data may not be there yet.
+    """Fingerprints of which that of the data may not be there yet: a thread of its own makes it when it is asked for.
+
+    A file larger than memory takes long to read. It is not read again where it has the size and the time of change
+    that it had when the others were made.
 
     Args:
         known: those of everything else.
-        data: whose fingerprint is made in a thread of its own.
+        data: what is trained on.
     """
 
     def __init__(self, known: dict[str, str], data: Observations) -> None:
         self._known = known
+        self._file = stamp_of_data(data)
         self._found: list[str | BaseException] = []
         self._thread = threading.Thread(target=self._read, args=(data,), daemon=True)
-        self._thread.start()
 
     def _read(self, data: Observations) -> None:
         try:
@@ -78,13 +84,16 @@ class Fingerprints:
         Args:
             within: seconds to wait for it; by default as long as it takes.
         """
-        self._thread.join(within)
+        if not self._found:
+            if self._thread.ident is None:
+                self._thread.start()
+            self._thread.join(within)
         if not self._found:
             return self._known
         [found] = self._found
         if isinstance(found, BaseException):
             raise found
-        return {**self._known, "data": found}
+        return {**self._known, "data": found, **({FILE: self._file} if self._file else {})}
 
     def unlike(self, others: Mapping[str, str]) -> list[str]:
         """The names of the facts that differ. Where the others were written before the data were read, these do not.
@@ -92,7 +101,10 @@ class Fingerprints:
         Args:
             others: fingerprints that :meth:`there` gave.
         """
-        ours = self.there()
+        unread = self._file is not None and self._thread.ident is None
+        if unread and others.get(FILE) == self._file and "data" in others:
+            self._found = [others["data"]]
+        ours = {name: value for name, value in self.there().items() if name != FILE}
         return [name for name, value in ours.items() if others.get(name, value if name == "data" else "") != value]
 
 
@@ -157,8 +169,7 @@ def fingerprint_of_data(data: Observations) -> str:
     """
     count = len(data) if isinstance(data.stored, Tensor) else min(len(data), SAMPLED_ROWS)
     rows = torch.linspace(0, len(data) - 1, count, dtype=torch.float64).long() if count < len(data) else None
-    form = [len(data), list(data.shape), str(data.stored.dtype), data.scale, data.binarise]
-    seen = hashlib.sha256(json.dumps(form).encode())
+    seen = _form(data)
     every = torch.arange(len(data)) if rows is None else rows
     whole = data.replace(ask=None)
     for part in every.split(max(1, CHUNK // max(1, data.shape.numel() * data.stored.dtype.itemsize))):
@@ -168,6 +179,37 @@ def fingerprint_of_data(data: Observations) -> str:
         if table is not None:
             _add(seen, table.index_select(0, there.to(table.device)))
     return seen.hexdigest()[:16]
+
+
+def stamp_of_data(data: Observations) -> str | None:
+    """A short name of the file that observations are mapped from: where it is, its size, and when it was changed.
+
+    Which rows of it are used, and their labels, factors and mask, are part of the name.
+
+    Args:
+        data: observations.
+
+    Returns:
+        Sixteen hexadecimal digits, or None where the observations are in memory, or would soon be.
+
+    Example:
+        >>> stamp_of_data(Observations(torch.zeros(9, 2))) is None
+        True
+    """
+    if not isinstance(data.ask, Ahead):
+        return None
+    file, seen = data.ask.file, _form(data)
+    seen.update(json.dumps([os.fsencode(file.path).hex(), file.size, file.changed]).encode())
+    for table in (data.rows, data.labels, data.factors, data.mask):
+        seen.update(b"none" if table is None else b"some")
+        if table is not None:
+            _add(seen, table)
+    return seen.hexdigest()[:16]
+
+
+def _form(data: Observations) -> Any:
+    form = [len(data), list(data.shape), str(data.stored.dtype), data.scale, data.binarise]
+    return hashlib.sha256(json.dumps(form).encode())
 
 
 def _add(seen: Any, values: Tensor) -> None:
