@@ -104,6 +104,30 @@ main()
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "tightbound: Stopped.\n")
 
 
+@pytest.mark.parametrize("ignored", [False, True])
+def test_sigterm_ends_a_command_as_ctrl_c_does(*, ignored: bool) -> None:
+    """So what an evaluation has measured is kept; a signal that is ignored stays ignored."""
+    code = f"""
+import os, signal, sys
+if {ignored}:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+import tightbound.cli, tightbound.cli.errors as errors
+def work():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        print("kept")
+tightbound.cli.main = lambda: errors.guarded(work)
+from tightbound.__main__ import main
+code = main()
+os.kill(os.getpid(), signal.SIGTERM)  # too late to matter
+sys.exit(code)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    expected = (0, "kept\n", "") if ignored else (1, "kept\n", "tightbound: Stopped.\n")
+    assert (done.returncode, done.stdout, done.stderr) == expected
+
+
 def test_ctrl_c_outside_the_parser_is_said_too() -> None:
     def stopped() -> None:
         raise KeyboardInterrupt

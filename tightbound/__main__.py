@@ -9,7 +9,7 @@ from typing import Any
 
 
 def main() -> int:
-    """Run the command line. Ctrl-C ends it in one line, while it loads too.
+    """Run the command line. Ctrl-C ends it in one line, while it loads too; SIGTERM does what Ctrl-C does.
 
     Returns:
         The exit code: 0 good, 1 the run failed, 2 the request was wrong.
@@ -21,9 +21,12 @@ def main() -> int:
 
     if listens:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    ends = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if ends:  # what was measured is then kept
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     code = run()
-    if listens:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done and said
+    for number in [signal.SIGINT] * listens + [signal.SIGTERM] * ends:
+        signal.signal(number, signal.SIG_IGN)  # all is done and said
     return code
 
 
