@@ -11,7 +11,7 @@ import torch
 
 from tightbound.checks import check_data
 from tightbound.data import Observations, is_image, moments, observations, summarise
-from tightbound.data.nature import require_digits
+from tightbound.data.nature import TOLD, require_digits
 
 R = np.random.default_rng(0)
 Z = R.normal(size=(400, 2))
@@ -164,19 +164,24 @@ ODD = {
     "netCDF's": (column(9.969209968386869e36, 9.969209968386869e36), r"9.96921e\+36 in 2 of 402"),
     "a value that comes again": (column(77.0, 77.0), "has the value 77 in 2 of 402"),
     "a single far value": (column(1e15), r"column 0 has the value 1e\+15, 2e\+14 times as far from the others"),
-    "a heavy tail": (np.random.default_rng(1).standard_t(2, (400, 1)), ""),
-    "an outlier": (column(30.0), ""),
-    "two values": ((np.arange(400) % 2 * 1000.5)[:, None], ""),
+    "two signs": (column(-9999, -9999, 9999), "the value -9999 in 2 of 403", "the value 9999 in 1 of 403"),
+    "three signs on one side": (column(777, 888, 888, 999), "the value 888 in 2 of 404", "the value 999 in 1"),
+    "signs of many sizes": (column(1e20, -1e20, 9999, -9999), r"value -1e\+20", r"value 1e\+20", "value -9999"),
+    "two far values": (column(1.1e15, 2.1e15), r"1.1e\+15, 2e\+14 times", r"2.1e\+15, 3e\+14 times"),
+    "mostly zeros": (np.r_[np.zeros(380), np.arange(20.0) * 50][:, None],),
+    "few and far": (np.r_[np.zeros(398), 5.0, 5.0][:, None],),
+    "a heavy tail": (np.random.default_rng(1).standard_t(2, (400, 1)),),
+    "an outlier": (column(30.0),),
+    "two values": ((np.arange(400) % 2 * 1000.5)[:, None],),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ODD)
 def test_signs_for_missing_values_and_single_far_ones_are_named(name: str) -> None:
-    x, message = ODD[name]
+    x, *messages = ODD[name]
     notes = summarise(observations(x)).notes
-    assert len(notes) == bool(message)
-    if message:
-        assert re.search(message, notes[0])
+    assert len(notes) == len(messages) or len(notes) > TOLD
+    assert all(any(re.search(str(message), note) for note in notes) for message in messages), notes
 
 
 def test_three_oddities_are_told_and_the_others_counted() -> None:
@@ -210,3 +215,29 @@ def test_a_model_of_ones_own_is_tried_on_what_it_sees() -> None:
         tb.fit(model, x, epochs=1)
     assert math.isfinite(tb.fit(model, x - x.mean(0), epochs=1, progress=False).loss)
     check_data(model.double(), observations(x))
+
+
+PIXELS = np.clip(R.normal(120, 90, (300, 64)), 0, 255).round()
+
+
+def test_pixels_are_known_without_their_shape_and_after_a_division() -> None:
+    flat = summarise(observations(PIXELS))
+    assert (flat.nature, "divide them by 255, or store them as uint8" in flat.because) == ("real", True)
+    assert summarise(observations(np.minimum(PIXELS, 254))).nature != "real"
+    assert summarise(observations(PIXELS[:, :49])).nature == "overdispersed"
+    for dtype in (np.float32, np.float64):
+        [note] = summarise(observations((PIXELS / 255).astype(dtype))).notes
+        assert note.startswith("all values are levels of 8-bit pixels, divided by 255")
+    assert summarise(observations(PIXELS / 255 * 0.999)).notes == ()
+    assert summarise(observations(PIXELS / 255).replace(binarise=True)).notes == ()
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64])
+def test_whole_numbers_beyond_float64_are_refused(dtype: type) -> None:
+    x = np.arange(400).astype(dtype)[:, None] + dtype(2**53 - 399)
+    assert summarise(observations(x)).wide
+    with pytest.raises(
+        ValueError, match=r"Expected whole numbers of at most 2\^53.* at row 399, column 0 of array\. Take"
+    ):
+        summarise(observations(x + dtype(2)))
+    summarise(observations(x.astype(np.float64) * 2))

@@ -18,6 +18,7 @@ from tightbound.runtime import evaluation_mode, home, only_thread
 from tightbound.told import Beside
 
 Part = TypeVar("Part", bound=Conditional)
+LOST = 0.05  # of a covariate's deviation: by what rounding must not move it
 
 
 class ConditionalVAE(VAE):
@@ -89,6 +90,9 @@ class ConditionalVAE(VAE):
         Args:
             factors: of the training set, shape (N, F).
 
+        Raises:
+            ValueError: for covariates that the model's type cannot tell apart.
+
         Example:
             >>> import tightbound as tb
             >>> model = ConditionalVAE(
@@ -103,6 +107,13 @@ class ConditionalVAE(VAE):
         """
         values = factors.double()
         spread = values.std(0, unbiased=False)
+        moved = (values - values.to(self.centre.dtype).double()).abs().amax(0)
+        if (lost := (moved > LOST * spread) & (spread > 0)).any():
+            raise ValueError(
+                f"Expected covariates that {str(self.centre.dtype).removeprefix('torch.')} can tell apart; got column "
+                f"{int(lost.nonzero()[0, 0])}, which it rounds by a twentieth of what its values differ by, or more. "
+                "Take the mean off first (factors - factors.mean(0)), or take model.double()."
+            )
         self.centre.copy_(values.mean(0))
         self.unit.copy_(torch.where(spread > 0, spread, 1))
 

@@ -14,9 +14,12 @@ from tightbound.data.observations import Observations
 ROWS, VALUES = 4096, 2**22  # looked at in a sample: rows, and values in all of them
 MOST_CODES = 16  # classes that whole numbers from 0 can be codes of
 FAR = 1000  # whole numbers above it that never fall to half of their largest are far from zero
+PIXEL = 255.0  # the largest
+ROUNDED = 1e-4  # of a level: by what float32 may miss it
 MANY = 50  # observations from which on it means something that all values differ
 SENTINELS = (99, 999, 9999, 99_999, 32_767, 32_768, 2**31 - 1, 2**31, 1e20, 1e30, 1e36, 9.969209968386869e36, 3.4e38)
 TOLD = 3  # oddities, each in a sentence of its own
+ENDS = 5  # values at both ends of a column that can be apart from the rest, and one more
 ODD, ERROR = 3, 1000  # how far an end is from the others, in what these lie apart, to look like a sign or an error
 WIDE = (torch.float64, torch.int32, torch.int64, torch.uint32, torch.uint64)  # with digits that float32 has not
 DIGITS, LOST = 2.0**-10, 0.05  # of a column's spread: by what a rounding to float32 may move values, and must not
@@ -93,9 +96,10 @@ def of_whole_numbers(elements: Elements) -> tuple[str, str] | None:
     observed, low, high, varies = elements.observations, elements.low, elements.high, elements.varies
     if not varies.any():
         return None
-    if _are_pixels(observed.shape, float(high.max())):
+    if (shaped := _are_pixels(observed.shape, float(high.max()))) or _are_flat_pixels(high[varies]):
+        where = "in the shape of images" if shaped else "and many elements reach just that"
         return "real", (
-            f"the values are whole numbers up to {float(high.max()):.0f} in the shape of images, as pixels are: divide "
+            f"the values are whole numbers up to {float(high.max()):.0f} {where}, as pixels are: divide "
             "them by 255, or store them as uint8, to have levels of grey"
         )
     mean, deviation = (each.flatten() * observed.scale for each in moments(observed))
@@ -121,6 +125,26 @@ def of_whole_numbers(elements: Elements) -> tuple[str, str] | None:
 
 def _are_pixels(shape: torch.Size, high: float) -> bool:
     return len(shape) >= 2 and min(shape[-2:]) >= 4 and 200 < high <= 255
+
+
+def _are_flat_pixels(high: Tensor) -> bool:
+    """Whether elements that vary end as pixels do: at 255, and often."""
+    return len(high) >= MANY and float(high.max()) == PIXEL and float((high == PIXEL).double().mean()) > 0.05
+
+
+def are_levels_of_pixels(elements: Elements) -> bool:
+    """Whether numbers between 0 and 1 are 8-bit pixels that somebody has divided by 255.
+
+    Args:
+        elements: of observations within [0, 1].
+
+    Example:
+        >>> pixels = Observations(torch.arange(256)[:, None] / 255)
+        >>> are_levels_of_pixels(Elements(pixels, torch.zeros(1), torch.ones(1)))
+        True
+    """
+    seen = PIXEL * elements.sample().nan_to_num(0)
+    return len(seen.unique()) > MOST_CODES and bool(((seen - seen.round()).abs() < ROUNDED).all())
 
 
 def _are_numbered(elements: Elements, mean: Tensor, deviation: Tensor) -> Tensor:
@@ -235,26 +259,56 @@ def oddities(elements: Elements) -> list[str]:
         column 1 has the value -9999 in 5 of 200 observations, far from all others: does it mean "missing"?
     """
     seen, found = elements.sample(), list[str]()
-    for index in elements.varies.nonzero()[:, 0].tolist():
-        column = seen[:, index]
-        for end in (float(elements.low[index]), float(elements.high[index])):
-            rest = column[(column != end) & ~column.isnan()]
-            again = int((column == end).sum())
-            known = any(abs(abs(end) / value - 1) < 1e-6 for value in SENTINELS)
-            if len(rest) < 3 or rest.max() == rest.min():
-                continue
-            reach = float(rest.max() - rest.min())
-            gap = min(abs(end - float(rest.min())), abs(end - float(rest.max()))) / reach
-            if gap > ODD and (again > 1 or known):
-                share = f"{again} of {len(column)}" if again else f"some of {len(elements.observations)}"
+    count = len(elements.observations)
+    for index in _with_gaps(elements, seen).nonzero()[:, 0].tolist():
+        column = seen[:, index][~seen[:, index].isnan()]
+        for value, gap in _apart(column, float(elements.low[index]), float(elements.high[index])):
+            again = int((column == value).sum())
+            known = any(abs(abs(value) / sign - 1) < 1e-6 for sign in SENTINELS)
+            if again > 1 or known:
+                share = f"{again} of {len(column)}" if again else f"some of {count}"
                 found.append(
-                    f"{elements.place(index)} has the value {end:.6g} in {share} observations, far from all others: "
+                    f"{elements.place(index)} has the value {value:.6g} in {share} observations, far from all others: "
                     'does it mean "missing"?'
                 )
             elif gap > ERROR:
                 found.append(
-                    f"{elements.place(index)} has the value {end:.6g}, {gap:.0g} times as far from the others as these "
-                    "lie apart: is it an error? Mean and deviation of the column are those of this one value"
+                    f"{elements.place(index)} has the value {value:.6g}, {gap:.0g} times as far from the others as "
+                    "these lie apart: is it an error? It makes mean and deviation of the column"
                 )
     more = len(found) - TOLD
     return found if more <= 0 else [*found[:TOLD], f"the same is to be said {more} times more"]
+
+
+def _with_gaps(elements: Elements, seen: Tensor) -> Tensor:
+    """Which elements have a gap that is wide enough for some of their ends to be apart from the rest, boolean."""
+    both = torch.stack([elements.low, elements.high])
+    values = torch.cat([seen, both]).nan_to_num(torch.inf).sort(0).values
+    values = torch.where(values.isinf(), elements.high, values)  # what is absent makes no gap
+    return elements.varies & (values.diff(dim=0).amax(0) > (elements.high - elements.low) / (ENDS + 1))
+
+
+def _apart(column: Tensor, low: float, high: float) -> list[tuple[float, float]]:
+    """Values at the ends that lie far from the rest, each with how far, in what the rest lies apart.
+
+    Signs can hide each other: with -9999 in a column, 9999 is no longer far. So up to four
+    values are taken off at once.
+    """
+    values, found = sorted({low, high, *column.tolist()}), list[tuple[float, float]]()
+    at_ends = sorted(((below, above) for below in range(ENDS) for above in range(ENDS)), key=sum)
+    while True:
+        for below, above in at_ends[1:]:
+            first, last = below, len(values) - 1 - above
+            if last <= first or below + above >= ENDS:
+                continue
+            least, most = values[first], values[last]
+            rest = int(((column >= least) & (column <= most)).sum())
+            gaps = [least - value for value in values[:first]] + [value - most for value in values[last + 1 :]]
+            if rest >= 3 and rest > len(column) / 2 and min(gaps) > ODD * (most - least) > 0:
+                found += zip(
+                    [*values[:first], *values[last + 1 :]], [gap / (most - least) for gap in gaps], strict=True
+                )
+                values = values[first : last + 1]
+                break
+        else:
+            return found

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from tightbound.data.chunked import chunk_rows, chunks, moments, present_values
-from tightbound.data.nature import Elements, are_scaled_columns, lost_digits, oddities, of_whole_numbers
+from tightbound.data.nature import (
+    Elements,
+    are_levels_of_pixels,
+    are_scaled_columns,
+    lost_digits,
+    oddities,
+    of_whole_numbers,
+)
 from tightbound.data.observations import Observations
 
 Kind = Literal["binary", "grey", "counts", "real"]
 Nature = Literal["binary", "levels", "unit", "counts", "overdispersed", "codes", "real"]
 
+WHOLE = 2.0**53  # up to which float64 holds every whole number
 LARGEST = 1e150  # whose square float64 holds
 OVERDISPERSED = 1.5  # counts are not called Poisson if their variance over their mean is greater
 
@@ -39,6 +47,7 @@ class DataSummary:
         instead: another nature than the kind has, by the look of the values, and why; None for most data.
         wide: whether float32 loses digits that tell values apart, or cannot square them: then float64 is needed.
         notes: what a person should know of the values, a sentence each.
+        ends: the least and the greatest value of each element, flat; infinite where none is present.
 
     Example:
         >>> found = summarise(Observations(torch.tensor([[0], [3], [16]], dtype=torch.uint8), scale=16))
@@ -59,6 +68,7 @@ class DataSummary:
     instead: tuple[Nature, str] | None = None
     wide: bool = False
     notes: tuple[str, ...] = ()
+    ends: tuple[Tensor, Tensor] = field(default=(torch.zeros(0), torch.zeros(0)), compare=False, repr=False)
 
     @property
     def nature(self) -> Nature:
@@ -177,7 +187,8 @@ def summarise(observations: Observations) -> DataSummary:
         overdispersion=_overdispersion(observations) if kind == "counts" else None,
         instead=_instead(elements, kind, levels),
         wide=lost is not None,
-        notes=tuple(oddities(elements)) if numbers else (),
+        notes=_notes(elements, kind, levels),
+        ends=(low, high),
     )
 
 
@@ -200,11 +211,30 @@ def _instead(elements: Elements, kind: Kind, levels: int | None) -> tuple[Nature
     return None
 
 
+def _notes(elements: Elements, kind: Kind, levels: int | None) -> tuple[str, ...]:
+    if kind in ("counts", "real"):
+        return tuple(oddities(elements))
+    unscaled = kind == "grey" and levels is None and elements.observations.scale == 1
+    if unscaled and not elements.observations.binarise and are_levels_of_pixels(elements):
+        return (
+            "all values are levels of 8-bit pixels, divided by 255: a density of them has no honest bits per "
+            "dimension. Store (255 * x).round() as uint8 to have a probability for each level",
+        )
+    return ()
+
+
 def _require_a_size(elements: Elements) -> None:
-    """Refuse numbers whose squares no type holds."""
+    """Refuse numbers whose squares no type holds, and whole ones whose last digits float64 does not."""
     size = torch.maximum(elements.low.abs(), elements.high.abs())
     size[~size.isfinite()] = 0
     name = elements.observations.name
+    if elements.observations.stored.dtype in (torch.int64, torch.uint64) and float(size.max()) > WHOLE:
+        index = int(size.argmax())
+        row = _first_row(elements.observations, index, WHOLE)
+        raise ValueError(
+            f"Expected whole numbers of at most 2^53, as float64 holds them; got {float(size[index]):.6g} at row "
+            f"{row}, {elements.place(index)} of {name}. Take the least of each column off first: x - x.min(0)."
+        )
     if float(size.max()) > LARGEST:
         index = int(size.argmax())
         row = _first_row(elements.observations, index, LARGEST)

@@ -254,8 +254,9 @@ def _report(
     fine = counted(columns)
     if not fine.any():
         raise ValueError(
-            "Expected finite log-weights; got NaN or infinity for all observations. Training has diverged: go back to "
-            "an earlier checkpoint, or train anew with a lower learning_rate."
+            "Expected finite log-weights; got NaN or infinity for all observations. Either these are far from all that "
+            "the model was trained on: look at their unit; or training has diverged: go back to an earlier checkpoint, "
+            "or train anew with a lower learning_rate."
         )
 
     def mean(values: Tensor) -> Estimate:

@@ -20,10 +20,11 @@ from tightbound.conditioned import ConditionalVAE
 from tightbound.data import Data, Observations, few_factors, few_labels, is_image, load, moments, summarise
 from tightbound.likelihoods import Likelihood
 from tightbound.runs import registry
+from tightbound.runs.notes import notes_on, on_condition
 from tightbound.runs.pieces import LIKELIHOODS, POSTERIORS, PRIORS, row
 from tightbound.runs.plan import imported
 from tightbound.runs.recipe import GIVEN, ModelRecipe, Recipe
-from tightbound.runs.resolving import conditions_of, levels_of, notes_on, prepared, reason, resolve
+from tightbound.runs.resolving import conditions_of, levels_of, prepared, reason, resolve
 from tightbound.runs.rows import ObjectiveRecipe, PosteriorRow
 from tightbound.runs.sizes import require_room
 from tightbound.runtime import evaluation_mode, own_random_state
@@ -129,6 +130,8 @@ def build(recipe: Recipe, data: Any = None) -> Built:
     found = prepared(resolved, found, facts, unseen)
     classes, covariates = conditions_of(resolved.model, found)
     wide = (facts.wide or unseen.wide) and row(LIKELIHOODS, resolved.model.likelihood, "model.likelihood").standardises
+    of_condition, given_wide = on_condition(found, classes, covariates)
+    wide = wide or given_wide
     config = Config(tuple(facts.shape), levels, reason(recipe, facts), classes, covariates, wide)
     outline = partial(_model, resolved.model, config, None, "meta")
     require_room(resolved, outline, math.prod(config.shape), len(found.train))
@@ -138,7 +141,8 @@ def build(recipe: Recipe, data: Any = None) -> Built:
         some = found.train.eval_batch(0, 1, config.dtype)
         objective = objectives.resolve(build_objective(resolved.objective), model, some)
     resolved = dataclasses.replace(resolved, objective=_recorded(resolved.objective, objective))
-    return Built(resolved, config, model, objective, found, notes_on(found, facts, model, wide=config.wide))
+    notes = (*notes_on(found, facts, unseen, model, wide=config.wide), *of_condition)
+    return Built(resolved, config, model, objective, found, notes)
 
 
 def loaded(recipe: Recipe, data: Any = None) -> tuple[Recipe, Data]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 import torch
-from torch import Tensor, nn
 
 from tightbound.data import Data, DataSummary, Observations, is_image
 from tightbound.data.few import UNKNOWN, with_unknown
@@ -97,6 +96,7 @@ def levels_of(likelihood: str, facts: DataSummary, unseen: DataSummary, *, test:
         (17, 0)
     """
     wanted = row(LIKELIHOODS, likelihood, "model.likelihood")
+    _require_like_training(wanted, facts, unseen, test)
     levels = 0
     if wanted.counts == "grey":
         levels = round(facts.scale) + 1
@@ -108,6 +108,21 @@ def levels_of(likelihood: str, facts: DataSummary, unseen: DataSummary, *, test:
             odd = None if test is None or part is facts else first_unlike(test, facts)
             raise ValueError(_undescribed(wanted, part, name if odd is None else f"{name}, first at row {odd}"))
     return levels
+
+
+def _require_like_training(
+    wanted: LikelihoodRow, facts: DataSummary, unseen: DataSummary, test: Observations | None
+) -> None:
+    """Refuse a test set that the likelihood describes, and of which training says nothing."""
+    expected = ""
+    described = unseen.kind in wanted.kinds and facts.kind in wanted.kinds
+    if described and wanted.counts == "classes" and unseen.high > 2 * facts.high + 1:
+        expected = f"codes in the test set that the training set has, 0 to {facts.high:g}"
+    if wanted.binarises and facts.kind == "binary" and unseen.kind == "grey":
+        expected = "a test set of zeros and ones, as the training set is"
+    if expected:
+        odd = "" if test is None else f", first at row {first_unlike(test, facts)}"
+        raise ValueError(f"Expected {expected}; got {unseen.describe()}{odd}. Make both sets in the same way.")
 
 
 def model_has_latent_class(model: ModelRecipe) -> bool:
@@ -145,16 +160,22 @@ def conditions_of(model: ModelRecipe, data: Data) -> tuple[int, int]:
     """
     parts, latent = (data.train, data.test), model_has_latent_class(model)
     if model.condition == "label" or latent:
+        field = "model.posterior 'class-first'" if latent else "model.condition 'label'"
         labels = [part.label(torch.arange(len(part))) for part in parts]
         least = min((int(each.min()) for each in labels if each is not None), default=-1)
         if any(each is None for each in labels) or least < (UNKNOWN if latent else 0):
-            field = "model.posterior 'class-first'" if latent else "model.condition 'label'"
             got = "none" if any(each is None for each in labels) else f"{least}"
             raise ValueError(
                 f"Expected labels from 0 for {field}; got {got} in {data.name}. Take data with labels, or another "
                 f"{field.split()[0]}."
             )
-        return max(2, len(data.train.label_names), 1 + max(int(each.max()) for each in labels if each is not None)), 0
+        classes = max(2, len(data.train.label_names), 1 + max(int(each.max()) for each in labels if each is not None))
+        if classes > MOST_LEVELS:
+            raise ValueError(
+                f"Expected at most {MOST_LEVELS} classes for {field}; got labels up to {classes - 1} in {data.name}. "
+                "Number them anew: numpy.unique(y, return_inverse=True)[1]."
+            )
+        return classes, 0
     if model.condition == "factors":
         if any(part.factors is None for part in parts):
             raise ValueError(
@@ -188,28 +209,3 @@ def reason(recipe: Recipe, facts: DataSummary) -> str:
         facts: a summary of the training data.
     """
     return facts.because if recipe.model.likelihood == "auto" else "named in the recipe"
-
-
-def notes_on(data: Data, facts: DataSummary, model: nn.Module, *, wide: bool) -> tuple[str, ...]:
-    """What a person should know of the data and of what follows from them, a sentence each.
-
-    Args:
-        data: as they were read.
-        facts: a summary of the training data.
-        model: made for them.
-        wide: whether it computes in float64.
-
-    Example:
-        >>> from tightbound.data import load, summarise
-        >>> digits = load("digits")
-        >>> notes_on(digits, summarise(digits.train), nn.Identity(), wide=False)
-        ()
-    """
-    found = [*data.train.notes, *(note for note in data.test.notes if note not in data.train.notes), *facts.notes]
-    if wide:
-        found.append("float32 has too few digits or too small a range for some elements: the model computes in float64")
-    unit = getattr(getattr(model, "likelihood", None), "unit", None)
-    if isinstance(unit, Tensor) and (constant := int((unit == 0).sum())):
-        of = f"{constant} of {unit.numel()} elements {'has' if constant == 1 else 'have'}"
-        found.append(f"{of} one value in the training data, but for rounding, and no nats to win")
-    return tuple(found)
