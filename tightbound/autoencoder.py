@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from tightbound.batch import Batch, blocks_of, require_some
+from tightbound.batch import Batch, blocks_of, complete, require_some, tensor_of
 from tightbound.conditional import Conditional
 from tightbound.distributions import (
     Part,
@@ -166,7 +166,7 @@ class VAE(Model):
             A distribution of batch shape (B,).
         """
         with evaluation_mode(self):
-            return self.posterior(_tensor(x, *home(self)))
+            return self.posterior(complete(x, *home(self)))
 
     def decode(self, z: Tensor) -> Distribution:
         r"""The likelihood p(x | z).
@@ -178,7 +178,7 @@ class VAE(Model):
             A distribution of batch shape (\*batch).
         """
         with evaluation_mode(self):
-            return self.likelihood(_tensor(z, *home(self)))
+            return self.likelihood(tensor_of(z, "z").to(*home(self)))
 
     def reconstruct(self, x: Any, *, batch_size: int = ROWS) -> Tensor:
         r"""The mean of p(x | z) at the posterior's mean: the same in every call.
@@ -276,10 +276,6 @@ def _require_complete(batch: Batch) -> None:
             "Expected complete observations; got a mask of what is present, which a plain VAE does not read. Fill in "
             "what is missing and leave the mask out, or override propose, log_joint and log_posterior."
         )
-
-
-def _tensor(x: Any, device: torch.device, dtype: torch.dtype) -> Tensor:
-    return torch.as_tensor(x).to(device, dtype)
 
 
 def _not_finite(model: nn.Module) -> ValueError | None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from tightbound.autoencoder import VAE
-from tightbound.batch import Batch, blocks_of
+from tightbound.batch import Batch, blocks_of, complete, tensor_of
 from tightbound.conditional import Conditional, Networked
 from tightbound.likelihoods import point_estimate
 from tightbound.model import ROWS
@@ -200,7 +200,7 @@ class ConditionalVAE(VAE):
         Raises:
             ValueError: where the condition is missing.
         """
-        given = Batch(torch.as_tensor(x).to(*home(self)), label=label, factors=factors)
+        given = Batch(complete(x, *home(self)), label=label, factors=factors)
         with evaluation_mode(self):
             return self.posterior(self.seen_by_encoder(given))
 
@@ -218,7 +218,7 @@ class ConditionalVAE(VAE):
         Raises:
             ValueError: where the condition is missing.
         """
-        z = torch.as_tensor(z).to(*home(self))
+        z = tensor_of(z, "z").to(*home(self))
         with evaluation_mode(self):
             return self.likelihood(self.seen_by_decoder(Batch(z, label=label, factors=factors), z))
 
