@@ -17,6 +17,7 @@ from tightbound.runs.rows import LikelihoodRow
 
 LARGEST_MLP_SIDE = 32
 MOST_LEVELS = 2**16
+EIGHT_BITS = (127, 255)  # counts whose largest lies between them look like pixels
 
 
 def resolve(recipe: Recipe, facts: DataSummary) -> Recipe:
@@ -168,6 +169,9 @@ def conditions_of(model: ModelRecipe, data: Data) -> tuple[int, int]:
 def _undescribed(wanted: LikelihoodRow, facts: DataSummary, where: str) -> str:
     most = f", {MOST_LEVELS} different ones at most," if wanted.counts else ""
     remedy = f" {wanted.remedy}" if wanted.remedy else ""
+    if "grey" in wanted.kinds and facts.kind == "counts" and EIGHT_BITS[0] < facts.high <= EIGHT_BITS[1]:
+        divide = "" if wanted.counts else ", or divide them by 255"
+        remedy += f" If these are 8-bit pixels, store them as uint8{divide}."
     suited = registry.suited(facts.nature)
     other = (
         f"Look at those rows, or take {suited!r}"
