@@ -111,6 +111,20 @@ def levels_of(likelihood: str, facts: DataSummary, unseen: DataSummary, *, test:
     return levels
 
 
+def needs_float64(facts: DataSummary) -> bool:
+    """Whether float32 has too few digits for the data, or cannot hold them at all, be they constant.
+
+    Args:
+        facts: a summary of them.
+
+    Example:
+        >>> from tightbound.data import summarise
+        >>> needs_float64(summarise(Observations(torch.full((9, 1), 1e39, dtype=torch.float64))))
+        True
+    """
+    return facts.wide or max(-facts.low, facts.high) > torch.finfo(torch.float32).max
+
+
 def model_has_latent_class(model: ModelRecipe) -> bool:
     """Whether a class is part of the latent, so that labels need not be known.
 
