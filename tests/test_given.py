@@ -156,3 +156,42 @@ def test_a_subset_can_be_told_by_true_and_false(make: Callable[[Any], Any]) -> N
             whole.subset(make(wrong))
     with pytest.raises(ValueError, match="Expected at least one observation"):
         whole.subset(make(np.zeros(40, dtype=bool)))
+
+
+# --- how many ---
+
+
+@pytest.mark.parametrize("count", [2.5, "a", None, [3]])
+@pytest.mark.parametrize(
+    "call",
+    [
+        MODEL.sample,
+        MODEL.sample_prior,
+        lambda count: MODEL.log_prob(B, samples=count),
+        lambda count: MODEL.draw(torch.zeros(2, 5), samples=count),
+        lambda count: tb.evaluate.evidence(MODEL, B, samples=count),
+    ],
+    ids=["sample", "sample_prior", "log_prob", "draw", "evidence"],
+)
+def test_a_number_of_samples_is_whole(call: Callable[[Any], Any], count: Any) -> None:
+    with pytest.raises(TypeError, match=f"Expected a whole number of samples; got {re.escape(repr(count))}"):
+        call(count)
+
+
+def test_other_numbers_are_whole_as_well() -> None:
+    with pytest.raises(TypeError, match=r"Expected a whole number of observations at a time; got 2\.5\. Give an int"):
+        MODEL.embed(B, batch_size=2.5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"Expected a whole number of observations; got 2\.5\. Give an int"):
+        tb.evaluate.gaps(MODEL, B, observations=2.5)  # type: ignore[arg-type]
+    assert MODEL.sample(np.int64(3)).shape == (3, 5)
+    assert MODEL.log_prob(B[:1], samples=torch.tensor(3)).shape == (1,)
+
+
+@pytest.mark.parametrize("count", [10**13, 10**18, 10**30])
+def test_more_samples_than_memory_holds_are_refused_in_a_sentence(count: int) -> None:
+    message = rf"Expected as many samples as fit into memory; got {count}\. Take fewer at a time: "
+    for call in (MODEL.sample, MODEL.sample_prior):
+        with pytest.raises(ValueError, match=message) as refused:
+            call(count)
+    remedy = str(refused.value).removesuffix(".").partition("at a time: ")[2]
+    assert eval(remedy, {"torch": torch, "model": MODEL}).shape == (10_000, 5)

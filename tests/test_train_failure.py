@@ -188,7 +188,7 @@ def test_a_constant_that_float32_cannot_hold_is_computed_in_float64(tmp_path: Pa
     x = data(COUNT).double()
     x[:, 0] = 1e39
     small = tb.Recipe().updated({"model.hidden": [8], "train.epochs": 1, "model.latent_dim": 2})
-    trained = tb.train(small, out=tmp_path / "run", data=x, progress=False)
-    assert next(trained.model.parameters()).dtype == torch.float64
+    made = tb.train(small, out=tmp_path / "run", data=x, progress=False)
+    assert next(made.model().parameters()).dtype == torch.float64
     with pytest.raises(ValueError, match=r"Expected finite values; got NaN or infinity .* as float32 holds it"):
         fit(plain(tb.likelihoods.Gaussian(nn.Linear(2, 3))), x, **ROOM)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -120,12 +121,30 @@ def as_batch(x: Tensor | Batch) -> Batch:
     return Batch(x)
 
 
+def require_whole(count: Any, of: str) -> None:
+    """Refuse to count by what is no whole number.
+
+    Args:
+        count: of something.
+        of: what is counted, for the error.
+
+    Raises:
+        TypeError: for a fraction, a text and the like.
+    """
+    try:
+        operator.index(count)
+    except TypeError:
+        raise TypeError(f"Expected a whole number of {of}; got {count!r}. Give an int, such as 100.") from None
+
+
 def require_some(batch_size: int) -> None:
     """Refuse to go through observations none at a time.
 
     Raises:
-        ValueError: for a batch size below 1.
+        TypeError: for a batch size that is no whole number.
+        ValueError: for one below 1.
     """
+    require_whole(batch_size, "observations at a time")
     if batch_size < 1:
         raise ValueError(f"Expected a batch_size of at least 1; got {batch_size}.")
 

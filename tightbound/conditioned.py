@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from tightbound.autoencoder import VAE
+from tightbound.autoencoder import VAE, has_room
 from tightbound.batch import Batch, blocks_of, complete, tensor_of
 from tightbound.conditional import Conditional, Networked
 from tightbound.likelihoods import point_estimate
@@ -249,7 +249,8 @@ class ConditionalVAE(VAE):
             factors=None if factors is None else _each(torch.as_tensor(factors), 1, count),
         )
         self.require_known(wanted, "the condition")
-        return self._observation(self.decode(z, label=wanted.label, factors=wanted.factors), mean=mean)
+        with has_room(count):
+            return self._observation(self.decode(z, label=wanted.label, factors=wanted.factors), mean=mean)
 
     def analogies(self, x: Any) -> Tensor:
         r"""The mean of p(x | z, y) in every class y, at the code z of each observation: its style in other classes.
