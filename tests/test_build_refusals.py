@@ -10,7 +10,7 @@ import pytest
 from building import recipe, source, values
 
 from tightbound.runs.build import Config, build, build_model
-from tightbound.runs.recipe import ModelRecipe
+from tightbound.runs.recipe import ModelRecipe, Recipe
 from tightbound.runs.resolving import MOST_LEVELS
 
 
@@ -46,6 +46,7 @@ from tightbound.runs.resolving import MOST_LEVELS
             {"model__likelihood": "poisson"},
             "Expected whole numbers from 0 for model.likelihood 'poisson'; got",
         ),
+        ("grey", {"model__likelihood": "poisson"}, "Counts stored in 8 bits count as grey levels: store them as int64"),
         ("real", {"model__likelihood": "negative-binomial"}, "Expected whole numbers from 0 for model.likelihood 'neg"),
         (
             "real",
@@ -119,3 +120,25 @@ def test_a_model_needs_a_resolved_recipe(part: str) -> None:
     named = {"network": "mlp", "likelihood": "bernoulli", part: "auto"}
     with pytest.raises(ValueError, match="Expected a network and a likelihood by name; got 'auto'"):
         build_model(ModelRecipe(**named), Config((5,)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "remedy"),
+    [
+        ("bernoulli", "If these are 8-bit pixels, store them as uint8, or divide them by 255."),
+        ("continuous-bernoulli", "If these are 8-bit pixels, store them as uint8, or divide them by 255."),
+        ("discretized-logistic", "If these are 8-bit pixels, store them as uint8."),
+    ],
+)
+def test_pixels_stored_as_other_numbers_are_told_apart_from_counts(likelihood: str, remedy: str) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (60, 4)).astype(np.float32)
+    changes = {"model.likelihood": likelihood, "model.hidden": [4]}
+    with pytest.raises(ValueError, match="Expected ") as refused:
+        build(Recipe().updated(changes), x)
+    assert str(refused.value).endswith(f"For these data 'auto' takes 'negative-binomial'. {remedy}")
+    build(Recipe().updated(changes), x.astype(np.uint8))
+    if "divide" in remedy:
+        build(Recipe().updated(changes), x / 255)
+    with pytest.raises(ValueError, match="For these data 'auto' takes ") as refused:
+        build(Recipe().updated(changes), np.minimum(x, 100))
+    assert "pixels" not in str(refused.value)

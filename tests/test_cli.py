@@ -176,6 +176,11 @@ def test_no_change_leaves_the_recipe():
         ("evaluate", "Expected RUN with 'tightbound evaluate'; got none. For example: tightbound evaluate runs/digits"),
         ("evaluate run --split val", "Expected train, validation or test for --split; got 'val'."),
         ("evaluate run --samples x", "Expected a whole number for --samples; got 'x'."),
+        ("evaluate run --samples 2.5", "Expected a whole number for --samples; got '2.5'."),
+        ("train auto --model.latent_dim 2.7", "Expected a whole number for --model.latent-dim; got '2.7'."),
+        ("train auto --model.hidden 8 8.5", "Expected a whole number for --model.hidden; got '8.5'."),
+        ("train auto --data.size 8.9", "Expected a whole number for --data.size; got '8.9'."),
+        ("train auto --seed 0.5", "Expected a whole number for --seed; got '0.5'."),
         ("embed run", "Expected --out with 'tightbound embed'; got none. For example: tightbound embed runs/digits"),
         (
             "sweep digits",
@@ -268,3 +273,50 @@ def test_main_reads_the_command_line_of_the_process(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["tightbound", "--version"])
     assert main() == 0
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*\n", capsys.readouterr().out)
+
+
+def test_every_whole_number_of_the_command_line_refuses_fractions(capsys):
+    """No flag is read by cyclopts itself, which rounds."""
+    for verb in VERBS:
+        for argument in app[verb].assemble_argument_collection(parse_docstring=False):
+            if argument.hint in (int, int | None, tuple[int, ...] | None) and not argument.children:
+                assert argument.parameter.converter, f"{verb} {argument.name}"
+
+
+def test_whole_numbers_can_be_written_with_a_point():
+    words = "train digits --model.latent_dim 3.0 --model.hidden 8.0 4 --seed 5.0 --train.epochs 0.5"
+    _, bound, _ = app.parse_args(words.split())
+    made = bound.arguments["changes"].apply(recipes.load("digits"))
+    assert (made.model.latent_dim, made.model.hidden, made.seed) == (3, (8, 4), 5)
+    assert made.train.epochs == 0.5
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "auto", "--data", "b\udcff.npy"],
+        ["train", "auto", "--data", "digits", "--out", "o\udcff"],
+        ["evaluate", "r\udcff"],
+        ["recipes", "x\udcff.toml"],
+    ],
+)
+def test_a_name_that_is_not_utf8_is_refused_at_the_start(words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert r"\xff" in refused(capsys, *words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_said_of_a_name_that_is_not_utf8(capsys):
+    expected = r"Expected names in UTF-8; got 'b\xff.npy'. Rename the file or the folder, or link to it: ln -s"
+    assert expected in refused(capsys, "train", "auto", "--data", "b\udcff.npy")
+
+
+@pytest.mark.parametrize(
+    "words", [["train", "auto", "--data", "{}.npy"], ["train", "digits", "--out", "{}"], ["evaluate", "{}"]]
+)
+def test_a_path_that_is_too_long_is_refused_in_a_sentence(words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = refused(capsys, *(word.format("a" * 300) for word in words))
+    assert "Expected a path that the system takes; got one whose name is too long: aaaaaaaa" in said
+    assert said.rstrip().endswith("Take a shorter one.")
+    assert not list(tmp_path.iterdir())

@@ -31,3 +31,8 @@ def test_k_where_there_is_no_telling() -> None:
     assert found[4] == math.inf
     far = pareto_k(torch.cat([torch.full((80, 1), -1e6).double(), torch.randn(20, 1).double()]))
     assert far.isfinite().all()
+
+
+def test_a_tail_whose_smoothed_weights_overflow_says_nothing_on_the_way() -> None:
+    falling = -6e3 * torch.linspace(0, 1, 1000, dtype=torch.float64)[:, None]
+    assert 100 < pareto_k(falling) < math.inf  # a warning is an error here

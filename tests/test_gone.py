@@ -16,7 +16,7 @@ import tightbound as tb
 from tightbound.cli import commands
 from tightbound.cli.verbs import main
 from tightbound.data.mapped import watched
-from tightbound.plots._cells import _lines
+from tightbound.plots._cells import _lines, _scale
 from tightbound.runs import recipe as recipes
 from tightbound.runs.run import open_run
 from tightbound.runs.starting import train
@@ -158,3 +158,9 @@ def test_series_go_along_their_longer_axis(shape: tuple[int, ...], seen: tuple[i
         np.testing.assert_array_equal(_lines(x)[0, 1], x[0, :, 1])
     assert tb.plots.images(torch.from_numpy(x.astype("f4"))).axes
     assert open_run is not None
+
+
+def test_lines_as_large_as_float32_goes_are_scaled_without_a_warning() -> None:
+    lines = np.array([[0, 0, 0], [3e37, 2e37, 1e37]], dtype=np.float32)
+    assert "bottom" in _scale(lines, None)[2]
+    assert "each between its own" in _scale(lines * np.array([1, 1e-4, 1e-4], np.float32), None)[2]

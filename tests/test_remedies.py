@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import warnings
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -96,12 +99,67 @@ def test_an_evaluation_knows_a_fixed_scale(scale, expected) -> None:
     assert evidence(made, torch.randn(20, 8), samples=5).fixed_scale == expected
 
 
-@pytest.mark.parametrize("top", [255, 254, 17, 2])
-def test_eight_bits_under_bernoulli_are_told_to_divide_by_255(top: int) -> None:
-    x = torch.randint(0, top + 1, (30, 8)).float()
-    x[0, 0] = top
-    with pytest.raises(ValueError, match=r"Divide by 255, .*binarise them as well"):
-        fit(vae(tb.likelihoods.Bernoulli(nn.Linear(2, 8))), x, epochs=1, **QUIET)
+def refused(likelihood: nn.Module, x: Any) -> str:
+    with pytest.raises(ValueError, match=r"^Expected values in the support of ") as error:
+        fit(vae(likelihood), x, epochs=1, **QUIET)
+    return str(error.value)
+
+
+def bernoulli() -> nn.Module:
+    return tb.likelihoods.Bernoulli(nn.Linear(2, 8))
+
+
+@pytest.mark.parametrize("make", [Tensor.numpy, torch.clone], ids=["NumPy", "torch"])
+@pytest.mark.parametrize(
+    ("low", "high", "words", "remedy"),
+    [
+        (0, 255, "Divide by 255, .*binarise them as well", r"tb\.data\.load\(x / 255\)\.binarised\(\)"),
+        (0, 128, "Divide by 255, .*binarise them as well", r"tb\.data\.load\(x / 255\)\.binarised\(\)"),
+        (0, 127, "Binarise levels of grey up to 127", r"tb\.data\.load\(x / 127\)\.binarised\(\)"),
+        (0, 16, "Binarise levels of grey up to 16 .*Poisson for counts", r"tb\.data\.load\(x / 16\)\.binarised\(\)"),
+        (0, 2, "Binarise levels of grey up to 2 .*Categorical for", r"tb\.data\.load\(x / 2\)\.binarised\(\)"),
+        (1, 2, "two values alone, write them as 0 and 1", r"\(x == 2\) \* 1\.0"),
+        (-1, 1, "pixels that lie between −1 and 1", r"tb\.data\.load\(\(x \+ 1\) / 2\)\.binarised\(\)"),
+    ],
+)
+def test_the_remedy_for_values_that_are_no_bits_works(make, low: int, high: int, words: str, remedy: str) -> None:
+    x = make(torch.randint(low, high + 1, (30, 8)).float())
+    x[0, 0], x[0, 1] = high, low
+    said = refused(bernoulli(), x)
+    assert re.search(words, said)
+    assert ("Divide by 255" in said) is (high >= 128)
+    found = re.search(remedy, said)
+    assert found is not None
+    fit(vae(bernoulli()), eval(found[0], {"tb": tb, "x": x}), epochs=1, **QUIET)
+
+
+def test_real_numbers_between_minus_one_and_one_are_told_alike() -> None:
+    x = torch.rand(30, 8) * 2 - 1
+    assert "Take (x + 1) / 2 of pixels" in refused(bernoulli(), x)
+    said = refused(tb.likelihoods.ContinuousBernoulli(nn.Linear(2, 8)), x)
+    assert said.endswith("Take (x + 1) / 2 of pixels that lie between −1 and 1, or Gaussian.")
+    fit(vae(tb.likelihoods.ContinuousBernoulli(nn.Linear(2, 8))), (x + 1) / 2, epochs=1, **QUIET)
+
+
+def test_counts_in_eight_bits_are_told_to_be_stored_as_whole_numbers() -> None:
+    x = np.random.default_rng(0).integers(0, 256, (30, 8)).astype(np.uint8)
+    likelihood = tb.likelihoods.NegativeBinomial(nn.Sequential(nn.Linear(2, 16), nn.Unflatten(1, (2, 8))))
+    said = refused(likelihood, x)
+    assert said.endswith("store counts as int64, torch.as_tensor(x).long().")
+    fit(vae(likelihood), torch.as_tensor(x).long(), epochs=1, **QUIET)
+    assert "8-bit" not in refused(likelihood, torch.rand(30, 8))
+
+
+def test_grey_levels_are_told_to_be_divided_or_stored_in_eight_bits() -> None:
+    likelihood = tb.likelihoods.DiscretizedLogistic(nn.Linear(2, 8))
+    x = np.random.default_rng(0).integers(0, 256, (30, 8)).astype(np.float32)
+    assert "x / 255 where there are 256 levels, or store 8-bit pixels as uint8" in refused(likelihood, x)
+    for right in (x / 255, x.astype(np.uint8)):
+        fit(vae(likelihood), right, epochs=1, **QUIET)
+    assert "ContinuousBernoulli between 0 and 1, and Gaussian elsewhere" in refused(likelihood, x + 0.5)
+    few = tb.likelihoods.DiscretizedLogistic(nn.Linear(2, 8), levels=17)
+    assert refused(few, x % 17).endswith("x / 16 where there are 17 levels.")
+    fit(vae(few), x % 17 / 16, epochs=1, **QUIET)
 
 
 @pytest.mark.parametrize("x", [torch.rand(30, 8) * 255, torch.full((30, 8), 256.0)], ids=["not whole", "larger"])

@@ -147,3 +147,48 @@ def test_a_validation_loss_that_is_not_finite(tmp_path: Path, ema: float) -> Non
         with pytest.raises(NonFiniteError, match=r"^At step 4 the validation loss became (inf|nan): some held-out obs"):
             fit(model(), x, resume=resume, **settings)
         assert load_state(tmp_path)["standing"]["number"] == 3
+
+
+def plain(likelihood: nn.Module, first: nn.Module | None = None) -> tb.VAE:
+    encoder = nn.Sequential(first or nn.Identity(), nn.Linear(3, 4))
+    return tb.VAE(tb.priors.StandardNormal(2), tb.posteriors.DiagonalNormal(encoder), likelihood)
+
+
+@pytest.mark.parametrize(("size", "scale"), [(1e20, "learned"), (1e36, "learned"), (1e-30, 1e-30)])
+def test_data_of_another_scale_are_named_where_the_first_steps_fail(size: float, scale: Any) -> None:
+    torch.manual_seed(0)
+    x = data(COUNT) * size
+    with pytest.raises(NonFiniteError, match=r"^At step 1 the distortion became inf\. The largest number .*") as failed:
+        fit(plain(tb.likelihoods.Gaussian(nn.Linear(2, 3), scale=scale)), x, **ROOM)
+    assert "learning_rate" not in str(failed.value)
+    remedy = str(failed.value).removesuffix(".").partition("Divide them by it: ")[2]
+    for given in (x, x.numpy()):
+        fit(plain(tb.likelihoods.Gaussian(nn.Linear(2, 3))), eval(remedy, {"x": given}), **ROOM)
+
+
+@pytest.mark.parametrize("largest", [1000, 10**9])
+def test_counts_too_large_for_a_network_want_another_first_layer(largest: int) -> None:
+    torch.manual_seed(0)
+    x = torch.randint(0, largest, (COUNT, 3))
+    with pytest.raises(NonFiniteError, match=r"Let the encoder begin with torch\.nn\.BatchNorm1d\.$"):
+        fit(plain(tb.likelihoods.Poisson(nn.Linear(2, 3))), x, **ROOM)
+    fit(plain(tb.likelihoods.Poisson(nn.Linear(2, 3)), nn.BatchNorm1d(3)), x, **ROOM)
+
+
+def test_data_of_a_good_scale_are_not_blamed() -> None:
+    torch.manual_seed(0)
+    broken = plain(tb.likelihoods.Gaussian(nn.Linear(2, 3), scale=1e-30))
+    with pytest.raises(
+        NonFiniteError, match=r"^At step 1 the distortion became inf\. Try a lower learning_rate.*outliers"
+    ):
+        fit(broken, data(COUNT), **ROOM)
+
+
+def test_a_constant_that_float32_cannot_hold_is_computed_in_float64(tmp_path: Path) -> None:
+    x = data(COUNT).double()
+    x[:, 0] = 1e39
+    small = tb.Recipe().updated({"model.hidden": [8], "train.epochs": 1, "model.latent_dim": 2})
+    made = tb.train(small, out=tmp_path / "run", data=x, progress=False)
+    assert next(made.model().parameters()).dtype == torch.float64
+    with pytest.raises(ValueError, match=r"Expected finite values; got NaN or infinity .* as float32 holds it"):
+        fit(plain(tb.likelihoods.Gaussian(nn.Linear(2, 3))), x, **ROOM)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from tightbound.batch import Batch, blocks_of, require_some
+from tightbound.batch import Batch, blocks_of, complete, require_some, require_whole, tensor_of
 from tightbound.conditional import Conditional
 from tightbound.distributions import (
     Part,
@@ -28,6 +30,8 @@ from tightbound.model import ROWS, Model
 from tightbound.priors import Prior
 from tightbound.runtime import evaluation_mode, home, only_thread
 from tightbound.support import require_support
+
+NO_ROOM = "can't allocate memory|not enough memory|out of memory|[Oo]verflow"  # as torch's allocators say it
 
 
 class VAE(Model):
@@ -166,7 +170,7 @@ class VAE(Model):
             A distribution of batch shape (B,).
         """
         with evaluation_mode(self):
-            return self.posterior(_tensor(x, *home(self)))
+            return self.posterior(complete(x, *home(self)))
 
     def decode(self, z: Tensor) -> Distribution:
         r"""The likelihood p(x | z).
@@ -178,7 +182,7 @@ class VAE(Model):
             A distribution of batch shape (\*batch).
         """
         with evaluation_mode(self):
-            return self.likelihood(_tensor(z, *home(self)))
+            return self.likelihood(tensor_of(z, "z").to(*home(self)))
 
     def reconstruct(self, x: Any, *, batch_size: int = ROWS) -> Tensor:
         r"""The mean of p(x | z) at the posterior's mean: the same in every call.
@@ -212,9 +216,12 @@ class VAE(Model):
             Shape (count, \*shape).
 
         Raises:
-            ValueError: for a count below 1, a negative temperature, or weights that are not finite.
+            TypeError: for a count that is no whole number.
+            ValueError: for one below 1 or of more than fit into memory, a negative temperature, or weights that are not
+                finite.
         """
-        return self._observation(self.decode(self.sample_prior(count, temperature=temperature)), mean=mean)
+        with has_room(count):
+            return self._observation(self.decode(self.sample_prior(count, temperature=temperature)), mean=mean)
 
     def _observation(self, p: Distribution, *, mean: bool) -> Tensor:
         """Its mean, or a draw from it."""
@@ -236,13 +243,16 @@ class VAE(Model):
             Shape (count, \*latent).
 
         Raises:
-            ValueError: for a count below 1, a negative temperature, or weights that are not finite.
+            TypeError: for a count that is no whole number.
+            ValueError: for one below 1 or of more than fit into memory, a negative temperature, or weights that are not
+                finite.
         """
+        require_whole(count, "samples")
         if count < 1 or not temperature >= 0:
             raise ValueError(f"Expected count >= 1 and temperature >= 0; got count={count}, temperature={temperature}.")
         if error := _not_finite(self):
             raise error
-        with evaluation_mode(self):
+        with has_room(count), evaluation_mode(self):
             p = self.prior.tempered(temperature) if isinstance(self.prior, Prior) else self.prior()
             return p.sample(torch.Size([count]))
 
@@ -278,8 +288,25 @@ def _require_complete(batch: Batch) -> None:
         )
 
 
-def _tensor(x: Any, device: torch.device, dtype: torch.dtype) -> Tensor:
-    return torch.as_tensor(x).to(device, dtype)
+@contextmanager
+def has_room(count: int) -> Iterator[None]:
+    """What an allocator says of too many samples, told in a sentence.
+
+    Args:
+        count: how many there should be.
+
+    Raises:
+        ValueError: where they do not fit into memory.
+    """
+    try:
+        yield
+    except (RuntimeError, TypeError, OverflowError) as error:
+        if not isinstance(error, OverflowError) and not re.search(NO_ROOM, str(error)):
+            raise
+        raise ValueError(
+            f"Expected as many samples as fit into memory; got {count}. Take fewer at a time: torch.cat("
+            "[model.sample(1000) for _ in range(10)])."
+        ) from None
 
 
 def _not_finite(model: nn.Module) -> ValueError | None:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import operator
+import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
+
+WHOLE = {torch.bool, torch.int8, torch.int16, torch.int32, torch.int64}
+UNSIGNED = {torch.uint8, torch.uint16, torch.uint32, torch.uint64}
+REAL = WHOLE | UNSIGNED | {torch.float16, torch.bfloat16, torch.float32, torch.float64}
+
+CONVERT = "Convert it first, for example with array.astype(numpy.float32)."
+COMPLEX = "Take x.real, or both parts side by side: numpy.concatenate([x.real, x.imag], 1)."
 
 
 class Batch(NamedTuple):
@@ -111,12 +121,30 @@ def as_batch(x: Tensor | Batch) -> Batch:
     return Batch(x)
 
 
+def require_whole(count: Any, of: str) -> None:
+    """Refuse to count by what is no whole number.
+
+    Args:
+        count: of something.
+        of: what is counted, for the error.
+
+    Raises:
+        TypeError: for a fraction, a text and the like.
+    """
+    try:
+        operator.index(count)
+    except TypeError:
+        raise TypeError(f"Expected a whole number of {of}; got {count!r}. Give an int, such as 100.") from None
+
+
 def require_some(batch_size: int) -> None:
     """Refuse to go through observations none at a time.
 
     Raises:
-        ValueError: for a batch size below 1.
+        TypeError: for a batch size that is no whole number.
+        ValueError: for one below 1.
     """
+    require_whole(batch_size, "observations at a time")
     if batch_size < 1:
         raise ValueError(f"Expected a batch_size of at least 1; got {batch_size}.")
 
@@ -129,21 +157,161 @@ def blocks_of(x: Any, size: int, device: torch.device, dtype: torch.dtype) -> It
         size: how many at a time.
         device: where they are wanted.
         dtype: the floating-point type that they are wanted in.
+
+    Raises:
+        TypeError: for what holds no dense real numbers.
+        ValueError: for no observation, one without its axis, and values that are not there or not finite.
     """
-    if isinstance(x, Batch) or not hasattr(x, "batches"):
-        whole = x if isinstance(x, Batch) else Batch(_array(x))
-        for start in range(0, whole.size, size):
-            yield whole.rows(slice(start, start + size)).to(device, dtype)
-        return
-    for block in x.batches(size, dtype):
-        yield block.to(device, dtype)
+    if hasattr(x, "batches") and not isinstance(x, Batch):
+        blocks, name, rows = x.batches(size, dtype), x.name, x.rows_of(torch.arange(len(x)))
+    else:
+        batch = x if isinstance(x, Batch) else Batch(x)
+        whole = batch._replace(x=observed_in(batch.x))
+        blocks = (whole.rows(slice(start, start + size)) for start in range(0, whole.size, size))
+        name, rows = "x", torch.arange(whole.size)
+    for index, block in enumerate(blocks):
+        moved = block.to(device, dtype)
+        if moved.mask is None:
+            require_finite(moved.x, rows[index * size :], name)
+        yield moved
 
 
-def _array(x: Any) -> Tensor:
+def observed_in(x: Any) -> Tensor:
+    r"""A tensor of observations, made of whatever holds numbers.
+
+    Args:
+        x: a tensor, an array or a list, shape (N, \*shape).
+
+    Raises:
+        TypeError: for anything else.
+        ValueError: for no observation, one without its axis, and a mask that hides values.
+
+    Example:
+        >>> observed_in([[1.0, 2.0]]).shape
+        torch.Size([1, 2])
+    """
+    if not (isinstance(x, Tensor | list | tuple) or hasattr(x, "__array__")):
+        remedy = "tb.data.observations(x) makes observations of other things, or says how."
+        if isinstance(x, str):
+            remedy = f"Read the file first: tb.data.load({x!r}).test, or numpy.load for all of its rows."
+        if hasattr(x, "train") and hasattr(x, "test"):
+            remedy = "Of a data set with splits give one: data.test."
+        raise TypeError(f"Expected a tensor, an array, a Batch or Observations; got {type(x).__name__}. {remedy}")
+    found = tensor_of(x, "x")
+    if found.ndim < 2:
+        raise ValueError(
+            f"Expected observations of shape (N, ...); got {tuple(found.shape)}. A single observation is a batch of "
+            "one, x[None]; N single numbers want an axis, x[:, None]."
+        )
+    if found.numel() == 0:
+        raise ValueError("Expected at least one observation; got an empty array. Check how it was made.")
+    return found
+
+
+def complete(x: Any, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """A tensor of observations where a model is, every value finite.
+
+    Args:
+        x: as :func:`observed_in` takes it.
+        device: where it is wanted.
+        dtype: the floating-point type that it is wanted in.
+
+    Raises:
+        TypeError: as :func:`observed_in`.
+        ValueError: likewise, and for values that are not finite.
+    """
+    found = observed_in(x).to(device, dtype)
+    require_finite(found, torch.arange(len(found)), "x")
+    return found
+
+
+def tensor_of(value: Any, name: str) -> Tensor:
+    """A tensor as it is, and an array or a list as a tensor, which shares its memory where that is possible.
+
+    Args:
+        value: dense real numbers.
+        name: what error messages call them.
+
+    Raises:
+        TypeError: for other numbers, and for Python objects.
+        ValueError: for a masked array whose mask hides values.
+
+    Example:
+        >>> tensor_of(np.arange(3, dtype=">i4")[::-1], "these")
+        tensor([2, 1, 0], dtype=torch.int32)
+    """
+    if isinstance(value, Tensor):
+        require_real(value, name)
+        return value
     try:
-        return torch.as_tensor(x)
-    except (TypeError, ValueError, RuntimeError):
+        array = np.asanyarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:  # a list of rows of several lengths, for instance
         raise TypeError(
-            f"Expected a tensor, an array, a Batch or Observations; got {type(x).__name__}. Of a data set with splits "
-            "give one: data.test."
+            f"Expected an array of real numbers; got a {type(value).__name__} in {name} of which NumPy makes none "
+            f"({error}). Give rows of one length, as plain numbers."
         ) from None
+    array = _all_there(array, name)
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        raise TypeError(
+            f"Expected an array of real numbers; got dtype {array.dtype} in {name}. "
+            f"{COMPLEX if array.dtype.kind == 'c' else CONVERT}"
+        )
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    if any(stride < 0 for stride in array.strides):
+        array = np.ascontiguousarray(array)
+    with warnings.catch_warnings():  # a file mapped for reading is not writable, but nothing here writes to it
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
+        return torch.from_numpy(array)
+
+
+def _all_there(array: np.ndarray, name: str) -> np.ndarray:
+    """A masked array without its mask, which must hide nothing."""
+    if not isinstance(array, np.ma.MaskedArray):
+        return array
+    hidden = np.ma.getmaskarray(array)
+    if hidden.any():
+        rows = np.flatnonzero(hidden.reshape(len(hidden), -1).any(1)) if array.ndim else np.zeros(1, int)
+        raise ValueError(
+            f"Expected values that are all there; got a masked array with {int(hidden.sum())} values masked, in "
+            f"{len(rows)} of {len(hidden) if array.ndim else 1} rows of {name}, the first at row {rows[0]}. Drop those "
+            "rows, x[~x.mask.any(1)].data, or fill in their values, x.filled(...)."
+        )
+    return np.asarray(array.data)
+
+
+def is_real(values: Any) -> bool:
+    """Whether a tensor, or what stands in its place, holds dense real numbers."""
+    return values.dtype in REAL and values.layout == torch.strided
+
+
+def require_real(values: Any, name: str) -> None:
+    """Refuse what is_real refuses.
+
+    Raises:
+        TypeError: for complex numbers, sparse tensors and the like.
+    """
+    if not is_real(values):
+        raise TypeError(
+            f"Expected dense real numbers; got {values.dtype}, {values.layout} in {name}. "
+            "Convert them first: x.to_dense() for sparse, torch.view_as_real(x) for complex tensors."
+        )
+
+
+def require_finite(x: Tensor, rows: Tensor, name: str) -> None:
+    r"""Look whether every value is finite.
+
+    Args:
+        x: observations as the model sees them, shape (B, \*shape).
+        rows: their numbers, for the error.
+        name: of the data, for the error.
+
+    Raises:
+        ValueError: for NaN and infinity, with the first row.
+    """
+    bad = x.flatten(1).isfinite().all(1).logical_not()
+    if bad.any():
+        index, dtype = int(rows[int(bad.nonzero()[0, 0])]), str(x.dtype).removeprefix("torch.")
+        raise ValueError(
+            f"Expected finite values; got NaN or infinity in observation {index} of {name}, as {dtype} holds it. "
+            "Leave such observations out, fill in what is missing, or rescale what is too large."
+        )

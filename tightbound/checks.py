@@ -17,7 +17,7 @@ from torch.distributions.constraints import Constraint
 
 from tightbound import priors
 from tightbound.autoencoder import VAE
-from tightbound.batch import Batch
+from tightbound.batch import Batch, require_finite
 from tightbound.conditioned import ConditionalVAE
 from tightbound.data import Observations
 from tightbound.data.nature import require_digits
@@ -75,13 +75,7 @@ class Described:
         Raises:
             ValueError: for values that are not finite, or outside the support.
         """
-        bad = x.flatten(1).isfinite().all(1).logical_not()
-        if bad.any():
-            index, dtype = int(rows[int(bad.nonzero()[0, 0])]), str(x.dtype).removeprefix("torch.")
-            raise ValueError(
-                f"Expected finite values; got NaN or infinity in observation {index} of {name}, as {dtype} holds it. "
-                "Leave such observations out, fill in what is missing, or rescale what is too large."
-            )
+        require_finite(x, rows, name)
         index_outside = None if self.support is None else first_outside(self.support, x)
         if self.support is not None and index_outside is not None:
             place = f"observation {int(rows[index_outside])} of {name}"

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from tightbound.autoencoder import VAE
-from tightbound.batch import Batch, blocks_of
+from tightbound.autoencoder import VAE, has_room
+from tightbound.batch import Batch, blocks_of, complete, tensor_of
 from tightbound.conditional import Conditional, Networked
 from tightbound.likelihoods import point_estimate
 from tightbound.model import ROWS
@@ -211,7 +211,7 @@ class ConditionalVAE(VAE):
         Raises:
             ValueError: where the condition is missing.
         """
-        given = Batch(torch.as_tensor(x).to(*home(self)), label=label, factors=factors)
+        given = Batch(complete(x, *home(self)), label=label, factors=factors)
         with evaluation_mode(self):
             return self.posterior(self.seen_by_encoder(given))
 
@@ -229,7 +229,7 @@ class ConditionalVAE(VAE):
         Raises:
             ValueError: where the condition is missing.
         """
-        z = torch.as_tensor(z).to(*home(self))
+        z = tensor_of(z, "z").to(*home(self))
         with evaluation_mode(self):
             return self.likelihood(self.seen_by_decoder(Batch(z, label=label, factors=factors), z))
 
@@ -260,7 +260,8 @@ class ConditionalVAE(VAE):
             factors=None if factors is None else _each(torch.as_tensor(factors), 1, count),
         )
         self.require_known(wanted, "the condition")
-        return self._observation(self.decode(z, label=wanted.label, factors=wanted.factors), mean=mean)
+        with has_room(count):
+            return self._observation(self.decode(z, label=wanted.label, factors=wanted.factors), mean=mean)
 
     def analogies(self, x: Any) -> Tensor:
         r"""The mean of p(x | z, y) in every class y, at the code z of each observation: its style in other classes.

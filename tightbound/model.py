@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tightbound import bounds
-from tightbound.batch import Batch, as_batch, blocks_of, require_some
+from tightbound.batch import Batch, as_batch, blocks_of, require_some, require_whole
 from tightbound.distributions import Part
 from tightbound.draws import Draws, Relaxation
 from tightbound.runtime import evaluation_mode, home, own_random_state
@@ -252,6 +252,7 @@ class Model(nn.Module, ABC):
         Raises:
             ValueError: for fewer than one sample, or values outside the likelihood's support.
         """
+        require_whole(samples, "samples")
         if samples < 1:
             raise ValueError(f"Expected at least 1 sample; got samples={samples}.")
         batch = as_batch(x)
@@ -316,6 +317,7 @@ class Model(nn.Module, ABC):
             >>> model.log_prob(torch.zeros(3, 5), samples=10).shape
             torch.Size([3])
         """
+        require_whole(samples, "samples")
         if samples < 1:
             raise ValueError(f"Expected at least 1 sample; got samples={samples}.")
         device, dtype = home(self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import functools
 import os
 import re
@@ -54,8 +55,22 @@ def exit_code(app: App, argv: Sequence[str]) -> int:
         0
     """
     words = [word for word in argv if word != "--debug"]
-    call = functools.partial(app, words, exit_on_error=False, print_error=False, result_action="return_value")
+
+    def call() -> object:
+        _require_utf8(words)
+        return app(words, exit_on_error=False, print_error=False, result_action="return_value")
+
     return guarded(call, debug="--debug" in argv)
+
+
+def _require_utf8(words: Sequence[str]) -> None:
+    """Refuse a name that no recipe and no report could be written with."""
+    for word in words:
+        if word.encode(errors="ignore").decode() != word:
+            name = os.fsencode(word).decode(errors="backslashreplace")
+            raise ValueError(
+                f"Expected names in UTF-8; got '{name}'. Rename the file or the folder, or link to it: ln -s."
+            )
 
 
 def guarded(call: Callable[[], object], *, debug: bool = False, tell: Callable[[str], object] | None = None) -> int:
@@ -100,6 +115,9 @@ def _code(call: Callable[[], object], say: Callable[[str, int], int]) -> int:
     except SystemExit as left:  # the parser's way out of Ctrl-C, and rich's where the reader has seen enough of --help
         return say("Stopped.", 1) if left.code == INTERRUPTED else 0
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            name = f"got one whose name is too long: {error.filename}"
+            return say(f"Expected a path that the system takes; {name}. Take a shorter one.", 2)
         return say(failure(error), 1)
 
 

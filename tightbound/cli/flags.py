@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import math
@@ -9,7 +10,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from cyclopts import Group, Parameter, Token, convert
+from cyclopts import CoercionError, Group, Parameter, Token, convert
 
 from tightbound.runs import recipe as recipes
 from tightbound.runs.pieces import LIKELIHOODS, POSTERIORS, PRIORS
@@ -66,12 +67,35 @@ def _changes(section: str, place: int) -> type:
 
 def _several(hint: Any) -> dict[str, Any]:
     """How values are read of which a flag takes any number: given twice, it takes the last ones."""
-    return {"consume_multiple": True, **({"converter": _last} if typing.get_origin(hint) is tuple else {})}
+    if typing.get_origin(hint) is tuple:
+        return {"consume_multiple": True, "converter": _last}
+    return {"consume_multiple": True, **({"converter": whole} if hint is int or int in typing.get_args(hint) else {})}
 
 
 def _last(hint: Any, tokens: Sequence[Token]) -> Any:
     begin = max(place for place, token in enumerate(tokens) if token.index == 0)
-    return convert(hint, tokens[begin:])
+    return (whole if int in typing.get_args(hint) else convert)(hint, tokens[begin:])
+
+
+def whole(hint: Any, tokens: Sequence[Token]) -> Any:
+    """Whole numbers of a command line, of which cyclopts itself would round "2.7" to 3.
+
+    Args:
+        hint: what the flag takes.
+        tokens: what it was given.
+
+    Raises:
+        CoercionError: for a fraction.
+    """
+    for token in tokens:
+        with contextlib.suppress(ValueError):
+            if float not in typing.get_args(hint) and not float(token.value).is_integer():
+                raise CoercionError(token=token, target_type=int)
+    return convert(hint, tokens)
+
+
+Whole = Annotated[int, Parameter(converter=whole)]
+WholeOrNone = Annotated[int | None, Parameter(converter=whole)]
 
 
 def _flags(section: str) -> dict[str, tuple[Any, str]]:
@@ -138,7 +162,7 @@ class Changes:
     """
 
     data: Annotated[str | None, Parameter(name="--data")] = None
-    seed: int | None = None
+    seed: WholeOrNone = None
     data_section: DataChanges = dataclasses.field(default_factory=DataChanges)  # type: ignore[valid-type]
     model: ModelChanges = dataclasses.field(default_factory=ModelChanges)  # type: ignore[valid-type]
     objective: ObjectiveChanges = dataclasses.field(default_factory=ObjectiveChanges)  # type: ignore[valid-type]

@@ -14,7 +14,7 @@ from cyclopts import App, Parameter
 
 from tightbound._version import __version__
 from tightbound.cli.errors import exit_code
-from tightbound.cli.flags import Changes
+from tightbound.cli.flags import Changes, Whole, WholeOrNone
 from tightbound.cli.output import prepare
 from tightbound.labs import catalogue
 from tightbound.runs import recipe as recipes
@@ -87,7 +87,7 @@ def train(
     *,
     out: Path | None = None,
     resume: Path | None = None,
-    procs: int = 1,
+    procs: Whole = 1,
     quiet: Switch = False,
     changes: Changes | None = None,
 ) -> int:
@@ -138,7 +138,7 @@ def evaluate(
     /,
     *,
     split: Split | None = None,
-    samples: int | None = None,
+    samples: WholeOrNone = None,
     proposal: Literal["auto", "refined", "enumerated", "posterior"] | None = None,
     error: float | None = None,
     data: str | None = None,
@@ -172,11 +172,11 @@ def certify(
     run: Path,
     /,
     *,
-    observations: int = 200,
-    temperatures: int = 30,
-    chains: int = 4,
-    leapfrogs: int = 3,
-    seed: int = 0,
+    observations: Whole = 200,
+    temperatures: Whole = 30,
+    chains: Whole = 4,
+    leapfrogs: Whole = 3,
+    seed: Whole = 0,
     json: Switch = False,
     data: str | None = None,
 ) -> int:
@@ -205,7 +205,9 @@ def certify(
 
 
 @app.command
-def gaps(run: Path, /, *, observations: int = 200, seed: int = 0, json: Switch = False, data: str | None = None) -> int:
+def gaps(
+    run: Path, /, *, observations: Whole = 200, seed: Whole = 0, json: Switch = False, data: str | None = None
+) -> int:
     """Say how loose the ELBO is, and why: what the encoder loses, and what its family of posteriors cannot follow.
 
     For example: `tightbound gaps runs/digits --observations 100`.
@@ -230,9 +232,9 @@ def information(
     run: Path,
     /,
     *,
-    draws: int = 2000,
+    draws: Whole = 2000,
     split: Split = "test",
-    seed: int = 0,
+    seed: Whole = 0,
     json: Switch = False,
     data: str | None = None,
 ) -> int:
@@ -258,7 +260,7 @@ def information(
 
 @app.command
 def check(
-    run: Path, /, *, observations: int = 500, seed: int = 0, json: Switch = False, data: str | None = None
+    run: Path, /, *, observations: Whole = 500, seed: Whole = 0, json: Switch = False, data: str | None = None
 ) -> int:
     """Check what the model says of data to come: its intervals, its predictions, its samples.
 
@@ -286,9 +288,9 @@ def disentangle(
     run: Path,
     /,
     *,
-    observations: int = 10_000,
+    observations: Whole = 10_000,
     split: Split | Literal["all"] = "all",
-    seed: int = 0,
+    seed: Whole = 0,
     json: Switch = False,
     data: str | None = None,
 ) -> int:
@@ -320,12 +322,12 @@ def sample(
     run: Path,
     /,
     *,
-    count: int = 64,
+    count: Whole = 64,
     noise: Switch = False,
     temperature: float = 1.0,
     label: str | None = None,
-    like: int | None = None,
-    seed: int = 0,
+    like: WholeOrNone = None,
+    seed: Whole = 0,
     out: Path | None = None,
     data: str | None = None,
 ) -> int:
@@ -355,7 +357,7 @@ def sample(
 
 @app.command
 def reconstruct(
-    run: Path, /, *, count: int = 32, split: Split = "test", out: Path | None = None, data: str | None = None
+    run: Path, /, *, count: Whole = 32, split: Split = "test", out: Path | None = None, data: str | None = None
 ) -> int:
     """Show observations beside their reconstructions.
 
@@ -378,9 +380,9 @@ def traverse(
     run: Path,
     /,
     *,
-    index: int = 0,
-    dimensions: int = 10,
-    steps: int = 11,
+    index: Whole = 0,
+    dimensions: Whole = 10,
+    steps: Whole = 11,
     out: Path | None = None,
     data: str | None = None,
 ) -> int:
@@ -403,7 +405,7 @@ def traverse(
 
 @app.command
 def interpolate(
-    run: Path, /, *, rows: int = 6, steps: int = 11, out: Path | None = None, data: str | None = None
+    run: Path, /, *, rows: Whole = 6, steps: Whole = 11, out: Path | None = None, data: str | None = None
 ) -> int:
     """Walk in a straight line through the latent space between pairs of test observations.
 
@@ -452,7 +454,7 @@ def sweep(
     /,
     *,
     over: str,
-    seeds: int = 1,
+    seeds: Whole = 1,
     out: Path | None = None,
     quiet: Switch = False,
     changes: Changes | None = None,
@@ -493,7 +495,7 @@ def report(run: Path, /, *, data: str | None = None) -> int:
     return commands.report(run, source=data)
 
 
-def lab(name: str | None = None, /, *, out: Path = Path("labs"), seed: int = 0, json: Switch = False) -> int:
+def lab(name: str | None = None, /, *, out: Path = Path("labs"), seed: Whole = 0, json: Switch = False) -> int:
     """Compute a concept of VAEs live: its numbers, what they mean in words, and a figure.
 
     For example: `tightbound lab bounds`. Without a name, the labs are listed.

@@ -14,7 +14,6 @@ To choose otherwise, make :class:`~tightbound.data.Observations` yourself: they 
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import IO
 
@@ -22,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tightbound.batch import tensor_of
 from tightbound.data.labels import encode
 from tightbound.data.mapped import ahead
 from tightbound.data.observations import Observations
@@ -202,18 +202,7 @@ def _tensor(value: object, name: str) -> Tensor:
     if isinstance(value, Tensor):
         return value.detach()
     _require_numbers_in_columns(value, name)
-    array = _all_there(np.asanyarray(value), name)
-    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
-        raise TypeError(
-            f"Expected an array of real numbers; got dtype {array.dtype} in {name}. "
-            "Convert it first, for example with array.astype(numpy.float32)."
-        )
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)
-    if any(stride < 0 for stride in array.strides):
-        array = np.ascontiguousarray(array)
-    with warnings.catch_warnings():  # a file mapped for reading is not writable, but nothing here writes to it
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
-        return torch.from_numpy(array)
+    return tensor_of(np.asanyarray(value), name)
 
 
 def _column_names(value: object) -> tuple[str, ...]:
@@ -238,21 +227,6 @@ def _require_numbers_in_columns(value: object, name: str) -> None:
                 f"Expected columns of plain numbers; got {dtype} in the column {column!r} of {name}. Make numbers of "
                 f"it without gaps, or leave it out: {remedy}."
             )
-
-
-def _all_there(array: np.ndarray, name: str) -> np.ndarray:
-    """A masked array without its mask, which must hide nothing."""
-    if not isinstance(array, np.ma.MaskedArray):
-        return array
-    hidden = np.ma.getmaskarray(array)
-    if hidden.any():
-        rows = np.flatnonzero(hidden.reshape(len(hidden), -1).any(1)) if array.ndim else np.zeros(1, int)
-        raise ValueError(
-            f"Expected values that are all there; got a masked array with {int(hidden.sum())} values masked, in "
-            f"{len(rows)} of {len(hidden) if array.ndim else 1} rows of {name}, the first at row {rows[0]}. Drop those "
-            "rows, x[~x.mask.any(1)].data, or fill in their values, x.filled(...)."
-        )
-    return np.asarray(array.data)
 
 
 def _channels_first(stored: Tensor) -> Tensor:

@@ -7,18 +7,16 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from tightbound.batch import Batch
+from tightbound.batch import Batch, is_real, require_real, tensor_of
 from tightbound.data.rows import Rows
 
 BLOCK = 1024  # observations that share one seed when they are binarised for evaluation
 EVAL_SEED = 20_130_620  # a constant, so that everyone evaluates on the same binarised pixels
 _HALF = 2**15
-_WHOLE = {torch.bool, torch.int8, torch.int16, torch.int32, torch.int64}
-_UNSIGNED = {torch.uint8, torch.uint16, torch.uint32, torch.uint64}
-_REAL = _WHOLE | _UNSIGNED | {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -34,7 +32,7 @@ class Observations:
     With ``mask``, some values are absent. An absent value may be stored as anything, NaN included; a model sees 0.
 
     Args:
-        stored: the values, shape (N, \*shape), any real dtype: a tensor, or what reads or makes rows when it is asked.
+        stored: the values, shape (N, \*shape), any real dtype: a tensor, an array, or what reads or makes asked rows.
         labels: the class of each observation, integers, shape (N,). Pictures and reports show them.
         label_names: what labels 0, 1, … are called. Where it is empty, labels are called by their number.
         factors: known factors or covariates of each observation, real numbers, shape (N, F).
@@ -96,11 +94,11 @@ class Observations:
     ask: Callable[[Tensor], None] | None = None
 
     def __post_init__(self) -> None:
-        if not _is_real(self.stored):
-            raise TypeError(
-                f"Expected dense real numbers; got {self.stored.dtype}, {self.stored.layout} in {self.name}. "
-                "Convert them first: x.to_dense() for sparse, torch.view_as_real(x) for complex tensors."
-            )
+        for field in ("stored", "labels", "factors", "mask", "rows"):
+            if isinstance(value := getattr(self, field), np.ndarray):  # on whose memory a tensor looks
+                of = self.name if field == "stored" else f"the {field} of {self.name}"
+                object.__setattr__(self, field, tensor_of(value, of))
+        require_real(self.stored, self.name)
         if self.stored.ndim < 2:
             raise ValueError(
                 f"Expected observations of shape (N, ...); got {tuple(self.stored.shape)} in {self.name}. "
@@ -131,7 +129,7 @@ class Observations:
                 "labels.argmax(1); give other columns as factors: Observations(x, factors=...)."
             )
         if labels.is_floating_point() or labels.is_complex():
-            raise ValueError(f"Expected integer labels; got {labels.dtype} in {self.name}. Use labels.long().")
+            raise ValueError(f"Expected integer labels; got {labels.dtype} in {self.name}. Store them as integers.")
 
     def _check_factors(self) -> None:
         names = self.factor_names
@@ -142,7 +140,7 @@ class Observations:
                     f"{self.name}. Give factors=... as well, or leave the names out."
                 )
             return
-        if not _is_real(self.factors):
+        if not is_real(self.factors):
             raise TypeError(
                 f"Expected factors that are dense real numbers; got {self.factors.dtype}, {self.factors.layout} in "
                 f"{self.name}. Convert them first, for example with factors.to_dense()."
@@ -170,12 +168,12 @@ class Observations:
 
     def _check_mask(self, mask: Tensor) -> None:
         if mask.dtype != torch.bool:
-            raise TypeError(f"Expected a boolean mask; got {mask.dtype} in {self.name}. Use mask.bool().")
+            raise TypeError(f"Expected a boolean mask; got {mask.dtype} in {self.name}. Use mask != 0, or mask.bool().")
         if mask.shape != self.stored.shape:
             raise ValueError(
                 f"Expected a mask of shape {tuple(self.stored.shape)}, as the stored values have; "
                 f"got {tuple(mask.shape)} in {self.name}. Give True or False for each value, for example with "
-                "mask.expand_as(stored)."
+                "numpy.broadcast_to(mask, stored.shape)."
             )
 
     def __len__(self) -> int:
@@ -213,19 +211,24 @@ class Observations:
         """Select observations as a view: values, labels, factors and mask are shared, and nothing is copied.
 
         Args:
-            indices: which observations, integers, shape (M,).
+            indices: which observations, integers, shape (M,), in their order; or True and False, shape (N,).
 
         Returns:
-            M observations, in the order of ``indices``.
+            M observations.
 
         Raises:
-            ValueError: if ``indices`` is empty.
+            ValueError: if none is chosen, and for another number of True and False than N.
 
         Example:
             >>> Observations(torch.tensor([[1.0], [2.0], [3.0]])).subset(torch.tensor([2, 0])).eval_batch().x
             tensor([[3.],
                     [1.]])
         """
+        indices = tensor_of(indices, "the indices")
+        if indices.dtype == torch.bool:
+            if indices.shape != (len(self),):
+                raise ValueError(f"Expected True or False for each of {len(self)} rows; got {tuple(indices.shape)}.")
+            indices = indices.nonzero()[:, 0]
         return self.replace(rows=indices if self.rows is None else self.rows[indices])
 
     def to(self, device: torch.device) -> Observations:
@@ -414,10 +417,6 @@ class Observations:
     def _scaled(self, taken: Tensor, dtype: torch.dtype) -> Tensor:
         values = taken.to(dtype)
         return values if self.scale == 1 else values.div_(self.scale)
-
-
-def _is_real(values: Tensor | Rows) -> bool:
-    return values.dtype in _REAL and values.layout == torch.strided
 
 
 def _zero_absent(x: Tensor, mask: Tensor | None) -> Tensor:

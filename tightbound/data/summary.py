@@ -330,7 +330,7 @@ def _not_finite(observations: Observations) -> ValueError:
     return ValueError(
         f"Expected finite numbers; got NaN or infinity in {len(bad)} of {len(observations)} observations of "
         f"{observations.name}, the first at index {bad[0]}. Drop those rows, fill in their values, or mark "
-        "missing values: Observations(x, mask=x.isfinite())."
+        "missing values: tb.data.Observations(x, mask=torch.as_tensor(x).isfinite())."
     )
 
 

@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.distributions.utils import broadcast_all
 
+from tightbound.support import GreyLevels
+
 
 class ContinuousBernoulli(Distribution):
     r"""A density on [0, 1] in the form of a Bernoulli, by its logit.
@@ -77,23 +79,6 @@ def _log_sinhc(logits: Tensor) -> Tensor:
     return torch.where(near, series, size / 2 + torch.log(-torch.expm1(-size)) - size.log())
 
 
-class _GreyLevels(constraints.Constraint):
-    """The numbers 0, 1/(L−1), …, 1."""
-
-    is_discrete = True
-
-    def __init__(self, levels: int) -> None:
-        self.steps = levels - 1
-        super().__init__()
-
-    def check(self, value: Tensor) -> Tensor:
-        level = value * self.steps
-        return (level >= -0.01) & (level <= self.steps + 0.01) & ((level - level.round()).abs() < 0.01)
-
-    def __repr__(self) -> str:
-        return f"GreyLevels(0, 1/{self.steps}, …, 1)"
-
-
 class DiscretizedLogistic(Distribution):
     r"""A logistic density gathered into ``levels`` equal bins: a probability for each grey level 0, 1/(L−1), …, 1.
 
@@ -128,7 +113,7 @@ class DiscretizedLogistic(Distribution):
 
     @property
     def support(self) -> constraints.Constraint:
-        return _GreyLevels(self.levels)
+        return GreyLevels(self.levels)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> DiscretizedLogistic:
         loc, scale = self.loc.expand(batch_shape), self.scale.expand(batch_shape)

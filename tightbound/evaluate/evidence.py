@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tightbound import bounds
-from tightbound.batch import Batch
+from tightbound.batch import Batch, require_whole
 from tightbound.checks import described, squashes
 from tightbound.data.mapped import require_memory
 from tightbound.draws import Draws
@@ -217,6 +217,7 @@ class _Scorer:
 
 
 def _require(*, samples: int, proposal: str, error: float, budget: int | None) -> None:
+    require_whole(samples, "samples")
     if samples < 1:
         raise ValueError(f"Expected at least 1 sample; got samples={samples}.")
     if proposal not in get_args(ProposalName):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -122,7 +123,8 @@ def _k_of(log_w: Tensor) -> float:
         return math.nan
     if quarter < largest[-1] + LOWEST:
         return math.inf
-    k = float(array_stats.psislw(-log_w.clamp(min=float(log_w.max()) + LOWEST).numpy())[1])
+    with np.errstate(all="ignore"):  # what overflows is the smoothed weights of so heavy a tail, which nobody asks for
+        k = float(array_stats.psislw(-log_w.clamp(min=float(log_w.max()) + LOWEST).numpy())[1])
     return math.inf if math.isnan(k) else k
 
 

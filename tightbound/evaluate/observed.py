@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tightbound.autoencoder import VAE
-from tightbound.batch import Batch
+from tightbound.batch import Batch, require_whole
 from tightbound.checks import check_model, described, said_of
 from tightbound.conditioned import ConditionalVAE
 from tightbound.evaluate.noise import proposed
@@ -49,6 +49,7 @@ def require_several(count: int, name: str) -> None:
     Raises:
         ValueError: for fewer than two.
     """
+    require_whole(count, name)
     if count < 2:
         raise ValueError(f"Expected at least 2 {name}, which show an error; got {name}={count}.")
 

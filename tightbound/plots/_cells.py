@@ -246,7 +246,7 @@ def _scale(lines: np.ndarray, limits: Limits | None) -> tuple[np.ndarray, np.nda
     low, high = np.nanmin(filled, 0), np.nanmax(filled, 0)
     ranges = (high - low)[high > low]
     # Columns of a table come in units of their own; a shared scale would flatten all but the largest.
-    if limits is None and len(ranges) > 1 and ranges.max() > 100 * np.median(ranges) > 0:
+    if limits is None and len(ranges) > 1 and 0 < np.median(ranges) < ranges.max() / 100:
         flat = high == low
         words = (
             f"{counted(shape[-1], 'element')} from left to right, each between its own smallest and largest value here."

@@ -24,7 +24,7 @@ from tightbound.runs.notes import notes_on, on_condition
 from tightbound.runs.pieces import LIKELIHOODS, POSTERIORS, PRIORS, row
 from tightbound.runs.plan import imported
 from tightbound.runs.recipe import GIVEN, ModelRecipe, Recipe
-from tightbound.runs.resolving import conditions_of, levels_of, prepared, reason, resolve
+from tightbound.runs.resolving import conditions_of, levels_of, needs_float64, prepared, reason, resolve
 from tightbound.runs.rows import ObjectiveRecipe, PosteriorRow
 from tightbound.runs.sizes import require_room
 from tightbound.runtime import evaluation_mode, own_random_state
@@ -129,9 +129,9 @@ def build(recipe: Recipe, data: Any = None) -> Built:
     levels = levels_of(resolved.model.likelihood, facts, unseen, test=found.test)
     found = prepared(resolved, found, facts, unseen)
     classes, covariates = conditions_of(resolved.model, found)
-    wide = (facts.wide or unseen.wide) and row(LIKELIHOODS, resolved.model.likelihood, "model.likelihood").standardises
     of_condition, given_wide = on_condition(found, classes, covariates)
-    wide = wide or given_wide
+    wide = any(map(needs_float64, (facts, unseen)))
+    wide = given_wide or (wide and row(LIKELIHOODS, resolved.model.likelihood, "model.likelihood").standardises)
     config = Config(tuple(facts.shape), levels, reason(recipe, facts), classes, covariates, wide)
     outline = partial(_model, resolved.model, config, None, "meta")
     require_room(resolved, outline, math.prod(config.shape), len(found.train))

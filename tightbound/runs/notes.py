@@ -10,6 +10,7 @@ from tightbound.data.nature import Elements
 from tightbound.data.strays import strays, unseen_classes
 from tightbound.data.summary import first_unlike
 from tightbound.likelihoods import Categorical
+from tightbound.runs.resolving import needs_float64
 
 RESIDUE = 2.0**-46  # of the widest element's unit: what rounding leaves in float64 is narrower
 
@@ -36,7 +37,7 @@ def on_condition(data: Data, classes: int, covariates: int) -> tuple[list[str], 
     train, test = (covariates_of(part) for part in (data.train, data.test))
     facts, unseen = summarise(train), summarise(test)
     said += [*facts.notes, *strays(Data(data.name, train, test), facts, unseen)]
-    return said, facts.wide or unseen.wide
+    return said, needs_float64(facts) or needs_float64(unseen)
 
 
 def covariates_of(observations: Observations) -> Observations:

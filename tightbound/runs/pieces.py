@@ -10,6 +10,7 @@ from tightbound.runs.rows import CODES, MIXED, PATHS, GradientRow, LikelihoodRow
 
 IN_UNIT = frozenset({"binary", "grey"})
 WHOLE = frozenset({"binary", "counts"})
+EIGHT_BITS = "Counts stored in 8 bits count as grey levels: store them as int64."
 
 Row = TypeVar("Row", bound=Piece)
 
@@ -51,12 +52,12 @@ LIKELIHOODS = _table(
     ),
     LikelihoodRow(
         name="poisson", cls="tightbound.likelihoods.Poisson", about="counts",
-        wants="whole numbers from 0", kinds=WHOLE, suits="counts", standardises=True,
+        wants="whole numbers from 0", kinds=WHOLE, suits="counts", standardises=True, remedy=EIGHT_BITS,
     ),
     LikelihoodRow(
         name="negative-binomial", cls="tightbound.likelihoods.NegativeBinomial",
         about="counts with more spread than Poisson's",
-        wants="whole numbers from 0", kinds=WHOLE, suits="overdispersed", standardises=True,
+        wants="whole numbers from 0", kinds=WHOLE, suits="overdispersed", standardises=True, remedy=EIGHT_BITS,
     ),
 )  # fmt: skip
 

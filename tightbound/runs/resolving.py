@@ -16,6 +16,7 @@ from tightbound.runs.rows import LikelihoodRow
 
 LARGEST_MLP_SIDE = 32
 MOST_LEVELS = 2**16
+EIGHT_BITS = (127, 255)  # counts whose largest lies between them look like pixels
 
 
 def resolve(recipe: Recipe, facts: DataSummary) -> Recipe:
@@ -125,6 +126,20 @@ def _require_like_training(
         raise ValueError(f"Expected {expected}; got {unseen.describe()}{odd}. Make both sets in the same way.")
 
 
+def needs_float64(facts: DataSummary) -> bool:
+    """Whether float32 has too few digits for the data, or cannot hold them at all, be they constant.
+
+    Args:
+        facts: a summary of them.
+
+    Example:
+        >>> from tightbound.data import summarise
+        >>> needs_float64(summarise(Observations(torch.full((9, 1), 1e39, dtype=torch.float64))))
+        True
+    """
+    return facts.wide or max(-facts.low, facts.high) > torch.finfo(torch.float32).max
+
+
 def model_has_latent_class(model: ModelRecipe) -> bool:
     """Whether a class is part of the latent, so that labels need not be known.
 
@@ -189,6 +204,9 @@ def conditions_of(model: ModelRecipe, data: Data) -> tuple[int, int]:
 def _undescribed(wanted: LikelihoodRow, facts: DataSummary, where: str) -> str:
     most = f", {MOST_LEVELS} different ones at most," if wanted.counts else ""
     remedy = f" {wanted.remedy}" if wanted.remedy else ""
+    if "grey" in wanted.kinds and facts.kind == "counts" and EIGHT_BITS[0] < facts.high <= EIGHT_BITS[1]:
+        divide = "" if wanted.counts else ", or divide them by 255"
+        remedy += f" If these are 8-bit pixels, store them as uint8{divide}."
     suited = registry.suited(facts.nature)
     other = (
         f"Look at those rows, or take {suited!r}"

@@ -5,11 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from torch import Tensor
+
 from tightbound.batch import Batch
 from tightbound.training.step import TrainStep
 
 ADVICE = "Try a lower learning_rate, clip=1.0, a warm-up of the learning rate, or precision='float32'"
 
+EARLY = 10  # steps up to which the data are to blame where they are far from the size that networks want …
+NEAR = (1e-2, 1e2)  # … the largest of which lies between these
+EXACT = 1e15  # whole numbers up to it are counts
+DIVIDE = "Divide them by it: x / abs(x).max()"
 
 RUNAWAY = 1e6  # nats of loss an element, beyond anything that a model of its data has
 
@@ -66,20 +72,33 @@ def explain(step: TrainStep, start: int, stop: int, batch: Callable[[int], Batch
         An error that counts steps from 1, as ``metrics.jsonl`` does.
     """
     for number in range(start, stop):
-        tensor = step.gradient(batch(number), number)
+        seen = batch(number)
+        tensor = step.gradient(seen, number)
+        advice = (_on_scale(seen.x) if number < EARLY else "") or ADVICE
         values = dict(zip(("loss", *step.names), tensor.tolist(), strict=True))
         wrong = next((name for name in (*step.names, "loss") if not math.isfinite(values[name])), None)
         if wrong:
-            return NonFiniteError(f"At step {number + 1} the {wrong} became {values[wrong]}. {ADVICE}{_hint(wrong)}.")
+            hint = _hint(wrong) if advice == ADVICE else ""
+            return NonFiniteError(f"At step {number + 1} the {wrong} became {values[wrong]}. {advice}{hint}.")
         if name := step.bad_gradient():
             return NonFiniteError(
                 f"At step {number + 1} the gradient of {name} stopped being finite, while the loss was still "
-                f"{values['loss']:.4g}. {ADVICE}."
+                f"{values['loss']:.4g}. {advice}."
             )
         step.update(number)
         if name := step.bad_weight():
-            return NonFiniteError(f"At step {number + 1} the update took {name} out of range. {ADVICE}.")
+            return NonFiniteError(f"At step {number + 1} the update took {name} out of range. {advice}.")
     return NonFiniteError(f"Between steps {start + 1} and {stop} the loss stopped being finite. {ADVICE}.")
+
+
+def _on_scale(x: Tensor) -> str:
+    """What to do about data whose size overflows a network before it has learned anything; empty of others."""
+    size = float(x.abs().max())
+    if NEAR[0] <= size <= NEAR[1] or size == 0:
+        return ""
+    counts = size < EXACT and bool(((x >= 0) & (x == x.round())).all())
+    remedy = f"Let the encoder begin with torch.nn.BatchNorm{2 if x.ndim == 4 else 1}d" if counts else DIVIDE
+    return f"The largest number in the data is {size:.2g} in size, while networks want numbers near 1. {remedy}"
 
 
 def _hint(term: str) -> str:
