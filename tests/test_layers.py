@@ -24,7 +24,8 @@ ALLOWED: dict[str, set[str]] = {
     "": {"runs", "saving", "surface"},  # in functions: importing the package loads nothing
     "_version": set(),
     "surface": set(),
-    "files": set(),
+    "files": {"paths"},
+    "paths": set(),
     "ownership": set(),
     "settings": set(),
     "progress": set(),
@@ -59,8 +60,8 @@ ALLOWED: dict[str, set[str]] = {
         "surface",
     },
     "saving": {
-        "autoencoder", "conditioned", "files", "likelihoods", "model", "networks", "posteriors", "priors", "runtime",
-        "semi_supervised", "told",
+        "autoencoder", "conditioned", "files", "likelihoods", "model", "networks", "paths", "posteriors", "priors",
+        "runtime", "semi_supervised", "told",
     },
     "checks": {
         "batch", "conditioned", "data", "distributions", "model", "priors", "runtime", "support", "surface",

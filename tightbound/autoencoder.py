@@ -31,6 +31,7 @@ from tightbound.priors import Prior
 from tightbound.runtime import evaluation_mode, home, only_thread
 from tightbound.support import require_support
 
+HOTTEST = 1e6  # times the prior's standard deviations; far below where float32 ends
 NO_ROOM = "can't allocate memory|not enough memory|out of memory|[Oo]verflow"  # as torch's allocators say it
 
 
@@ -244,12 +245,14 @@ class VAE(Model):
 
         Raises:
             TypeError: for a count that is no whole number.
-            ValueError: for one below 1 or of more than fit into memory, a negative temperature, or weights that are not
-                finite.
+            ValueError: for one below 1 or of more than fit into memory, a temperature that is negative or above 1e6, or
+                weights that are not finite.
         """
         require_whole(count, "samples")
         if count < 1 or not temperature >= 0:
             raise ValueError(f"Expected count >= 1 and temperature >= 0; got count={count}, temperature={temperature}.")
+        if temperature > HOTTEST:
+            raise ValueError(f"Expected a temperature of at most {HOTTEST:g}; got {temperature:g}. 1 is the prior.")
         if error := _not_finite(self):
             raise error
         with has_room(count), evaluation_mode(self):

@@ -106,13 +106,13 @@ def world() -> World:
 @contextmanager
 def joined() -> Iterator[World]:
     """Join the processes that ``torchrun`` started beside this one, unless that is done; leave them at the end."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+    if _count() == 1 or dist.is_initialized():
         yield world()
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     # Under a name of its own: what an earlier group has left at the meeting point would be taken for this one's.
     store = dist.PrefixStore(f"tightbound/{_attempt()}/{next(_GROUPS)}", _meeting_point())
-    rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    rank, count = int(os.environ["RANK"]), _count()
     dist.init_process_group(backend, store=store, rank=rank, world_size=count)
     try:
         world().wait()  # who leaves before all are connected, for something is wrong, would take others with it
@@ -120,6 +120,26 @@ def joined() -> Iterator[World]:
         world().wait()  # who leaves early would be taken for lost
     finally:
         dist.destroy_process_group()
+
+
+def _count() -> int:
+    """How many processes there are, by the variables that ``torchrun`` sets.
+
+    Raises:
+        ValueError: for variables of which some are missing, or no numbers.
+    """
+    said = {name: os.environ.get(name, "") for name in ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT")}
+    if said["WORLD_SIZE"] in ("", "1"):
+        return 1
+    numbers = [said[name] for name in ("WORLD_SIZE", "RANK", "MASTER_PORT")]
+    whole = all(each.isascii() and each.isdecimal() for each in numbers)
+    if not (whole and said["MASTER_ADDR"] and int(said["RANK"]) < int(said["WORLD_SIZE"])):
+        got = ", ".join(f"{name}={value or 'none'}" for name, value in said.items())
+        raise ValueError(
+            f"Expected the environment as torchrun sets it, where WORLD_SIZE is set; got {got}. To train in one "
+            "process: unset WORLD_SIZE. In several of this machine: --procs."
+        )
+    return int(said["WORLD_SIZE"])
 
 
 def _attempt() -> str:

@@ -16,12 +16,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tightbound.paths import require_path
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 DIGESTS = "digests.json"
 GENERATIONS = 3  # digests that are kept of a file: it, the one before it, and one that was being written
 _HOST = re.sub(r"[^0-9A-Za-z]", "", platform.node())[:16] or "host"
+
+LONGEST_HEAD = 10**8  # bytes, as safetensors has it
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NO_ROOM = "Expected room on the disk; got none: the disk is full, or your share of it"
@@ -83,6 +87,19 @@ def told_when_full(path: Path) -> Iterator[None]:
         raise
 
 
+def why(error: OSError) -> str:
+    """What an error of the system says, without the full stop of a sentence.
+
+    Args:
+        error: any.
+
+    Example:
+        >>> why(DiskFullError(Path("x")))
+        'Expected room on the disk; ... what was written before is whole'
+    """
+    return (error.strerror or str(error)).rstrip(".")
+
+
 def require_file(path: Path) -> None:
     """Refuse what is no file before it is opened: reading from a pipe or a device may never end.
 
@@ -90,13 +107,14 @@ def require_file(path: Path) -> None:
         path: of a file, or of nothing yet.
 
     Raises:
-        ValueError: for a pipe, a device, a socket or a folder.
+        ValueError: for a pipe, a device, a socket or a folder, and for a path that the system does not take.
 
     Example:
         >>> require_file(Path("/dev/zero"))
         Traceback (most recent call last):
         ValueError: Expected a file; got /dev/zero, which is a device. Give the path of a file.
     """
+    require_path(path)
     mode = path.stat().st_mode if path.exists() else 0  # of what is missing whoever opens it speaks
     kinds = (
         (stat.S_ISFIFO, "pipe"), (stat.S_ISCHR, "device"), (stat.S_ISBLK, "device"), (stat.S_ISSOCK, "socket"),
@@ -236,7 +254,9 @@ def _digests(folder: Path) -> dict[str, list[str]]:
         return {}
     with foreign(path, "digests of this folder's files"):
         found = json.loads(path.read_text(encoding="utf-8"))
-        return {name: [str(each) for each in list(known)] for name, known in found.items()}
+        if not (isinstance(found, dict) and all(isinstance(known, list) for known in found.values())):
+            raise ValueError("no lists of digests by the names of files")
+        return {name: [str(each) for each in known] for name, known in found.items()}
 
 
 def _keep(path: Path, older: Path) -> None:
@@ -273,13 +293,46 @@ def as_json(value: Any) -> str:
           "a": null
         }
     """
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    if text.encode(errors="ignore").decode() != text:  # the path of a file whose name is no UTF-8
+        text = json.dumps(value, indent=2, allow_nan=False)
+    return text + "\n"
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write named tensors as safetensors, atomically; tied ones are written out, each under its own name."""
     data = as_safetensors(tensors)
     write_atomically(path, lambda temporary: temporary.write_bytes(data))
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, by name, at any path: safetensors itself takes no name but UTF-8.
+
+    Args:
+        path: which.
+    """
+    from safetensors.torch import load
+
+    require_file(path)
+    return load(path.read_bytes())
+
+
+def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors in a safetensors file, from its head alone.
+
+    Args:
+        path: which.
+
+    Raises:
+        ValueError: for a head that is none.
+    """
+    require_file(path)
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        if size > min(LONGEST_HEAD, path.stat().st_size):
+            raise ValueError(f"a head of {size} bytes")
+        head = json.loads(file.read(size))
+    return {name: tuple(each["shape"]) for name, each in head.items() if name != "__metadata__"}
 
 
 def as_safetensors(tensors: dict[str, Tensor]) -> bytes:
@@ -293,23 +346,41 @@ def as_safetensors(tensors: dict[str, Tensor]) -> bytes:
     return save({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()})
 
 
+class ForeignFileError(ValueError):
+    """A file is damaged, or was made by somebody else for something else.
+
+    Example:
+        >>> with foreign(Path("x.json"), "JSON"):
+        ...     json.loads("")
+        Traceback (most recent call last):
+        tightbound.files.ForeignFileError: Expected JSON; got a damaged or foreign file at x.json (...
+    """
+
+
 @contextmanager
-def foreign(path: Path, expected: str) -> Iterator[None]:
+def foreign(path: Path, expected: str, remedy: str = "") -> Iterator[None]:
     """Whatever goes wrong while a stranger's file is read is that file's fault, and a ValueError.
 
+    Args:
+        path: of the file.
+        expected: what it should hold.
+        remedy: a sentence on how there will be a good one.
+
     Raises:
-        ValueError: in place of any other exception but that of a library which is not installed.
+        ForeignFileError: in place of any other exception but that of a library which is not installed, and of another
+            file that is to blame.
     """
     try:
         yield
-    except ModuleNotFoundError:  # an extra that is not installed here is no fault of the file's
+    except (ModuleNotFoundError, ForeignFileError):  # an extra that is not installed is no fault of the file's
         raise
     except Exception as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         if type(error).__name__ == "UnpicklingError":  # whose own text says how to run the file's code after all
             first = "a pickle of more than plain values"
-        raise ValueError(
-            f"Expected {expected}; got a damaged or foreign file at {path} ({first}). Nothing in it was run."
+        raise ForeignFileError(
+            f"Expected {expected}; got a damaged or foreign file at {path} ({first.rstrip('.')}). Nothing in it was "
+            f"run.{remedy and ' '}{remedy}"
         ) from None
 
 

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tightbound import likelihoods, networks, posteriors, priors, told
 from tightbound._version import __version__
 from tightbound.autoencoder import VAE
 from tightbound.conditioned import ConditionalVAE
-from tightbound.files import as_json, as_safetensors, foreign, require_kept, write_kept
+from tightbound.files import as_json, as_safetensors, foreign, read_tensors, require_kept, write_kept
 from tightbound.model import Model
+from tightbound.paths import require_path
 from tightbound.runtime import home, own_random_state
 from tightbound.semi_supervised import SemiSupervisedVAE
 
@@ -61,8 +61,11 @@ def save_model(model: Model, folder: Path) -> None:
         folder: where to; made if it is not there.
 
     Raises:
-        ValueError: for a folder that holds a run.
+        ValueError: for a folder that holds a run, and for a path that is none of a folder.
     """
+    require_path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"Expected a folder for a model; got {folder}, which is something else. Choose another.")
     if (folder / "recipe.toml").exists():
         raise ValueError(f"Expected a folder of its own for a model; got {folder}, which holds a run. Choose another.")
     _, dtype = home(model)
@@ -104,6 +107,7 @@ def load_model(folder: str | Path) -> Model:
     """
     folder = Path(folder)
     path = folder / MODEL
+    require_path(path)
     if not path.is_file():
         raise ValueError(
             f"Expected a folder that model.save(...) wrote, with a {MODEL}; got {folder}. A run's folder is opened by "
@@ -133,7 +137,7 @@ def load_model(folder: str | Path) -> Model:
     if (folder / WEIGHTS).is_file():
         require_kept(folder, WEIGHTS)
     with foreign(folder / WEIGHTS, "the weights of this model"):
-        model.load_state_dict(load_file(folder / WEIGHTS))
+        model.load_state_dict(read_tensors(folder / WEIGHTS))
     return model.eval()
 
 

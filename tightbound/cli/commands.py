@@ -23,6 +23,7 @@ from tightbound import evaluate as evaluation
 from tightbound.autoencoder import VAE
 from tightbound.distributed import joined
 from tightbound.evaluate import Disentanglement, Schedule
+from tightbound.files import why
 from tightbound.labs import Lab
 from tightbound.progress import evaluating
 from tightbound.report.page import write_report
@@ -36,6 +37,7 @@ from tightbound.runtime import resolve_device
 from tightbound.surface import listed
 from tightbound.training.signals import signals_kept
 
+MOST_SEEDS = 10_000  # trainings of one value
 MOST_CHECKED = 100_000  # observations of a check, which keeps all of them in memory
 
 
@@ -103,9 +105,9 @@ def _after(trained: Trained, *, progress: bool) -> int:
         raise ArithmeticError(
             f"The run in {made.path} is trained, but not to be evaluated. {error} Its report says so: {page}"
         ) from error
+    print(found, flush=True)  # before anything is written: the numbers are what took the time
     made.save_evaluation(found)
-    page = write_report(made, trained.model, trained.data)
-    print(f"{found}\nReport: {page}")
+    print(f"Report: {write_report(made, trained.model, trained.data)}")
     return 0
 
 
@@ -154,7 +156,7 @@ def _keep(save: Callable[[], object], path: Path, more: str = "") -> None:
     try:
         save()
     except OSError as error:
-        tell(f"Not kept in {path}: {error.strerror or error}.")
+        tell(f"Not kept in {path}: {why(error)}.")
     else:
         tell(f"Kept in {path}{f'; {more}' if more else ''}.")
 
@@ -247,6 +249,7 @@ def sweep(recipe: Recipe, over: str, out: Path | None, *, seeds: int = 1, progre
     field, values = sweeps.parse_over(over)
     folder = out or starting.default_folder(dataclasses.replace(recipe, name=f"{recipe.name}-sweep"))
     at_least("seeds", seeds, 1)
+    at_most("seeds", seeds, MOST_SEEDS)
     planned = sweeps.begin(folder, recipe, field, values, seeds=seeds)
     outcomes = []
     for number, each in enumerate(planned, start=1):
@@ -328,6 +331,11 @@ def opened(path: Path, source: str | None) -> Run:
 def at_least(name: str, value: int, least: int) -> None:
     if value < least:
         raise ValueError(f"Expected --{name} of at least {least}; got {value}.")
+
+
+def at_most(name: str, value: int, most: int) -> None:
+    if value > most:
+        raise ValueError(f"Expected --{name} of at most {most}; got {value}. Take fewer.")
 
 
 def tell(text: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import errno
 import functools
 import os
 import re
@@ -23,7 +22,9 @@ from cyclopts import (
     UnusedCliTokensError,
 )
 
+from tightbound.cli.output import unsaid
 from tightbound.files import FULL, MAKE_ROOM, NO_ROOM, chain_of
+from tightbound.paths import refusal_of, require_utf8
 from tightbound.runs.pieces import FORMER
 
 TYPES = {int: "a whole number", float: "a number", Path: "a path", str: "a text"}
@@ -57,20 +58,10 @@ def exit_code(app: App, argv: Sequence[str]) -> int:
     words = [word for word in argv if word != "--debug"]
 
     def call() -> object:
-        _require_utf8(words)
+        require_utf8(*words)
         return app(words, exit_on_error=False, print_error=False, result_action="return_value")
 
     return guarded(call, debug="--debug" in argv)
-
-
-def _require_utf8(words: Sequence[str]) -> None:
-    """Refuse a name that no recipe and no report could be written with."""
-    for word in words:
-        if word.encode(errors="ignore").decode() != word:
-            name = os.fsencode(word).decode(errors="backslashreplace")
-            raise ValueError(
-                f"Expected names in UTF-8; got '{name}'. Rename the file or the folder, or link to it: ln -s."
-            )
 
 
 def guarded(call: Callable[[], object], *, debug: bool = False, tell: Callable[[str], object] | None = None) -> int:
@@ -93,10 +84,16 @@ def guarded(call: Callable[[], object], *, debug: bool = False, tell: Callable[[
     code = _code(call, say)
     try:
         sys.stdout.flush()
+        failed = unsaid()
     except OSError as error:  # the interpreter would complain of it once more at its exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if code == 0 and not isinstance(error, BrokenPipeError):  # whose reader has seen enough
-            return say(f"Expected standard output to take the result; got {error.strerror or error}.", 1)
+        failed = error
+    if code == 0 and failed is not None and not isinstance(failed, BrokenPipeError):  # whose reader has seen enough
+        return say(
+            f"Expected standard output to take the result; got {failed.strerror or failed}. Send it elsewhere, or make "
+            "room.",
+            1,
+        )
     return code
 
 
@@ -115,10 +112,8 @@ def _code(call: Callable[[], object], say: Callable[[str, int], int]) -> int:
     except SystemExit as left:  # the parser's way out of Ctrl-C, and rich's where the reader has seen enough of --help
         return say("Stopped.", 1) if left.code == INTERRUPTED else 0
     except Exception as error:
-        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-            name = f"got one whose name is too long: {error.filename}"
-            return say(f"Expected a path that the system takes; {name}. Take a shorter one.", 2)
-        return say(failure(error), 1)
+        refused = refusal_of(error)
+        return say(refused, 2) if refused else say(failure(error), 1)
 
 
 def failure(error: BaseException) -> str:

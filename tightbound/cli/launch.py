@@ -15,7 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tightbound.cli.errors import guarded
+from tightbound.cli.output import prepare
 
+MOST = 4 * (os.cpu_count() or 1) + 8  # processes: more only wait for each other
 ELASTIC = "torch.distributed.elastic"
 QUIET = (f"{ELASTIC}.agent.server.api", f"{ELASTIC}.multiprocessing.api", "torch.multiprocessing.spawn")
 
@@ -27,9 +29,21 @@ def in_processes(count: int, work: Callable[[], int]) -> int:
     of them is said once.
 
     Args:
-        count: how many processes.
+        count: how many processes; 1 is this one.
         work: what each does; it can be pickled.
+
+    Raises:
+        ValueError: for fewer than one, and for more than this machine can do anything with.
     """
+    if count < 1:
+        raise ValueError(f"Expected --procs of at least 1; got {count}.")
+    if count > MOST:
+        raise ValueError(
+            f"Expected --procs of at most {MOST}, four for each core and a few; got {count}. One for each "
+            "GPU, or each core, is the quickest."
+        )
+    if count == 1:
+        return work()
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")  # a shared store loses its clients now and then
     from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -70,6 +84,7 @@ def in_processes(count: int, work: Callable[[], int]) -> int:
 def _work(work: Callable[[], int], folder: str, words: list[str]) -> None:
     if hasattr(os, "setsid"):
         os.setsid()  # out of the terminal's reach: Ctrl-C comes through the launcher, once
+    prepare()
     said: list[str] = []
     rank = os.environ["RANK"]
     debug = "--debug" in words

@@ -118,8 +118,6 @@ def train(
             "Expected --resume RUN without --out, as it goes on in its own folder; got both. To train on from its "
             "weights as a new run say for how long: --train.epochs 20."
         )
-    if procs < 1:
-        raise ValueError(f"Expected --procs of at least 1; got {procs}.")
     wanted = None if recipe is None else given.apply(before := recipes.load(recipe))
     from tightbound.cli import commands
     from tightbound.cli.launch import in_processes
@@ -129,7 +127,7 @@ def train(
         work = partial(commands.train_on, resume, given.apply, out, progress=not quiet)
     if wanted is not None:
         work = partial(commands.train, wanted, out, before=before, progress=not quiet)
-    return in_processes(procs, work) if procs > 1 else work()
+    return in_processes(procs, work)
 
 
 @app.command

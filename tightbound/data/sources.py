@@ -21,6 +21,7 @@ from tightbound.data.observations import Observations
 from tightbound.data.splits import Data, split_off
 from tightbound.data.sprites import Colour, sprites
 from tightbound.files import require_file
+from tightbound.paths import require_path
 from tightbound.surface import listed
 
 _SPRITES: dict[str, Colour] = {"sprites": "binary", "sprites-grey": "grey", "sprites-hue": "hue"}
@@ -130,6 +131,7 @@ def _named(source: str | os.PathLike[str], size: int | None) -> Observations | D
     if source in _NAMES:
         return _made(str(source), size)
     path = Path(os.path.expanduser(source))
+    require_path(path)
     if not (os.fspath(source) and path.exists()):
         raise _nothing_there(os.fspath(source))
     if path.is_dir():

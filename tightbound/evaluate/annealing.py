@@ -25,6 +25,7 @@ ACCEPTED = 0.7  # share of proposals that step sizes are fitted to
 SPEED = 0.25  # of that fit, from one temperature to the next
 FIRST_STEP = 0.5  # standard deviations of the proposal
 PILOTS = 2  # chains that step sizes are fitted on
+MOST_SLOPES = 10**7  # of an observation in one direction: at 10 µs each two minutes, at 1000 observations days
 SHORTER = 0.95  # what the fitted steps are multiplied by
 
 
@@ -38,7 +39,7 @@ class Schedule:
         leapfrogs: steps of each Hamiltonian move.
 
     Raises:
-        ValueError: for less than one of any.
+        ValueError: for less than one of any, and for a walk that would not end.
 
     Example:
         >>> Schedule(temperatures=30, chains=4, leapfrogs=3).slopes
@@ -53,6 +54,12 @@ class Schedule:
         for name in ("temperatures", "chains", "leapfrogs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"Expected at least 1 of {name}; got {name}={getattr(self, name)}.")
+        if self.slopes > MOST_SLOPES:
+            raise ValueError(
+                f"Expected temperatures, chains and leapfrogs with which an observation takes at most {MOST_SLOPES:,} "
+                f"slopes; got {self.slopes:,}, with temperatures={self.temperatures}, chains={self.chains} and "
+                f"leapfrogs={self.leapfrogs}. Take fewer: 1000 temperatures are many."
+            )
 
     @property
     def slopes(self) -> int:

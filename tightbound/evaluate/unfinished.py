@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tightbound.batch import Batch
 from tightbound.distributions import Part
 from tightbound.evaluate.latents import LatentStatistics
-from tightbound.files import write_tensors
+from tightbound.files import read_tensors, why, write_tensors
 
 EVERY = 30.0  # seconds between two writings
 ALIKE = 1e-3  # nats, by which the ELBO of an observation may differ where the model and the draws are the same
@@ -111,7 +111,7 @@ class Unfinished:
             write_tensors(self._path, {**tensors, "of": self._of, "sum": _sum(tensors)})
         except OSError as error:  # the numbers matter more than a way to go on
             warnings.warn(
-                f"What is measured can't be kept in {self._path}: {error.strerror or error}. After an interrupt the "
+                f"What is measured can't be kept in {self._path}: {why(error)}. After an interrupt the "
                 "evaluation will begin anew.",
                 stacklevel=2,
             )
@@ -121,10 +121,8 @@ class Unfinished:
     def _read(self) -> dict[str, Tensor] | None:
         if self._path is None or not self._path.is_file():
             return None
-        from safetensors.torch import load_file
-
         with suppress(Exception):  # of any kind, as of any damaged file: there is nothing to go on from
-            found = load_file(self._path)
+            found = read_tensors(self._path)
             of, total = found.pop("of"), found.pop("sum")
             if torch.equal(of, self._of) and torch.equal(total, _sum(found)):
                 return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from tightbound.autoencoder import VAE
+from tightbound.files import write_atomically
 from tightbound.plots._decoding import decoded, walks_of
 from tightbound.plots.latents import chosen_elements, element_names, moved
 from tightbound.plots.pictures import images
@@ -110,9 +112,9 @@ def save_animation(figures: Sequence[Figure], path: str | Path, *, seconds: floa
     if not figures or not seconds > 0:
         raise ValueError(f"Expected figures, and seconds > 0; got {len(figures)} and {seconds}.")
     frames = [Image.fromarray(_pixels(figure)) for figure in figures]
-    path.parent.mkdir(parents=True, exist_ok=True)
     each = max(20, round(1000 * seconds / len(frames)))  # milliseconds; viewers slow down what is faster
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=each, loop=0)
+    told: dict[str, Any] = {"format": path.suffix[1:].upper(), "save_all": True, "append_images": frames[1:], "loop": 0}
+    write_atomically(path, lambda temporary: frames[0].save(temporary, duration=each, **told))
     return path
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from tightbound.files import write_atomically
 from tightbound.plots.style import styled
 
 DPI = 150
@@ -61,6 +62,5 @@ def save(figure: Figure, path: str | Path, *, dpi: int = DPI) -> Path:
     if path.suffix.lower() != ".png":
         raise ValueError(f"Expected a path ending in .png; got {path}.")
     png = to_png(figure, dpi=dpi)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(png)
+    write_atomically(path, lambda temporary: temporary.write_bytes(png))
     return path

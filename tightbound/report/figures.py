@@ -55,7 +55,7 @@ def pictures(run: Run, model: VAE, data: Data, refused: list[str] | None = None)
     evaluation = run.evaluation() or {}
     yield from _training(run)
     if evaluation:
-        with foreign(run.path / EVALUATION, "an evaluation as this version keeps it"):
+        with foreign(run.path / EVALUATION, "an evaluation as this version keeps it", run.renewed(EVALUATION)):
             bounds = list(_evidence(run, evaluation))
         yield from bounds
     yield from _checked(run)
@@ -81,7 +81,7 @@ def pictures(run: Run, model: VAE, data: Data, refused: list[str] | None = None)
 
 
 def _training(run: Run) -> Iterator[Picture]:
-    with foreign(run.path / METRICS, "metrics as this version keeps them"):
+    with foreign(run.path / METRICS, "metrics as this version keeps them", run.renewed(METRICS)):
         yield from _curves(run)
 
 
@@ -122,7 +122,7 @@ def _evidence(run: Run, evaluation: dict[str, Any]) -> Iterator[Picture]:
 def _checked(run: Run) -> list[Picture]:
     """Of each check that was made; of the others the page gives the reason."""
     found = run.per_observation(CHECKED) if run.kept(CHECKS) is not None else {}
-    with foreign(run.path / CHECKED, "values as this version keeps them"):
+    with foreign(run.path / CHECKED, "values as this version keeps them", run.renewed(CHECKED)):
         return [*_intervals(found), *_predictions(found), *_neighbours(found)]
 
 
@@ -169,7 +169,7 @@ def _factors(run: Run, model: VAE, plain: VAE, test: Observations) -> list[Pictu
     """Units beside the known factors, where they were scored."""
     if (found := run.kept(DISENTANGLEMENT)) is None or not found["units"]:
         return []
-    with foreign(run.path / DISENTANGLEMENT, "numbers as this version keeps them"):
+    with foreign(run.path / DISENTANGLEMENT, "numbers as this version keeps them", run.renewed(DISENTANGLEMENT)):
         seen, names = run.per_observation(FACTORED), list(found["factors"])
         best = [each["best_unit"] for each in found["factors"].values()]
         first, second = torch.tensor(found["information"]), torch.tensor(found["importance"])
@@ -191,7 +191,7 @@ def _factors(run: Run, model: VAE, plain: VAE, test: Observations) -> list[Pictu
 def _dependence(run: Run) -> Iterator[Picture]:
     """Pairs of units beside each other, where that was measured."""
     if (found := run.kept(INDEPENDENCE)) is not None and len(found["units"]) > 1:
-        with foreign(run.path / INDEPENDENCE, "numbers as this version keeps them"):
+        with foreign(run.path / INDEPENDENCE, "numbers as this version keeps them", run.renewed(INDEPENDENCE)):
             figure = plots.dependence_matrix(torch.tensor(found["dependence"]), found["units"])
         caption = f"Pairs of live units. By chance there are up to {found['chance']:.3f} nats."
         yield Picture("dependence", "Which dimensions depend on one another", caption, figure)

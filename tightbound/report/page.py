@@ -69,7 +69,8 @@ def write_report(run: Run, model: VAE, data: Data, *, refused: Sequence[str] = (
         png = plots.to_png(picture.figure)
         write_atomically(run.path / FIGURES / f"{picture.name}.png", partial(Path.write_bytes, data=png))
         sections.append(_section(picture, png))
-    write_text(run.path / REPORT, render(run, data, [*map(_left_out, left_out), *sections]))
+    page = render(run, data, [*map(_left_out, left_out), *sections])
+    write_text(run.path / REPORT, page.encode(errors="backslashreplace").decode())  # paths need not be UTF-8
     return run.path / REPORT
 
 
@@ -89,7 +90,7 @@ def render(run: Run, data: Data, sections: list[str]) -> str:
         *_judged(run),
         *sections,
         _details("Recipe", recipes.to_toml(run.recipe)),
-        _details("Environment", "\n".join(f"{key}: {value}" for key, value in run.environment().items())),
+        _details("Environment", _environment(run)),
         "<footer>Made by tightbound. Numbers are in nats per observation unless said otherwise; ± is one standard "
         "error over observations.</footer>",
     ]
@@ -102,6 +103,14 @@ def render(run: Run, data: Data, sections: list[str]) -> str:
     )
 
 
+def _environment(run: Run) -> str:
+    """What the run was made with. The report does without: a damaged file of it can't be measured anew."""
+    try:
+        return "\n".join(f"{key}: {value}" for key, value in run.environment().items())
+    except ValueError as error:
+        return f"environment: not readable. {error}"
+
+
 def _judged(run: Run) -> list[str]:
     """What was measured of the run, a section for each file that is there."""
     makers = (
@@ -112,7 +121,7 @@ def _judged(run: Run) -> list[str]:
     made = []
     for name, section in makers:
         if (found := run.kept(name)) is not None:
-            with foreign(run.path / name, "numbers as this version keeps them"):
+            with foreign(run.path / name, "numbers as this version keeps them", run.renewed(name)):
                 made.append(section(found))
     return made
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tightbound.files import require_file
+from tightbound.paths import require_path
 from tightbound.runs.fitting import require_fitting
 from tightbound.runs.pieces import FORMER, LIKELIHOODS, POSTERIORS, PRIORS, row
 from tightbound.runs.registry import OBJECTIVES
@@ -355,6 +356,7 @@ def load(name: str) -> Recipe:
         text = (resources.files("tightbound.runs") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
         return from_toml(text, origin=f"the recipe {name!r}")
     path = Path(name)
+    require_path(path)
     if path.suffix == ".toml" and path.exists() and not path.is_dir():
         return from_file(path)
     close = difflib.get_close_matches(name, shipped(), n=1)

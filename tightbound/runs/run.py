@@ -5,18 +5,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from tightbound.autoencoder import VAE
 from tightbound.data import Data, Observations, summarise
 from tightbound.evaluate import Certificate, Checks, Classification, Disentanglement, Gaps, Independence, Information
-from tightbound.files import DIGESTS, foreign, require_file, require_kept, write_json, write_tensors
+from tightbound.files import DIGESTS, foreign, read_tensors, require_file, require_kept, write_json, write_tensors
 from tightbound.ownership import LOCK
+from tightbound.paths import require_path
 from tightbound.runs.build import Config, build_model, loaded
 from tightbound.runs.measured import Measured, require_evaluation
 from tightbound.runs.migrate import CONFIG, FORMAT, RECIPE, recipe_of, require_same_weights
@@ -45,6 +46,11 @@ CLASSIFICATION = "classification.json"
 INDEPENDENCE = "independence.json"
 REPORT = "report.html"
 FIGURES = "figures"
+_MADE_BY = {
+    EVALUATION: "evaluate", PER_OBSERVATION: "evaluate", CLASSIFICATION: "evaluate", CERTIFICATE: "certify",
+    GAPS: "gaps", INFORMATION: "information", CHECKS: "check", CHECKED: "check", DISENTANGLEMENT: "disentangle",
+    FACTORED: "disentangle", INDEPENDENCE: "disentangle",
+}  # fmt: skip
 FILES = (
     RECIPE, CONFIG, ENVIRONMENT, EVALUATION, PER_OBSERVATION, CERTIFICATE, GAPS, INFORMATION, CHECKS, CHECKED,
     CLASSIFICATION, DISENTANGLEMENT, FACTORED, INDEPENDENCE, REPORT, FIGURES, WEIGHTS, OBJECTIVE, METRICS, TIMING,
@@ -172,7 +178,7 @@ class Run:
             ValueError: for a line without step, epoch and split, or with something else than a number for a loss.
         """
         lines = read_metrics(self.path)
-        with foreign(self.path / METRICS, "metrics as this version keeps them"):
+        with foreign(self.path / METRICS, "metrics as this version keeps them", self.renewed(METRICS)):
             require_metrics(lines)
         return lines
 
@@ -184,7 +190,7 @@ class Run:
         """
         found = self.kept(EVALUATION)
         if found is not None:
-            with foreign(self.path / EVALUATION, "an evaluation as this version keeps it"):
+            with foreign(self.path / EVALUATION, "an evaluation as this version keeps it", self.renewed(EVALUATION)):
                 require_evaluation(found)
         return found
 
@@ -207,7 +213,17 @@ class Run:
         Args:
             name: ``EVALUATION``, or as of :meth:`save`.
         """
-        return _json(self.path / name) if (self.path / name).is_file() else None
+        return _json(self.path / name, self.renewed(name)) if (self.path / name).is_file() else None
+
+    def renewed(self, name: str) -> str:
+        """How there will be a good file in place of a damaged one, a sentence.
+
+        Args:
+            name: of the metrics, or of a file that :meth:`save_evaluation` or :meth:`save` writes.
+        """
+        if name == METRICS:
+            return "Put back the file as it was, or remove it: a report is then without curves."
+        return f"'tightbound {_MADE_BY[name]} {shlex.quote(str(self.path))}' writes it anew."
 
     def save(self, name: str, found: Kept) -> None:
         """Keep a further check.
@@ -228,8 +244,8 @@ class Run:
             name: ``PER_OBSERVATION``, of the evaluation, ``CHECKED``, of the checks, or ``FACTORED``, of scored codes.
         """
         path = self.path / name
-        with foreign(path, "a safetensors file"):
-            return load_file(path) if path.is_file() else {}
+        with foreign(path, "a safetensors file", self.renewed(name)):
+            return read_tensors(path) if path.is_file() else {}
 
     def environment(self) -> dict[str, Any]:
         """The machine and library versions it was trained with."""
@@ -302,9 +318,10 @@ def recipe_in(folder: Path) -> Recipe:
         folder: a run's.
 
     Raises:
-        ValueError: for a folder that is no run, a damaged recipe, and a file that points elsewhere.
+        ValueError: for a folder that is no run, a damaged recipe, and a file that points elsewhere or nowhere.
     """
     for name in FILES:
+        require_path(folder / name)
         if not (folder / name).resolve().is_relative_to(folder.resolve()):
             raise ValueError(f"Expected files inside the run folder; got {folder / name}, which leads out of it.")
     return recipe_of(folder)
@@ -326,12 +343,13 @@ def _config(path: Path) -> Config:
     return Config(tuple(shape), levels, classes=classes, covariates=covariates, wide=wide, **about)
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Path, remedy: str = "") -> dict[str, Any]:
     require_file(path)
+    more = f" {remedy}" if remedy else ""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"Expected JSON in {path}; got something unreadable ({error}).") from None
+        raise ValueError(f"Expected JSON in {path}; got something unreadable ({error}).{more}") from None
     if not isinstance(value, dict):
-        raise ValueError(f"Expected a JSON object in {path}; got {type(value).__name__}.")
+        raise ValueError(f"Expected a JSON object in {path}; got {type(value).__name__}.{more}")
     return value

@@ -15,6 +15,7 @@ from tightbound.data import Data
 from tightbound.distributed import world
 from tightbound.files import as_json, is_temporary, write_json, write_kept, write_text
 from tightbound.ownership import LOCK, owned
+from tightbound.paths import require_utf8
 from tightbound.runs import recipe as recipes
 from tightbound.runs.build import Built, build
 from tightbound.runs.environment import environment
@@ -87,6 +88,7 @@ def train(
         >>> trained.result.steps, len(trained.data.test), trained.model.training
         (5, 5, False)
     """
+    require_utf8(recipe.name, recipe.data.source)
     if start is not None and model_fingerprint(recipe) != model_fingerprint(start.recipe):
         raise ValueError(
             f"Expected the model of {start.path}, to start from its weights; got a recipe with another [model]. Leave "

@@ -15,13 +15,13 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from safetensors.torch import load_file
 from torch import Tensor
 
 from tightbound import plots
 from tightbound.data import Observations
 from tightbound.evaluate import Disentanglement, Estimate, udr
-from tightbound.files import foreign, write_json, write_tensors, write_text
+from tightbound.files import foreign, read_tensors, write_json, write_tensors, write_text
+from tightbound.paths import require_path, require_utf8
 from tightbound.runs.advice import BETA, Choice, Outcome, Value, by_value, choices, comparable, over_seeds
 from tightbound.runs.measured import MUTUAL, Measured, require_evaluation
 from tightbound.runs.recipe import Recipe, to_toml
@@ -117,14 +117,17 @@ def begin(folder: Path, recipe: Recipe, field: str, values: Sequence[Any], *, se
         raise ValueError(
             f"Expected at least one seed, and one alone in a sweep over seed; got seeds={seeds} and {field}."
         )
+    require_utf8(recipe.name, recipe.data.source)
     last = field.split(".")[-1]
     names = [f"{last}={re.sub(r'[^0-9A-Za-z.+_-]', '-', str(value))}" for value in values]
     changed = [recipe.updated({field: value}) for value in values]
     if len(set(names)) < len(names):
         raise ValueError(f"Expected values whose folders have names of their own; got {', '.join(names)}.")
+    for name in names:
+        require_path(folder / name)
     base = f"# {field}\n{to_toml(recipe)}"
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        if not (folder / BASE).is_file() or (folder / BASE).read_text(encoding="utf-8") != base:
+        if not (folder / BASE).is_file() or (folder / BASE).read_text(encoding="utf-8", errors="replace") != base:
             raise ValueError(
                 f"Expected a new folder, or that of a sweep over {field} from the same recipe; got {folder}. Choose "
                 "another: --out."
@@ -183,10 +186,11 @@ def measured(run: Planned) -> Outcome | None:
 
 
 def _read(run: Planned) -> Outcome:
-    with foreign(run.path / PER_OBSERVATION, "values as this version keeps them"):
-        columns = load_file(run.path / PER_OBSERVATION)
+    remedy = f"Remove {run.path / FOUND}: the same sweep measures this run anew."
+    with foreign(run.path / PER_OBSERVATION, "values as this version keeps them", remedy):
+        columns = read_tensors(run.path / PER_OBSERVATION)
         values = columns["log_px"], columns["distortion"]
-    with foreign(run.path / FOUND, "numbers as this version keeps them"):
+    with foreign(run.path / FOUND, "numbers as this version keeps them", remedy):
         found = json.loads((run.path / FOUND).read_text(encoding="utf-8"))
         require_evaluation(found)
         outcome = Outcome(run.value, found, *values, run.recipe.seed, columns.get("codes"))

@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from tightbound.files import as_safetensors, foreign, require_kept, write_kept
+from tightbound.files import as_safetensors, foreign, read_tensors, require_kept, shapes_in, write_kept
 
 FORMAT = 3
 WEIGHTS = "model.safetensors"
@@ -89,16 +87,16 @@ def check_weights(run: Path, model: nn.Module) -> None:
             "was killed."
         )
     require_kept(run, WEIGHTS)
-    with foreign(path, "a safetensors file"), safe_open(path, framework="pt") as file:
-        found = {name: torch.Size(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    _expect_same(path, found, {name: value.shape for name, value in model.state_dict().items()})
+    with foreign(path, "a safetensors file"):
+        found = shapes_in(path)
+    _expect_same(path, found, {name: tuple(value.shape) for name, value in model.state_dict().items()})
 
 
 def load_weights(run: Path, model: nn.Module) -> None:
     """Read a run's weights into a model; raises what :func:`check_weights` does."""
     check_weights(run, model)
     with foreign(run / WEIGHTS, "a safetensors file"):
-        weights = load_file(run / WEIGHTS)
+        weights = read_tensors(run / WEIGHTS)
     expected = model.state_dict()
     _expect_same(run / WEIGHTS, {k: v.dtype for k, v in weights.items()}, {k: v.dtype for k, v in expected.items()})
     model.load_state_dict(weights)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -39,7 +41,7 @@ class Journal:
         resume_at: sizes in bytes of the two files at the checkpoint; later lines are of steps that will come again.
 
     Raises:
-        ValueError: for a file that is shorter than it was at the checkpoint.
+        ValueError: for metrics that are shorter than they were at the checkpoint. A shorter clock is a warning.
     """
 
     def __init__(self, run: Path | None, resume_at: tuple[int, int] | None = None) -> None:
@@ -48,8 +50,9 @@ class Journal:
         if run is None:
             return
         run.mkdir(parents=True, exist_ok=True)
-        for name, size in zip((METRICS, TIMING), resume_at or (0, 0), strict=True):
-            _cut(run / name, size)
+        metrics, timing = resume_at or (0, 0)
+        _cut(run / METRICS, metrics)
+        _cut(run / TIMING, _at_most(run / TIMING, timing))
         self.metrics = read_metrics(run)
         self._files = {name: (run / name).open("a", encoding="utf-8", newline="\n") for name in (METRICS, TIMING)}
 
@@ -140,13 +143,28 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf
 
 
+def _at_most(clock: Path, size: int) -> int:
+    """Where to go on in the clock's file, which no training needs: its end, where it is shorter than it was."""
+    require_file(clock)
+    there = clock.stat().st_size if clock.exists() else 0
+    if there < size:
+        warnings.warn(
+            f"Expected at least {size} bytes in {clock}, as at the checkpoint; got {there}. The training goes on "
+            "without the clock of the steps before.",
+            stacklevel=4,
+        )
+    return min(there, size)
+
+
 def _cut(path: Path, size: int) -> None:
     require_file(path)
     path.touch()
     there = path.stat().st_size
     if not 0 <= size <= there:
         raise ValueError(
-            f"Expected at least {size} bytes in {path}, as at the checkpoint; got {there}. The file was changed since."
+            f"Expected at least {size} bytes in {path}, as at the checkpoint; got {there}. Put back the file as it "
+            f"was, or train anew: tightbound recipes {shlex.quote(str(path.parent))} > again.toml, then tightbound train "
+            "again.toml."
         )
     os.truncate(path, size)
 
