@@ -206,3 +206,18 @@ def test_chains_that_fit_into_no_memory_are_refused_before_the_walk() -> None:
         ValueError, match=r"fit into this machine's memory of .* got chains=1,000,000,000,000,000, which"
     ):
         certify(model, x, schedule=Schedule(chains=10**15))
+
+
+@pytest.mark.parametrize("longest", [{"temperatures": 10**12}, {"leapfrogs": 10**9}, {"chains": 10**6}])
+def test_a_walk_that_would_not_end_is_refused(longest: dict[str, int]) -> None:
+    model, x = linear_gaussian().model(linear_gaussian().exact_posterior()), linear_gaussian().evidence.sample((4,))
+    with pytest.raises(ValueError, match=r"takes at most 10,000,000 slopes; got .*Take fewer: 1000 temperatures"):
+        certify(model, x, schedule=Schedule(**longest))
+
+
+def test_a_long_walk_tells_how_far_it_is_within_a_block(problem: LinearGaussian) -> None:
+    told: list[tuple[int, int]] = []
+    model, x = problem.model(problem.wrong_posterior()), torch.randn(9, 4)
+    certify(model, x, observations=7, progress=lambda done, total: told.append((done, total)))
+    assert told == sorted(set(told))
+    assert len(told) > 4

@@ -154,8 +154,10 @@ def load_model(folder: str | os.PathLike[str]) -> Model:
     from pathlib import Path
 
     from tightbound import saving
+    from tightbound.paths import require_path
     from tightbound.runs.migrate import RECIPE
 
+    require_path(folder)
     if (Path(folder) / RECIPE).is_file():
         from tightbound.runs.run import open_run
 

@@ -100,11 +100,12 @@ def why(error: OSError) -> str:
     return (error.strerror or str(error)).rstrip(".")
 
 
-def require_file(path: Path) -> None:
+def require_file(path: Path, remedy: str = "Give the path of a file.") -> None:
     """Refuse what is no file before it is opened: reading from a pipe or a device may never end.
 
     Args:
         path: of a file, or of nothing yet.
+        remedy: a sentence.
 
     Raises:
         ValueError: for a pipe, a device, a socket or a folder, and for a path that the system does not take.
@@ -122,7 +123,7 @@ def require_file(path: Path) -> None:
     )  # fmt: skip
     for is_so, kind in kinds:
         if is_so(mode):
-            raise ValueError(f"Expected a file; got {path}, which is a {kind}. Give the path of a file.")
+            raise ValueError(f"Expected a file; got {path}, which is a {kind}. {remedy}")
 
 
 def write_atomically(path: Path, write: Callable[[Path], object], *, before: Callable[[Path], object] = bool) -> None:
@@ -136,7 +137,7 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, before: Cal
     Raises:
         DiskFullError: where there is no room for it; the old file is whole.
     """
-    require_file(path)
+    require_file(path, "Remove it, or choose another path.")
     with told_when_full(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _clear(path)
@@ -252,7 +253,8 @@ def _digests(folder: Path) -> dict[str, list[str]]:
     path = folder / DIGESTS
     if not path.is_file():
         return {}
-    with foreign(path, "digests of this folder's files"):
+    remedy = f"Put back {DIGESTS} as it was; without it, nothing tells whether a file has changed."
+    with foreign(path, "digests of this folder's files", remedy):
         found = json.loads(path.read_text(encoding="utf-8"))
         if not (isinstance(found, dict) and all(isinstance(known, list) for known in found.values())):
             raise ValueError("no lists of digests by the names of files")

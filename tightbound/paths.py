@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 
 
 def refusal_of(error: BaseException, path: str | os.PathLike[str] = "") -> str | None:
@@ -47,11 +48,12 @@ def require_path(path: str | os.PathLike[str]) -> None:
         Traceback (most recent call last):
         ValueError: Expected a path that the system takes; got one whose name is too long: aaa... Take a shorter one.
     """
-    try:
-        os.stat(path)
-    except (OSError, ValueError) as error:
-        if refused := refusal_of(error, path):
-            raise ValueError(refused) from None
+    for name in (path, *Path(path).parts):  # each part too: below a folder that is not there the system looks at none
+        try:
+            os.stat(name) if name is path else os.lstat(name)
+        except (OSError, ValueError) as error:
+            if refused := refusal_of(error, path):
+                raise ValueError(refused) from None
 
 
 def require_utf8(*words: str) -> None:

@@ -18,7 +18,7 @@ from tightbound import likelihoods, networks, posteriors, priors, told
 from tightbound._version import __version__
 from tightbound.autoencoder import VAE
 from tightbound.conditioned import ConditionalVAE
-from tightbound.files import as_json, as_safetensors, foreign, read_tensors, require_kept, write_kept
+from tightbound.files import as_json, as_safetensors, foreign, read_tensors, require_kept, why, write_kept
 from tightbound.model import Model
 from tightbound.paths import require_path
 from tightbound.runtime import home, own_random_state
@@ -64,8 +64,10 @@ def save_model(model: Model, folder: Path) -> None:
         ValueError: for a folder that holds a run, and for a path that is none of a folder.
     """
     require_path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"Expected a folder for a model; got {folder}, which is something else. Choose another.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"Expected a folder for a model; got {folder}: {why(error)}. Choose another.") from None
     if (folder / "recipe.toml").exists():
         raise ValueError(f"Expected a folder of its own for a model; got {folder}, which holds a run. Choose another.")
     _, dtype = home(model)

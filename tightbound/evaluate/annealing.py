@@ -8,6 +8,7 @@ exact draw of the posterior, it gives an upper one; such draws are there for obs
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -39,7 +40,7 @@ class Schedule:
         leapfrogs: steps of each Hamiltonian move.
 
     Raises:
-        ValueError: for less than one of any, and for a walk that would not end.
+        ValueError: for less than one of any.
 
     Example:
         >>> Schedule(temperatures=30, chains=4, leapfrogs=3).slopes
@@ -54,12 +55,6 @@ class Schedule:
         for name in ("temperatures", "chains", "leapfrogs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"Expected at least 1 of {name}; got {name}={getattr(self, name)}.")
-        if self.slopes > MOST_SLOPES:
-            raise ValueError(
-                f"Expected temperatures, chains and leapfrogs with which an observation takes at most {MOST_SLOPES:,} "
-                f"slopes; got {self.slopes:,}, with temperatures={self.temperatures}, chains={self.chains} and "
-                f"leapfrogs={self.leapfrogs}. Take fewer: 1000 temperatures are many."
-            )
 
     @property
     def slopes(self) -> int:
@@ -100,11 +95,21 @@ class Annealer:
         proposal: where each walk begins, or ends.
         seeds: one for each observation.
         schedule: how it goes.
+        moved: called after each move of all chains.
     """
 
-    def __init__(self, target: Target, batch: Batch, proposal: Proposal, seeds: list[int], schedule: Schedule) -> None:
+    def __init__(
+        self,
+        target: Target,
+        batch: Batch,
+        proposal: Proposal,
+        seeds: list[int],
+        schedule: Schedule,
+        *,
+        moved: Callable[[], object] = bool,
+    ) -> None:
         self.target, self.batch, self.proposal, self.schedule = target, batch, proposal, schedule
-        self.seeds = seeds
+        self.seeds, self.tell = seeds, moved
         self.sizes = self._fitted_sizes()
 
     def forwards(self) -> Walk:
@@ -146,6 +151,7 @@ class Annealer:
         gain = self._energy(proposed, p, beta) - self._energy(state, momentum, beta)
         rate = gain.nan_to_num(nan=-torch.inf, posinf=-torch.inf).clamp(max=0).exp().to(level)
         taken = torch.special.ndtr(level) < rate
+        self.tell()
         return _State(*(_chosen(taken, new, old) for new, old in zip(proposed, state, strict=True))), rate
 
     def _fitted_sizes(self) -> list[Tensor]:

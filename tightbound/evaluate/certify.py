@@ -17,7 +17,7 @@ from tightbound.autoencoder import VAE
 from tightbound.batch import Batch
 from tightbound.data.mapped import require_memory
 from tightbound.evaluate.accelerate import accelerate
-from tightbound.evaluate.annealing import Annealer, Schedule, lower, upper
+from tightbound.evaluate.annealing import MOST_SLOPES, Annealer, Schedule, lower, upper
 from tightbound.evaluate.estimates import Estimate, Judged, plain, row
 from tightbound.evaluate.marginal import ERROR, START, Fits
 from tightbound.evaluate.noise import scored, seeds_of
@@ -208,8 +208,8 @@ def certify(
         Both estimates, the bounds, and what they prove.
 
     Raises:
-        ValueError: for fewer than two observations, discrete latents, and more chains than memory holds; and as
-            ``evidence``.
+        ValueError: for fewer than two observations, discrete latents, more chains than memory holds, and a walk that
+            would not end; and as ``evidence``.
 
     References:
         Grosse, Ghahramani, Adams: Sandwiching the marginal likelihood using bidirectional Monte Carlo (2015),
@@ -242,9 +242,12 @@ def certify(
                 require_memory(
                     8 * walk.chains * shape.numel(), of=f"chains={walk.chains:,}", remedy="Take fewer: 4 do."
                 )
+                _require_end(walk)
                 joint = accelerate(model, batch, rows=total * 2 * walk.slopes, precision="float32")
                 sampler = _Sampler(Target(joint, shape, model.parts(batch)), walk, seed=seed, rows=rows)
-            for name, column in sampler(batch, exact).items():
+            walks = 2 if exact is None else 3  # forwards, that of the step sizes, and backwards from exact latents
+            moved = _within(progress, done, batch.size, total, moves=walks * (walk.temperatures - 1))
+            for name, column in sampler(batch, exact, moved).items():
                 columns[name].append(column)
             done += batch.size
             if progress is not None:
@@ -253,20 +256,45 @@ def certify(
     return _certificate(values, walk, seconds=time.perf_counter() - began, seed=seed)
 
 
+def _require_end(walk: Schedule) -> None:
+    if walk.slopes > MOST_SLOPES:
+        raise ValueError(
+            f"Expected temperatures, chains and leapfrogs with which an observation takes at most {MOST_SLOPES:,} "
+            f"slopes; got {walk.slopes:,}, with temperatures={walk.temperatures:,}, chains={walk.chains:,} and "
+            f"leapfrogs={walk.leapfrogs:,}. Take fewer: 1000 temperatures are many."
+        )
+
+
+def _within(
+    progress: Callable[[int, int], None] | None, done: int, size: int, total: int, *, moves: int
+) -> Callable[[], None]:
+    """Counts the moves of a block, whose share tells how far it is: one of many temperatures may take hours."""
+    made = told = 0
+
+    def moved() -> None:
+        nonlocal made, told
+        made += 1
+        if progress is not None and told < (now := min(size * made // moves, size - 1)):
+            told = now
+            progress(done + now, total)
+
+    return moved
+
+
 class _Sampler:
     """Both methods on one block of observations."""
 
     def __init__(self, target: Target, walk: Schedule, *, seed: int, rows: int) -> None:
         self.target, self.walk, self.seed, self.rows = target, walk, seed, rows
 
-    def __call__(self, batch: Batch, exact: Tensor | None) -> dict[str, Tensor]:
+    def __call__(self, batch: Batch, exact: Tensor | None, moved: Callable[[], object]) -> dict[str, Tensor]:
         """``exact``: latents of simulated observations, shape (B, *latent)."""
         seeds = seeds_of(batch, self.seed)
         draws, z = scored(self.target.joint, batch, seeds, START, least=START, rows=self.rows)
         fits = Fits(self.target, batch, seeds, width=max(1, self.rows // SET))
         proposal, tried = fits.fitted(z, ERROR)
         refined = fits.estimate(proposal, tried, bounds.elbo(draws), error=ERROR).log_px
-        walker = Annealer(self.target, batch, proposal, seeds, self.walk)
+        walker = Annealer(self.target, batch, proposal, seeds, self.walk, moved=moved)
         there = walker.forwards()
         if exact is None:
             return {"refined": refined, "annealed": lower(there), "accepted": there.accepted}

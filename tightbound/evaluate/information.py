@@ -23,6 +23,7 @@ from tightbound.runtime import evaluation_mode, home, own_random_state
 
 AT_ONCE = 2**21  # numbers of latents compared at a time
 NEAR_LOG_N = 0.1  # nats below log N, where a draw knows no other observation than its own
+MOST_DRAWS = 10**7  # each is held against every observation
 SATURATED = 0.2  # share of such draws from which on what depends on them is refused
 WIDTH = 22  # of the column of names
 SHARES = (0.05, 0.2, 0.5, 0.8, 0.95)  # of the other observations' posteriors in a mixture with the prior
@@ -157,7 +158,7 @@ def information(
         Bounds on the mutual information, and the parts of the rate.
 
     Raises:
-        ValueError: for fewer than two observations or draws; and as ``evidence``.
+        ValueError: for fewer than two observations or draws, and more draws than 10⁷; and as ``evidence``.
 
     References:
         Hoffman, Johnson: ELBO surgery (2016), http://approximateinference.org/accepted/HoffmanJohnson2016.pdf.
@@ -178,6 +179,8 @@ def information(
     observed = observed_as(data)
     if len(observed) < 2:
         raise ValueError(f"Expected at least 2 observations to tell apart; got {len(observed)} in {observed.name}.")
+    if draws > MOST_DRAWS:
+        raise ValueError(f"Expected at most {MOST_DRAWS:,} draws; got {draws:,}. 2000 do for most models.")
     require_memory(8 * draws, of=f"draws={draws:,}", remedy="Take fewer.")
     with evaluation_mode(model), own_random_state(home(model)[0], seed=seed):
         chosen, each = torch.randperm(len(observed))[:draws].sort().values, max(1, draws // len(observed))

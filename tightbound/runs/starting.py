@@ -15,7 +15,7 @@ from tightbound.data import Data
 from tightbound.distributed import world
 from tightbound.files import as_json, is_temporary, write_json, write_kept, write_text
 from tightbound.ownership import LOCK, owned
-from tightbound.paths import require_utf8
+from tightbound.paths import require_path, require_utf8
 from tightbound.runs import recipe as recipes
 from tightbound.runs.build import Built, build
 from tightbound.runs.environment import environment
@@ -88,7 +88,6 @@ def train(
         >>> trained.result.steps, len(trained.data.test), trained.model.training
         (5, 5, False)
     """
-    require_utf8(recipe.name, recipe.data.source)
     if start is not None and model_fingerprint(recipe) != model_fingerprint(start.recipe):
         raise ValueError(
             f"Expected the model of {start.path}, to start from its weights; got a recipe with another [model]. Leave "
@@ -98,6 +97,7 @@ def train(
     if folder is not None and world().is_main:
         _require_fresh(folder)  # before the data are read; it is looked at again once it is owned
     built = build(recipe, data)
+    require_utf8(built.recipe.name, built.recipe.data.source)
     if start is not None:
         load_weights(start.path, built.model)
     folder = _new_folder(recipe) if folder is None and world().is_main else folder or default_folder(recipe)
@@ -184,6 +184,7 @@ def _train(
 
 def _require_fresh(folder: Path) -> None:
     """Refuse a folder that holds anything but what a start that was killed at once leaves behind."""
+    require_path(folder)
     names = [item.name for item in folder.iterdir()] if folder.is_dir() else [""] * folder.exists()
     if not all(name == LOCK or is_temporary(name, RECIPE) for name in names):
         raise ValueError(

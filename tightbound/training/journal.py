@@ -163,8 +163,8 @@ def _cut(path: Path, size: int) -> None:
     if not 0 <= size <= there:
         raise ValueError(
             f"Expected at least {size} bytes in {path}, as at the checkpoint; got {there}. Put back the file as it "
-            f"was, or train anew: tightbound recipes {shlex.quote(str(path.parent))} > again.toml, then tightbound train "
-            "again.toml."
+            f"was, or train anew: tightbound recipes {shlex.quote(str(path.parent))} > again.toml, then tightbound "
+            "train again.toml."
         )
     os.truncate(path, size)
 
