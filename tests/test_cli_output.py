@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -14,11 +15,14 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import trained
+from matplotlib.figure import Figure
+from tiny import copied, refused, trained
 from training import QUIET, data, model
 
+from tightbound import plots
 from tightbound.cli.errors import failure, guarded
 from tightbound.cli.output import plain
+from tightbound.cli.verbs import main
 from tightbound.files import DiskFullError, told_when_full, write_text
 from tightbound.training import fit
 
@@ -228,3 +232,113 @@ def test_json_stays_json_in_ascii() -> None:
     done = shell(f"tightbound evaluate {trained()} --json", PYTHONIOENCODING="ascii")
     found: dict[str, Any] = json.loads(done.stdout)
     assert "verdict" in found
+
+
+@pytest.mark.parametrize("buffered", ["", "1"])
+@pytest.mark.parametrize("verb", ["gaps", "evaluate"])
+def test_what_cannot_be_said_is_kept_in_the_run(verb: str, buffered: str, tmp_path: Path) -> None:
+    run = copied(tmp_path)
+    (run / "evaluation.json").unlink()
+    more = "--observations 3" if verb == "gaps" else "--samples 2"
+    done = shell(f"tightbound {verb} {run} {more} >/dev/full", PYTHONUNBUFFERED=buffered)
+    assert done.returncode == 1
+    assert (run / {"gaps": "gaps.json", "evaluate": "evaluation.json"}[verb]).is_file()
+    assert re.search(r"Expected standard output to take the result; got No space left on device\. Send", done.stderr)
+
+
+def test_a_training_says_its_numbers_before_it_keeps_and_draws_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copied(tmp_path)
+    (run / "evaluation.json").unlink()
+    (run / "evaluation.json").mkdir()
+    assert main(["train", "--resume", str(run), "--quiet"]) == 2
+    out, error = capsys.readouterr()
+    assert out.startswith("Evidence: ")
+    assert re.search(r"got .*evaluation.json, which is a folder\. Remove it", error)
+    (run / "evaluation.json").rmdir()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tightbound.cli.commands.write_report", full)
+    assert main(["train", "--resume", str(run), "--quiet"]) == 1
+    assert capsys.readouterr().out.startswith("Evidence: ")
+
+
+def test_a_warning_is_one_plain_line(tmp_path: Path) -> None:
+    code = """
+import sys, warnings
+import tightbound.cli.output as output
+output.prepare()
+warnings.warn("What is measured\\ncan't be kept.", stacklevel=1)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr == "tightbound: What is measured can't be kept.\n"
+
+
+@pytest.mark.parametrize("columns", ["0", "-5", "x", "1", "3", "1e3", "²"])
+@pytest.mark.parametrize("verb", ["train --help", "--help"])
+def test_columns_that_nothing_can_be_laid_out_in_count_as_unset(verb: str, columns: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tightbound", *verb.split()],
+        env={**os.environ, "COLUMNS": columns}, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert max(map(len, done.stdout.splitlines())) == 80
+
+
+def test_a_backend_of_figures_matters_to_no_verb(tmp_path: Path) -> None:
+    done = shell(f"tightbound sample {trained()} --out {tmp_path / 's.png'}", MPLBACKEND="nonsense")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("variables", "got"),
+    [
+        ({"WORLD_SIZE": "x", "RANK": "0"}, "WORLD_SIZE=x, RANK=0, MASTER_ADDR=none, MASTER_PORT=none"),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, "WORLD_SIZE=2, RANK=0, MASTER_ADDR=none, MASTER_PORT=none"),
+        ({"WORLD_SIZE": "2", "RANK": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}, "WORLD_SIZE=2, RANK=2"),
+        ({"WORLD_SIZE": "2", "RANK": "²", "MASTER_ADDR": "a", "MASTER_PORT": "1"}, "WORLD_SIZE=2, RANK=²"),
+    ],
+)
+def test_an_environment_of_no_torchrun_is_refused(
+    variables: dict[str, str], got: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    error = refused(capsys, "train", "digits")
+    assert f"Expected the environment as torchrun sets it, where WORLD_SIZE is set; got {got}" in error
+    assert "unset WORLD_SIZE" in error
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (("sample", "RUN", "--temperature", "1e308"), "Expected a temperature of at most 1e+06; got 1e+308."),
+        (("information", "RUN", "--draws", "1000000000"), "Expected at most 10,000,000 draws; got 1,000,000,000."),
+        (
+            ("certify", "RUN", "--temperatures", "1000000000000"),
+            "takes at most 10,000,000 slopes; got 17,999,999",
+        ),
+        (
+            ("sweep", "digits", "--over", "objective.beta=1,2", "--seeds", "1000000000"),
+            "Expected --seeds of at most 10000; got 1000000000. Take fewer.",
+        ),
+    ],
+)
+def test_a_count_that_no_work_ends_with_is_refused(
+    words: tuple[str, ...], error: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert error in refused(capsys, *(trained() if word == "RUN" else word for word in words))
+
+
+def test_a_picture_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, data: bytes) -> None:
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(DiskFullError, match="Expected room on the disk"):
+        plots.save(Figure(figsize=(1, 1)), tmp_path / "s.png")
+    assert list(tmp_path.iterdir()) == []

@@ -15,6 +15,7 @@ from torch import Tensor
 import tightbound as tb
 from tightbound.evaluate import Evidence, evidence
 from tightbound.evaluate.unfinished import Unfinished
+from tightbound.files import DiskFullError
 
 SCORER = sys.modules["tightbound.evaluate.evidence"]._Scorer
 SETTINGS = {"samples": 20, "budget": 64}  # some observations a block
@@ -167,6 +168,15 @@ def test_where_nothing_can_be_kept_the_numbers_still_come(model, x, tmp_path):
     with pytest.warns(UserWarning, match=r"can't be kept in .*a-file.so-far.*evaluation will begin anew"):
         found = evidence(model, x, keep=tmp_path / "a-file" / "so-far", **SETTINGS)
     assert found.observations == COUNT
+
+
+def test_a_full_disk_is_said_with_one_full_stop(model, x, tmp_path, monkeypatch):
+    def full(path, *_):
+        raise DiskFullError(path)
+
+    monkeypatch.setattr("tightbound.evaluate.unfinished.write_tensors", full)
+    with pytest.warns(UserWarning, match=r"was written before is whole\. After an interrupt"):
+        evidence(model, x, keep=tmp_path / "so-far", **SETTINGS)
 
 
 def test_without_a_file_nothing_is_hashed_and_nothing_is_written(model, x, monkeypatch):

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from tiny import SMALL, refused
 
+from tightbound.cli.launch import MOST
 from tightbound.runs.run import open_run
 
 ROOT = Path(__file__).parents[1]
@@ -53,6 +54,13 @@ def test_the_module_is_the_command() -> None:
     code, out, error = ended(start("--help"))
     assert (code, error) == (0, [])
     assert "tightbound demo" in " ".join(out)
+
+
+@pytest.mark.parametrize("count", [MOST + 1, 100_000])
+def test_more_processes_than_a_machine_can_use_are_refused(capsys: pytest.CaptureFixture[str], count: int) -> None:
+    assert f"Expected --procs of at most {MOST}, four for each core and a few; got {count}." in refused(
+        capsys, "train", "digits", "--procs", count
+    )
 
 
 @pytest.mark.parametrize("count", [0, -1])

@@ -240,6 +240,22 @@ def test_a_journal_that_was_cut_short_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / METRICS).stat().st_size == 0
 
 
+def test_a_clock_that_was_cut_short_or_is_gone_is_done_without(tmp_path: Path) -> None:
+    (tmp_path / METRICS).write_text('{"step": 1}\n')
+    with pytest.warns(
+        UserWarning, match=r"Expected at least 9 bytes in .*timing.jsonl.*; got 0\. The training goes on"
+    ):
+        journal = Journal(tmp_path, resume_at=(12, 9))
+    journal.timing(step=2)
+    journal.close()
+    assert (tmp_path / TIMING).read_text() == '{"step": 2}\n'
+
+
+def test_metrics_that_are_gone_say_how_to_begin_anew(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"Put back the file as it was, or train anew: tightbound recipes .* > again"):
+        Journal(tmp_path, resume_at=(100, 0))
+
+
 def test_a_journal_without_a_folder_keeps_its_lines() -> None:
     journal = Journal(None)
     journal.metric(step=1)

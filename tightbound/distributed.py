@@ -106,7 +106,7 @@ def world() -> World:
 @contextmanager
 def joined() -> Iterator[World]:
     """Join the processes that ``torchrun`` started beside this one, unless that is done; leave them at the end."""
-    if _count() == 1 or dist.is_initialized():
+    if dist.is_initialized() or _count() == 1:
         yield world()
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"

@@ -237,6 +237,7 @@ def report(path: Path, *, source: str | None = None) -> int:
             with _unfinished(made) as keep:
                 settings = {"keep": keep, "remark": _remark(made), **_settings(made.recipe)}
                 found = measure(model, data.test, progress=True, **settings)
+            print(found, flush=True)
             made.save_evaluation(found)
         except ValueError as error:
             refused.append(f"The evaluation was refused. {error}")

@@ -152,7 +152,7 @@ def _in_gib(amount: str) -> str:
 
 def _say(message: str, code: int, *, debug: bool, tell: Callable[[str], object]) -> int:
     """One line to the person, the traceback only where it was asked for."""
-    if debug:
+    if debug and sys.exc_info()[0] is not None:
         import traceback
 
         traceback.print_exc()
