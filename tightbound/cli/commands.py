@@ -28,6 +28,7 @@ from tightbound.progress import evaluating
 from tightbound.report.page import write_report
 from tightbound.runs import run, starting
 from tightbound.runs import sweep as sweeps
+from tightbound.runs.advice import comparable
 from tightbound.runs.measured import Measured, measure, remark_on
 from tightbound.runs.recipe import Recipe
 from tightbound.runs.run import Run, Split, open_run, with_data_found
@@ -96,7 +97,7 @@ def _after(trained: Trained, *, progress: bool) -> int:
         _warn_of_warm_up(made.recipe, ended.steps)
     try:
         with _unfinished(made) as keep:
-            settings = {"keep": keep, "remark": _remark(made), **_settings(made.recipe)}
+            settings = {"keep": keep, "remark": remark_on(made.recipe, ended.steps), **_settings(made.recipe)}
             found = measure(trained.model, trained.data.test, progress=progress, **settings)
     except ValueError as error:  # not the request was wrong but what training made of it
         page = write_report(made, trained.model, trained.data, refused=[f"The evaluation was refused. {error}"])
@@ -248,6 +249,8 @@ def sweep(recipe: Recipe, over: str, out: Path | None, *, seeds: int = 1, progre
     folder = out or starting.default_folder(dataclasses.replace(recipe, name=f"{recipe.name}-sweep"))
     at_least("seeds", seeds, 1)
     planned = sweeps.begin(folder, recipe, field, values, seeds=seeds)
+    for each in planned:
+        starting.require_own(each.recipe, each.path)
     outcomes = []
     for number, each in enumerate(planned, start=1):
         if progress:
@@ -265,6 +268,8 @@ def sweep(recipe: Recipe, over: str, out: Path | None, *, seeds: int = 1, progre
                 return 1
             found = sweeps.keep(each, *_compared(trained, progress=progress))
         outcomes.append(found)
+    if comparable(field):
+        starting.require_one_data(each.path for each in planned)
     print(sweeps.finish(folder, recipe, field, outcomes))
     return 0
 
@@ -272,7 +277,7 @@ def sweep(recipe: Recipe, over: str, out: Path | None, *, seeds: int = 1, progre
 def _compared(trained: Trained, *, progress: bool) -> tuple[Measured, Disentanglement | None, torch.Tensor]:
     """What a sweep compares a run by: numbers on what it has not seen, scores beside known factors, and codes."""
     observed, model, data = sweeps.compared_on(trained), trained.model, trained.data
-    settings, remark = _settings(trained.run.recipe), _remark(trained.run)
+    settings, remark = _settings(trained.run.recipe), remark_on(trained.run.recipe, trained.result.steps)
     found = measure(model, observed, progress=progress, remark=remark, **settings)
     if trained.run.recipe.data.factors is not None:
         data = trained.run.data()  # the scores may know what training did not
@@ -300,7 +305,8 @@ def lab(found: Lab, *, out: Path, seed: int, as_json: bool) -> int:
 
 
 def _remark(made: Run) -> str:
-    return remark_on(made.recipe, max((line.get("step", 0) for line in made.metrics()), default=0))
+    steps = [line["step"] for line in made.metrics()]
+    return remark_on(made.recipe, max(steps)) if steps else ""  # without its metrics nobody knows
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:
@@ -316,13 +322,14 @@ def model_of(made: Run) -> VAE:
     return made.model().to(device)
 
 
-def opened(path: Path, source: str | None) -> Run:
-    """A run, whose data are at ``source`` where that is given."""
+def opened(path: Path, source: str | None, *, own: bool = True) -> Run:
+    """A run, whose data are at ``source`` where that is given; where ``own`` is false, others are welcome there."""
     made = open_run(path)
     if source is None:
         return made
     moved = dataclasses.replace(made.recipe.data, source=source)
-    return dataclasses.replace(made, recipe=dataclasses.replace(made.recipe, data=moved))
+    config = made.config if own else dataclasses.replace(made.config, data="")
+    return dataclasses.replace(made, recipe=dataclasses.replace(made.recipe, data=moved), config=config)
 
 
 def at_least(name: str, value: int, least: int) -> None:

@@ -98,6 +98,11 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     """
     path = run / METRICS
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    if "\0" in text:
+        raise ValueError(
+            f"Expected one JSON object a line in {path}; got zeros, which a disk leaves where it has lost what was "
+            "there. Take it from a backup, or remove it: the run is then without its curves."
+        )
     return [_line(line, number, path) for number, line in enumerate(text.split("\n")[:-1], start=1)]
 
 
