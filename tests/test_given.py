@@ -158,6 +158,26 @@ def test_a_subset_can_be_told_by_true_and_false(make: Callable[[Any], Any]) -> N
         whole.subset(make(np.zeros(40, dtype=bool)))
 
 
+def pictures() -> tb.VAE:
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 4))
+    decoder = nn.Sequential(nn.Linear(2, 3 * 4 * 4), nn.Unflatten(1, (3, 4, 4)))
+    prior = tb.priors.StandardNormal(2)
+    return tb.VAE(prior, tb.posteriors.DiagonalNormal(encoder), tb.likelihoods.Gaussian(decoder))
+
+
+@pytest.mark.parametrize("name", ["embed", "reconstruct", "log_prob", "encode"])
+@pytest.mark.parametrize("make", [lambda x: x, Batch, Observations], ids=["tensor", "batch", "observations"])
+def test_a_picture_without_its_axis_is_told_apart(name: str, make: Callable[[Tensor], Any]) -> None:
+    predict, x = getattr(pictures(), name), torch.rand(5, 3, 4, 4)
+    if name == "encode" and not isinstance(make(x), Tensor):
+        pytest.skip("it takes tensors")
+    with pytest.raises(
+        ValueError, match=r"shape that the network takes; got \(4, 4\) each \(mat1.* a batch of one: x\[No"
+    ):
+        predict(make(x[0]))
+    predict(make(x[0][None]))
+
+
 # --- how many ---
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import operator
+import re
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -206,6 +208,29 @@ def observed_in(x: Any) -> Tensor:
     if found.numel() == 0:
         raise ValueError("Expected at least one observation; got an empty array. Check how it was made.")
     return found
+
+
+@contextmanager
+def told_by_shape(x: Any) -> Iterator[None]:
+    """What a network says of observations of another shape, told by theirs: often one of them without its axis.
+
+    Args:
+        x: observations, as :meth:`tightbound.Model.embed` takes them.
+
+    Raises:
+        ValueError: in place of what torch says of sizes.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        first = (str(error).splitlines() or [""])[0]
+        if not re.search("shape|size|channels", first) or "memory" in first:
+            raise
+        shape = tuple(x.shape if hasattr(x, "batches") else observed_in(x.x if isinstance(x, Batch) else x).shape[1:])
+        raise ValueError(
+            f"Expected observations of the shape that the network takes; got {shape} each ({first}). A single "
+            "observation is a batch of one: x[None]."
+        ) from error
 
 
 def complete(x: Any, device: torch.device, dtype: torch.dtype) -> Tensor:
