@@ -223,6 +223,33 @@ def test_auto_begins_where_there_is_no_checkpoint_and_goes_on_where_there_is(tmp
         train(tmp_path / "run")
 
 
+def test_threads_that_train_and_ask_one_model_wait_for_each_other() -> None:
+    """A training holds its model from the first look on: nobody sees weights in half precision, or half a step."""
+    x, failed = data()[:100], list[BaseException]()
+
+    def tried(work: Callable[[], object]) -> Callable[[], None]:
+        def run() -> None:
+            try:
+                work()
+            except BaseException as error:
+                failed.append(error)
+
+        return run
+
+    for _ in range(10):
+        one = model()
+        works = [lambda one=one: fit(one, x, epochs=1, validation=0, progress=False)] * 3
+        works += [lambda one=one: one.embed(x), lambda one=one: one.sample(3)]
+        works += [lambda one=one: one.log_prob(x[:9], samples=9), lambda one=one: one.encode(x).mean]
+        threads = [threading.Thread(target=tried(work)) for work in works]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert not any(thread.is_alive() for thread in threads)
+    assert failed == []
+
+
 @pytest.mark.parametrize("word", ["Auto", "yes", "", "True", 2, None])
 def test_other_words_for_resume_are_refused(word: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"Expected resume=True, False or 'auto'; got"):

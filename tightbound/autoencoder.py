@@ -160,6 +160,7 @@ class VAE(Model):
 
     # Prediction: in evaluation mode and without gradient, whoever calls
 
+    @only_thread()
     def encode(self, x: Tensor) -> Distribution:
         r"""The posterior q(z | x).
 
@@ -172,6 +173,7 @@ class VAE(Model):
         with evaluation_mode(self), told_by_shape(x):
             return self.posterior(complete(x, *home(self)))
 
+    @only_thread()
     def decode(self, z: Tensor) -> Distribution:
         r"""The likelihood p(x | z).
 
@@ -184,6 +186,7 @@ class VAE(Model):
         with evaluation_mode(self):
             return self.likelihood(tensor_of(z, "z").to(*home(self)))
 
+    @only_thread()
     def reconstruct(self, x: Any, *, batch_size: int = ROWS) -> Tensor:
         r"""The mean of p(x | z) at the posterior's mean: the same in every call.
 

@@ -197,6 +197,7 @@ class ConditionalVAE(VAE):
 
     # Prediction: as of VAE, given the condition
 
+    @only_thread()
     def encode(self, x: Tensor, *, label: Any = None, factors: Any = None) -> Distribution:
         r"""The posterior q(z | x, c).
 
@@ -215,6 +216,7 @@ class ConditionalVAE(VAE):
         with evaluation_mode(self):
             return self.posterior(self.seen_by_encoder(given))
 
+    @only_thread()
     def decode(self, z: Tensor, *, label: Any = None, factors: Any = None) -> Distribution:
         r"""The likelihood p(x | z, c).
 
@@ -263,6 +265,7 @@ class ConditionalVAE(VAE):
         with has_room(count):
             return self._observation(self.decode(z, label=wanted.label, factors=wanted.factors), mean=mean)
 
+    @only_thread()
     def analogies(self, x: Any) -> Tensor:
         r"""The mean of p(x | z, y) in every class y, at the code z of each observation: its style in other classes.
 
