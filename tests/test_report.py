@@ -8,6 +8,7 @@ import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from tiny import SMALL, copied, said, trained
@@ -77,16 +78,40 @@ def test_nothing_is_fetched_and_nothing_runs(text, page):
     assert policy.startswith("default-src 'none'")
 
 
+def drawn(image: dict[str, str | None]) -> str:
+    """A picture of the page, as text."""
+    return base64.b64decode(image["src"].removeprefix("data:image/svg+xml;base64,"), validate=True).decode()
+
+
 def test_every_picture_is_in_the_page_described_and_of_its_natural_size(page):
     images = page.all("img")
     assert len(images) == 10
     for image in images:
-        png = base64.b64decode(image["src"].removeprefix("data:image/png;base64,"), validate=True)
-        assert png.startswith(b"\x89PNG")
+        svg = ElementTree.fromstring(drawn(image))
+        assert svg.tag.endswith("svg")
         assert image["alt"]
-        width, height = int.from_bytes(png[16:20]), int.from_bytes(png[20:24])
-        assert int(image["width"]) / int(image["height"]) == pytest.approx(width / height, rel=0.02)
-        assert int(image["width"]) < width
+        assert (float(image["width"]), float(image["height"])) == pytest.approx(
+            (float(svg.get("width")), float(svg.get("height"))), abs=0.5
+        )
+
+
+def test_small_print_has_eleven_pixels(page):
+    """Half a page has 510 pixels for a figure; what is wider has a row of its own, of 1078."""
+    rows = {section["id"]: section.get("class") for section in page.all("section") if "id" in section}
+    for image, kind in zip(page.all("img"), rows.values(), strict=True):
+        shrunk = min(1, (1078 if kind == "wide" else 510) / int(image["width"]))
+        sizes = [float(size) for size in re.findall(r"font: ([0-9.]+)px", drawn(image))]
+        assert all(size * 96 / 72 * shrunk >= 10.8 for size in sizes), image["alt"]  # 11 but for rounding
+
+
+def test_pictures_follow_a_dark_page_and_run_nothing(text, page):
+    assert "prefers-color-scheme: dark" in text
+    for image in page.all("img"):
+        svg = drawn(image)
+        assert "prefers-color-scheme: dark" in svg
+        assert "#ffffff" not in svg.partition("</style>")[2]
+        assert "#2b2b2b" not in svg.partition("</style>")[2].lower()
+        assert not re.search(r"<script|<foreignObject|\son[a-z]+=|href=\"(?!#|data:image/png)", svg)
 
 
 def test_the_pictures_are_files_too(page):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
-import struct
+import re
 from collections.abc import Sequence
 from functools import partial
 from importlib import resources
@@ -17,7 +17,6 @@ from tightbound.data import Data
 from tightbound.evaluate import Estimate
 from tightbound.evaluate.check import TITLES
 from tightbound.files import foreign, write_atomically, write_text
-from tightbound.plots.output import DPI
 from tightbound.report.figures import Picture, pictures
 from tightbound.runs import recipe as recipes
 from tightbound.runs.run import (
@@ -34,7 +33,7 @@ from tightbound.runs.run import (
     Run,
 )
 
-WIDE = 800  # CSS pixels: a wider figure has a row of its own
+WIDE = 530  # CSS pixels: a wider figure has a row of its own
 _ESTIMATED = {
     "refined": "by proposals fitted to each observation",
     "enumerated": "as the sum over all codes",
@@ -68,7 +67,7 @@ def write_report(run: Run, model: VAE, data: Data, *, refused: Sequence[str] = (
     for picture in pictures(run, model, data, left_out):
         png = plots.to_png(picture.figure)
         write_atomically(run.path / FIGURES / f"{picture.name}.png", partial(Path.write_bytes, data=png))
-        sections.append(_section(picture, png))
+        sections.append(_section(picture))
     write_text(run.path / REPORT, render(run, data, [*map(_left_out, left_out), *sections]))
     return run.path / REPORT
 
@@ -369,14 +368,15 @@ def _estimate(value: float, error: float | None) -> tuple[str, str]:
     return number.replace("-", "−"), rest
 
 
-def _section(picture: Picture, png: bytes) -> str:
-    alt = _escaped(plots.alt_text(picture.figure))
-    width, height = (round(pixels * 96 / DPI) for pixels in struct.unpack(">II", png[16:24]))
-    source = "data:image/png;base64," + base64.b64encode(png).decode("ascii")
-    kind = ' class="wide"' if width > WIDE else ""
+def _section(picture: Picture) -> str:
+    """A figure with its words. As SVG it follows a dark page; within an image nothing of it can run."""
+    svg = plots.to_svg(picture.figure)
+    size = [round(float(found)) for found in re.findall(r'\b(?:width|height)="([0-9.]+)"', svg)[:2]]
+    source = "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode("ascii")
+    kind = ' class="wide"' if size[0] > WIDE else ""
     return (
         f'<section{kind} id="{_escaped(picture.name)}"><h2>{_escaped(picture.title)}</h2><figure>'
-        f'<img src="{source}" width="{width}" height="{height}" alt="{alt}">'
+        f'<img src="{source}" width="{size[0]}" height="{size[1]}" alt="{_escaped(plots.alt_text(picture.figure))}">'
         f"<figcaption>{_escaped(picture.caption)}</figcaption></figure></section>"
     )
 
