@@ -98,7 +98,7 @@ def _after(trained: Trained, *, progress: bool) -> int:
     try:
         with _unfinished(made) as keep:
             settings = {"keep": keep, "remark": remark_on(made.recipe, ended.steps), **_settings(made.recipe)}
-            found = measure(trained.model, trained.data.test, progress=progress, **settings)
+            found = measure(trained.model, trained.data.test, train=trained.data.train, progress=progress, **settings)
     except ValueError as error:  # not the request was wrong but what training made of it
         page = write_report(made, trained.model, trained.data, refused=[f"The evaluation was refused. {error}"])
         raise ArithmeticError(
@@ -123,11 +123,14 @@ def evaluate(path: Path, changes: dict[str, Any], *, split: Split | None, source
     """Print the evidence; keep it in the run where it is of its own test set. ``changes``: of the recipe's settings."""
     made = open_run(path)
     settings = dataclasses.asdict(dataclasses.replace(made.recipe.evaluate, **changes))
-    observations, model = made.split(split, source), model_of(made)
+    own = source is None and split in (None, "test")
+    data, model = made.data() if own else None, model_of(made)
+    observations, train = (made.split(split, source), None) if data is None else (data.test, data.train)
     with _unfinished(made) as keep:
-        found = measure(model, observations, progress=True, remark=_remark(made), keep=keep, **settings)
+        settings = {"keep": keep, "remark": _remark(made), **settings}
+        found = measure(model, observations, train=train, progress=True, **settings)
     print(json.dumps(found.to_json(), allow_nan=False) if as_json else found)
-    if source is None and split in (None, "test"):
+    if own:
         renews = f"'tightbound report {shlex.quote(str(path))}' renews the page"
         _keep(lambda: made.save_evaluation(found), made.path / run.EVALUATION, renews)
     return 0
@@ -235,7 +238,7 @@ def report(path: Path, *, source: str | None = None) -> int:
         try:
             with _unfinished(made) as keep:
                 settings = {"keep": keep, "remark": _remark(made), **_settings(made.recipe)}
-                found = measure(model, data.test, progress=True, **settings)
+                found = measure(model, data.test, train=data.train, progress=True, **settings)
             made.save_evaluation(found)
         except ValueError as error:
             refused.append(f"The evaluation was refused. {error}")

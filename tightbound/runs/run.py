@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from pathlib import Path
 from typing import Any, Literal
@@ -179,6 +180,15 @@ class Run:
         with foreign(self.path / METRICS, "metrics as this version keeps them"):
             require_metrics(lines)
         return lines
+
+    def seconds(self) -> float | None:
+        """How long the training took, by ``timing.jsonl``; None where that is gone or damaged."""
+        path = self.path / TIMING
+        try:
+            last = path.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
+            return float(json.loads(last)["seconds"])
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            return None
 
     def evaluation(self) -> dict[str, Any] | None:
         """What ``evaluation.json`` holds, or None where the run was not evaluated yet.
