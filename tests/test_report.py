@@ -127,7 +127,9 @@ def test_the_evidence_is_there_with_its_errors(page):
         assert f"IWAE, K = {bound['samples']}" in page.text
         assert shown(bound["value"], bound["se"]) in page.text
     assert f"{found['bits_per_dim']:.4f}" in page.text
-    assert found["verdict"] in page.text
+    assert found["verdict"] == " ".join(found["findings"])
+    assert all(finding in page.text for finding in found["findings"])
+    assert len(page.all("li")) == len(found["findings"]) > 2
     assert "180 test observations; of each, bounds from 20 samples of q(z|x)." in page.text
 
 

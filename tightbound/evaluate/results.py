@@ -281,8 +281,8 @@ class Evidence(Judged):
         return len(self.active)
 
     @property
-    def verdict(self) -> str:
-        """What the numbers mean: posterior collapse, the bound's tightness, what to trust, what to try."""
+    def findings(self) -> list[str]:
+        """What the numbers mean, one after the other: collapse, the bound's tightness, what to trust, what to try."""
         parts = (
             self.remark,
             on_excluded(self.counted, self.rows),
@@ -298,7 +298,12 @@ class Evidence(Judged):
                 self.high_k_share, self.draws_mean, self.draws_error, proposal=self.proposal, latent=self._latent
             ),
         )
-        return " ".join(part for part in parts if part)
+        return [part for part in parts if part]
+
+    @property
+    def verdict(self) -> str:
+        """The findings as a text."""
+        return " ".join(self.findings)
 
     def to_json(self) -> dict[str, Any]:
         """All but the per-observation values, as plain numbers, lists and words; None where a number is unknown."""
@@ -327,6 +332,7 @@ class Evidence(Judged):
             "floor": {"elements": self.floor.elements, "nats": number(self.floor.nats)},
             "remark": self.remark,
             "baselines": None if self.baselines is None else self.baselines.to_json(),
+            "findings": self.findings,
             "verdict": self.verdict,
         }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from typing import Any
 
 from tightbound.evaluate import Estimate
@@ -52,8 +53,15 @@ def _verdict(found: dict[str, Any]) -> str:
     )
     warning = "" if fine else "<small>read with care</small>"
     kind = "wide verdict" if fine else "wide verdict warning"
-    text = escaped(found["verdict"])
-    return f'<section class="{kind}"><h2>Verdict{warning}</h2><div class="tiles">{shown}</div><p>{text}</p></section>'
+    points = "\n".join(f"<li>{_with_commands(text)}</li>" for text in found.get("findings") or [found["verdict"]])
+    return (
+        f'<section class="{kind}"><h2>Verdict{warning}</h2><div class="tiles">{shown}</div><ul>{points}</ul></section>'
+    )
+
+
+def _with_commands(text: str) -> str:
+    """Escaped, and what can be typed as such."""
+    return re.sub(r"\btightbound [a-z]+ RUN\b|--[a-z]+[.][a-z-]+( [a-z0-9.]+\b)?", r"<code>\g<0></code>", escaped(text))
 
 
 def _table(found: dict[str, Any]) -> str:
