@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tightbound.surface import some
+
 MOST = 1_000_000  # labels up to here are taken for the number of a class
 
 
@@ -43,6 +45,31 @@ def encode(parts: Sequence[object | None], name: str) -> tuple[list[Tensor | Non
         names = tuple(map(str, numbers.tolist()))
     codes = torch.from_numpy(joined.astype(np.int64)).split([len(column) for column in columns])
     return [None if part is None else code for part, code in zip(parts, codes, strict=True)], names
+
+
+def apart(codes: Sequence[Tensor | None], names: Sequence[str]) -> list[str]:
+    """What is to be said of labels that only one of a training and a test set has.
+
+    Args:
+        codes: the labels of the training set and of the test set, as :func:`encode` gives them.
+        names: of the labels, or none.
+
+    Returns:
+        A sentence each.
+
+    Example:
+        >>> apart([torch.tensor([0, 1]), torch.tensor([1, 2])], ("ant", "cat", "dog"))
+        ['only the training set has the labels ant', 'only the test set has the labels dog']
+    """
+    train, test = (None if part is None else set(part.tolist()) for part in codes)
+    if train is None or test is None:
+        has, lacks = ("training", "test") if test is None else ("test", "training")
+        return [f"the {has} set has labels, and the {lacks} set has none"] if train or test else []
+    return [
+        f"only the {which} set has the labels {some([names[code] if names else str(code) for code in sorted(lone)], 5)}"
+        for which, lone in (("training", train - test), ("test", test - train))
+        if lone
+    ]
 
 
 def _column(part: object, name: str) -> np.ndarray:
