@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 # What Pillow may find in a file: to read some other formats it starts programs.
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+_BITS = 258  # the tag of a TIFF file that says how many bits each channel has
 _GREY, _COLOUR = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 
 
@@ -154,6 +155,8 @@ def _open(path: Path) -> tuple[Image.Image, bool]:
         with Image.open(path, formats=_FORMATS) as opened:
             more = getattr(opened, "n_frames", 1) > 1
             opened.seek(0)
+            # Pillow reduces 16-bit colour to 8 bits without a word, so the file's own header has to tell.
+            bits = start[24] if start[:4] == b"\x89PNG" else max(getattr(opened, "tag_v2", {}).get(_BITS, (8,)))
             image = ImageOps.exif_transpose(opened)
     except Image.DecompressionBombError:
         raise ValueError(
@@ -162,10 +165,22 @@ def _open(path: Path) -> tuple[Image.Image, bool]:
         ) from None
     except Exception as error:  # a damaged file can make a decoder fail in any way
         raise ValueError(f"Expected an image; got {error} for {path}. Remove or repair it.") from error
-    # Pillow reduces 16-bit colour to 8 bits without a word, so the file's own header has to tell.
-    if (start[:4] == b"\x89PNG" and start[24] == 16) or image.mode not in _GREY + _COLOUR:
-        raise ValueError(
-            f"Expected 8 bits a channel; got a 16-bit image (mode {image.mode}) in {path}. Convert it to 8 bits, or "
-            "save all of them as one array with numpy.save."
-        )
+    if bits > 8 or image.mode not in _GREY + _COLOUR:
+        raise _more_than_bytes(image.mode, bits, path)
     return image, more
+
+
+def _more_than_bytes(mode: str, bits: int, path: Path) -> ValueError:
+    remedy = (
+        "Save all of them as one array: numpy.save('x.npy', numpy.stack([numpy.asarray(each) for each in images]))."
+    )
+    if mode in _GREY + _COLOUR:  # an array of it would have 8 bits as well
+        got, remedy = f"a {bits}-bit image (mode {mode})", "Convert it to 8 bits with a program for pictures."
+    elif mode == "F":
+        got = "an image of floating-point numbers (mode F)"
+    elif mode.startswith("I"):
+        got = f"a {bits}-bit image (mode {mode})"
+        remedy = f"Convert it to 8 bits. {remedy.replace('Save', 'Or save')}"
+    else:
+        got, remedy = f"an image in {mode} colours", 'Convert it: image.convert("RGB").'
+    return ValueError(f"Expected 8 bits a channel, grey or RGB; got {got} in {path}. {remedy}")
