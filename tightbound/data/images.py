@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 # What Pillow may find in a file: to read some other formats it starts programs.
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 _BITS = 258  # the tag of a TIFF file that says how many bits each channel has
+INDIRECT = ("P", "PA", "CMYK", "YCbCr")  # whose values are no RGB, so that an array of them means something else
 _GREY, _COLOUR = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 
 
@@ -130,20 +131,33 @@ def _pixels(path: Path, size: int | None) -> tuple[Tensor, bool]:
     from PIL import ImageOps
 
     image, more = _open(path)
+    image = plain(image, path)
+    if size is not None:
+        image = ImageOps.fit(image, (size, size))
+    pixels = torch.from_numpy(np.array(image))
+    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1), more
+
+
+def plain(image: Image.Image, where: Path | str) -> Image.Image:
+    """Grey or RGB of 8 bits a channel.
+
+    Args:
+        image: of any mode of 8 bits.
+        where: what error messages call it.
+
+    Raises:
+        ValueError: if it has transparent pixels.
+    """
     if "A" in image.mode or "transparency" in image.info:
         grey = image.mode in _GREY
         image = image.convert("RGBA")
         if np.asarray(image.getchannel("A")).min() < 255:
             raise ValueError(
-                f"Expected opaque images; got transparent pixels in {path}. Put a background behind them, for example "
+                f"Expected opaque images; got transparent pixels in {where}. Put a background behind them, for example "
                 "with PIL.Image.alpha_composite."
             )
         image = image.convert("L" if grey else "RGB")
-    image = image.convert("L" if image.mode in _GREY else "RGB")
-    if size is not None:
-        image = ImageOps.fit(image, (size, size))
-    pixels = torch.from_numpy(np.array(image))
-    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1), more
+    return image.convert("L" if image.mode in _GREY else "RGB")
 
 
 def _open(path: Path) -> tuple[Image.Image, bool]:
