@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -132,3 +133,17 @@ def test_labels_of_one_set_alone_are_told(tmp_path: Path) -> None:
     for name in ("train/a", "train/b", "test"):
         pictures(tmp_path / "flat" / name, 2)
     assert load(tmp_path / "flat").train.notes == ("the training set has labels, and the test set has none",)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs names that are no text, which Windows has not")
+def test_names_that_are_no_text_are_told_in_notes_that_can_be_written(tmp_path: Path) -> None:
+    pictures(tmp_path / "train", 3)
+    pictures(tmp_path / "test", 2)
+    os.mkdir(os.path.join(os.fsencode(tmp_path), b"\xff"))
+    for place in (b"a.\xff", b"train/a.\xff"):
+        Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), place))).write_text("x")
+    assert load(tmp_path).train.notes == (
+        "other folders beside them are left out: \ufffd",
+        "left out 1 .\ufffd beside the folders train and test",
+        "left out 1 .\ufffd",
+    )

@@ -282,5 +282,5 @@ def _roles(keys: list[str], path: Path) -> dict[str, str]:
 def _unreadable(path: Path, reason: object) -> ValueError:
     return ValueError(
         f"Expected a whole {path.suffix} file of numbers; got {reason} in {path}. Write it again with "
-        f"numpy.save{'z' if path.suffix == '.npz' else ''}, as numbers and not as Python objects."
+        f"numpy.save{'z' if path.suffix.lower() == '.npz' else ''}, as numbers and not as Python objects."
     )

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from tightbound.data.arrays import from_array
 from tightbound.data.images import INDIRECT, plain
-from tightbound.data.numbers import tensor_of
+from tightbound.data.numbers import tensor_of, whole
 from tightbound.data.observations import Observations
 
 
@@ -70,7 +70,9 @@ def from_dataset(dataset: Dataset[Any], *, name: str = "data set") -> Observatio
 
 def _item(dataset: Dataset[Any], index: int, name: str) -> tuple[Tensor, object]:
     item, where = dataset[index], f"item {index} of {name}"
-    value, label = item if isinstance(item, tuple | list) and len(item) == 2 else (item, None)
+    # A part of a TensorDataset of one tensor has items (x,).
+    pair = item if isinstance(item, tuple | list) and len(item) == 2 else (item, None)
+    value, label = (item[0], None) if isinstance(item, tuple) and len(item) == 1 else pair
     if type(value).__module__.partition(".")[0] == "PIL" and value.mode in INDIRECT:
         value = np.asarray(plain(value, where))
     if isinstance(value, np.ma.MaskedArray) and np.ma.getmaskarray(value).any():
@@ -86,4 +88,6 @@ def _item(dataset: Dataset[Any], index: int, name: str) -> tuple[Tensor, object]
                 f"at index {index} of {name}. Return such items from its __getitem__."
             )
         value = array
+    if isinstance(label, Tensor):
+        label = whole(label, f"the label of {where}")
     return tensor_of(value, where), label.tolist() if isinstance(label, Tensor | np.ndarray) else label

@@ -53,7 +53,7 @@ def split_folders(folder: Path) -> tuple[list[Path], list[str]]:
             f"{only} alone: a test set is then split off from it."
         )
     notes = [] if place == folder else [f"the split is that of the folder {place}, as {folder} holds nothing else"]
-    notes += _on_split(found, [path.name for path in inside if path not in found.values()])
+    notes += _on_split(found, [_said(path.name) for path in inside if path not in found.values()])
     if loose:
         notes.append(
             f"left out {counted(map(_kind, loose))} beside the folders {found['train'].name} and {held_out.name}"
@@ -114,7 +114,12 @@ def _is_image(path: Path) -> bool:
 
 
 def _kind(path: Path) -> str:
-    return path.suffix.lower() or path.name
+    return _said(path.suffix.lower() or path.name)
+
+
+def _said(name: str) -> str:
+    """A name as a note can be written: what is no UTF-8 in it is replaced."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def counted(kinds: Iterable[str]) -> str:
@@ -168,8 +173,7 @@ def _require_words(path: Path) -> None:
     try:
         str(path).encode()
     except UnicodeEncodeError:
-        name = str(path).encode(errors="surrogateescape").decode(errors="replace")
-        raise ValueError(f"Expected names in UTF-8; got {name}. Rename that file or folder.") from None
+        raise ValueError(f"Expected names in UTF-8; got {_said(str(path))}. Rename that file or folder.") from None
 
 
 def _refuse(error: OSError) -> None:
