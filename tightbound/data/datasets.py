@@ -31,6 +31,7 @@ def from_dataset(dataset: Dataset[Any], *, name: str = "data set") -> Observatio
         ValueError: if the data set is empty, if its items differ in shape or dtype, or if some have labels, some none.
 
     Example:
+        >>> import torch
         >>> from_dataset(TensorDataset(torch.zeros(5, 2), torch.arange(5))).labels
         tensor([0, 1, 2, 3, 4])
     """
