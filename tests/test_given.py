@@ -51,11 +51,11 @@ def test_what_is_no_plain_array_is_taken_as_one(predict: Predict, given: Any, pl
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        (B * 1j, TypeError, r"Expected an array of real numbers; got dtype complex128 in x\. Take x\.real, or both"),
+        (B * 1j, TypeError, r"Expected an array of real numbers; got dtype complex128 in x\. Take its real and its"),
         (torch.as_tensor(B * 1j), TypeError, r"dense real numbers; got torch\.complex128.* torch\.view_as_real\(x\)"),
         (torch.as_tensor(B).to_sparse(), TypeError, r"dense real numbers; got torch\.float64, .*sparse.* x\.to_dense"),
-        (B.astype(object), TypeError, r"array of real numbers; got dtype object in x\. Convert it first, .*astype"),
-        (B.astype(np.longdouble), TypeError, r"array of real numbers; got dtype float128 in x\. Convert it first"),
+        (B.astype(object), TypeError, r"array of real numbers; got dtype object in x\. Drop what is None.*astype"),
+        (B.astype(np.longdouble), TypeError, r"array of real numbers; got dtype float128 in x\. Convert it: x\.astype"),
         ([[1.0, 2.0], [3.0]], TypeError, r"array of real numbers; got a list in x of which NumPy .*rows of one length"),
         (np.ma.masked_array(B, B > 1), ValueError, r"Expected values that are all there; got a masked array with \d+ "),
         (B[0], ValueError, r"observations of shape \(N, \.\.\.\); got \(5,\)\. A single observation .*x\[None\]"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import numbers
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from tightbound.data.arrays import from_array, read_npy, read_npz
 from tightbound.data.datasets import from_dataset
 from tightbound.data.digits import digits
 from tightbound.data.factors import correlated, factor, held_out, read_h5
+from tightbound.data.folders import ENDINGS
 from tightbound.data.images import read_images
 from tightbound.data.mnist import mnist
 from tightbound.data.observations import Observations
@@ -31,6 +33,15 @@ _TORCHVISION = {
     "fashion-mnist": "FashionMNIST", "fashionmnist": "FashionMNIST", "kmnist": "KMNIST", "emnist": "EMNIST",
     "svhn": "SVHN", "omniglot": "Omniglot",
 }  # fmt: skip
+_READ = {  # what makes an array of a file, by its ending
+    ".csv": "pandas.read_csv({}).to_numpy()", ".tsv": "pandas.read_csv({}, sep='\\t').to_numpy()",
+    ".parquet": "pandas.read_parquet({}).to_numpy()", ".feather": "pandas.read_feather({}).to_numpy()",
+    ".xlsx": "pandas.read_excel({}).to_numpy()", ".xls": "pandas.read_excel({}).to_numpy()",
+    ".json": "pandas.read_json({}).to_numpy()", ".txt": "numpy.loadtxt({})",
+    ".pt": "torch.load({}, weights_only=True).numpy()", ".pth": "torch.load({}, weights_only=True).numpy()",
+    ".safetensors": "safetensors.numpy.load_file({})['x']", ".mat": "scipy.io.loadmat({})['x']",
+}  # fmt: skip
+_PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip", ".tar", ".tgz", ".7z")
 _FILES = "a .npy, .npz or .h5 file or a folder of PNG or JPEG images"
 _OBJECTS = "an array, a tensor, a map-style torch data set, a pair (x, labels) or Observations"
 
@@ -56,7 +67,7 @@ def load(source: object, *, size: int | None = None, test_fraction: float = 0.1)
         Training and test set.
 
     Raises:
-        TypeError: if the source is of another kind.
+        TypeError: if the source is of another kind, ``size`` is no whole number, or ``test_fraction`` is no number.
         ValueError: if a name is unknown, a path does not exist, a file or an array cannot be used as data, or
             ``test_fraction`` is not between 0 and 1.
 
@@ -65,6 +76,8 @@ def load(source: object, *, size: int | None = None, test_fraction: float = 0.1)
         >>> len(data.train), len(data.test)
         (1617, 180)
     """
+    if isinstance(size, bool) or not isinstance(size, numbers.Integral | None):
+        raise TypeError(f"Expected a size that is a whole number of pixels; got {size!r}. Give a number, such as 64.")
     if isinstance(source, str | os.PathLike):
         found = _named(source, size)
     else:
@@ -114,6 +127,8 @@ def _remedy_for(source: Any) -> str:
         return "Give the data set that it loads: loader.dataset."
     if module == "scipy" and hasattr(source, "toarray"):
         return "Make it dense: x.toarray()."
+    if isinstance(source, list | tuple) and len(source) > 1 and all(isinstance(each, Dataset) for each in source):
+        return "Give two of them as parts: tb.data.Data('data', *[tb.data.observations(each) for each in x[:2]])."
     if isinstance(source, dict):
         return f"Choose one of its arrays: x[{next(iter(source), 'key')!r}]."
     if module == "PIL":
@@ -140,13 +155,23 @@ def _named(source: str | os.PathLike[str], size: int | None) -> Observations | D
         ".npy": read_npy, ".npz": read_npz, ".h5": read_h5, ".hdf5": read_h5
     }  # fmt: skip
     require_file(path)
-    if path.suffix not in readers:
-        remedy = "Save its numbers with numpy.save."
-        if path.suffix.lower() in (".csv", ".tsv", ".parquet", ".xlsx"):
-            read = {".tsv": "csv", ".xlsx": "excel"}.get(path.suffix.lower(), path.suffix.lower()[1:])
-            remedy = f"Read it with pandas: numpy.save('x.npy', pandas.read_{read}({str(path)!r}).to_numpy())."
-        raise ValueError(f"Expected {_FILES}; got the file {path}. {remedy}")
-    return readers[path.suffix](path)
+    if path.suffix.lower() not in readers:
+        raise ValueError(f"Expected {_FILES}; got the file {path}. {_remedy_for_file(path)}")
+    return readers[path.suffix.lower()](path)
+
+
+def _remedy_for_file(path: Path) -> str:
+    """The one line that makes a file to be read of one that is not."""
+    ending, text = path.suffix.lower(), repr(str(path))
+    if "idx" in path.name.lower():  # as MNIST's files are called, which may be gzipped
+        return f"Read it first: numpy.save('x.npy', tightbound.data.idx.read_idx({text}))."
+    if ending in ENDINGS:
+        return f"Give the folder that it lies in, with all images: {path.parent}."
+    if ending in _PACKED:
+        return "Unpack it first, and give the file or folder in it."
+    if ending in _READ:
+        return f"Read it first: numpy.save('x.npy', {_READ[ending].format(text)})."
+    return "Save its numbers with numpy.save, and give that file."
 
 
 def _made(name: str, size: int | None) -> Observations | Data:
