@@ -195,8 +195,8 @@ class VAE(Model):
             Shape as ``x``; for categories the likeliest one of each element.
         """
         require_some(batch_size)
-        device, dtype = home(self)
         with evaluation_mode(self):
+            device, dtype = home(self)
             return torch.cat([self._reconstructed(block) for block in blocks_of(x, batch_size, device, dtype)])
 
     def _reconstructed(self, batch: Batch) -> Tensor:

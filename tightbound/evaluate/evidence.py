@@ -116,7 +116,8 @@ def evidence(
     """
     _require(samples=samples, proposal=proposal, error=error, budget=budget)
     observed = observed_as(data)
-    known, (device, dtype) = described(model), home(model)
+    with evaluation_mode(model):
+        known, (device, dtype) = described(model), home(model)
     rows, scorer = rows_at_once(model, observed) if budget is None else budget, None
     size = _block(observed, samples, rows)
     settings = [samples, proposal, error, seed, rows, size, precision, device.type, str(dtype), len(observed)]

@@ -21,7 +21,7 @@ from tightbound.model import Model
 from tightbound.objectives import ELBO, Objective, resolve
 from tightbound.ownership import owned
 from tightbound.progress import progress_for
-from tightbound.runtime import home, only_thread, own_random_state, resolve_device
+from tightbound.runtime import home, in_training, own_random_state, resolve_device
 from tightbound.settings import Training, require_seed
 from tightbound.training import batches
 from tightbound.training.fingerprint import run_fingerprint
@@ -131,7 +131,7 @@ def fit(
     source = Path(out) if out else None
     asked = Asked()
     try:
-        with joined() as here, only_thread():  # from the first look at the model, which another thread may train
+        with joined() as here, in_training(model):
             loop = prepare(model, data, objective or ELBO(), settings, seed, source, here)
             owner = owned(source, make=resume is not True) if source is not None and here.is_main else nullcontext()
             with owner, own_random_state(loop.step.device), asked.listening():
