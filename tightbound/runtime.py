@@ -42,6 +42,22 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def require_computing() -> None:
+    """Say so where torch makes all new tensors without numbers.
+
+    Raises:
+        RuntimeError: after ``torch.set_default_device("meta")``.
+
+    Example:
+        >>> require_computing()
+    """
+    if torch.get_default_device().type == "meta":
+        raise RuntimeError(
+            "Expected a default device that computes; got meta, whose tensors hold no numbers. Call "
+            "torch.set_default_device(None) before."
+        )
+
+
 def home(model: nn.Module) -> tuple[torch.device, torch.dtype]:
     """Device and floating-point type of a model: those of its first parameter or buffer that has one.
 
@@ -223,7 +239,7 @@ def own_random_state(device: torch.device, *, seed: int | None = None) -> Iterat
         True
     """
     if seed is not None:
-        require_seed(seed)
+        seed = require_seed(seed)
     with only_thread():
         state = random_state(device)
         try:

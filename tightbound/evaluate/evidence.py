@@ -31,6 +31,7 @@ from tightbound.evaluate.target import Target
 from tightbound.evaluate.unfinished import Unfinished
 from tightbound.model import Model
 from tightbound.runtime import evaluation_mode, home, own_random_state
+from tightbound.settings import plain, require_seed
 
 if TYPE_CHECKING:
     from tightbound.data.observations import Observations
@@ -115,6 +116,7 @@ def evidence(
         (True, 'refined')
     """
     _require(samples=samples, proposal=proposal, error=error, budget=budget)
+    samples, seed = plain(samples), require_seed(seed)
     observed = observed_as(data)
     with evaluation_mode(model):
         known, (device, dtype) = described(model), home(model)

@@ -27,7 +27,7 @@ from tightbound.runs.recipe import GIVEN, ModelRecipe, Recipe
 from tightbound.runs.resolving import conditions_of, levels_of, needs_float64, prepared, reason, resolve
 from tightbound.runs.rows import ObjectiveRecipe, PosteriorRow
 from tightbound.runs.sizes import require_room
-from tightbound.runtime import evaluation_mode, own_random_state
+from tightbound.runtime import evaluation_mode, own_random_state, require_computing
 from tightbound.semi_supervised import SemiSupervisedVAE
 from tightbound.told import Late, Planes
 
@@ -119,6 +119,7 @@ def build(recipe: Recipe, data: Any = None) -> Built:
         >>> built.recipe.model.likelihood, built.recipe.objective.kl, built.config.shape
         ('gaussian', 'closed-form', (3,))
     """
+    require_computing()
     recipe, found = loaded(recipe, data)
     if recipe.data.labels is not None:
         found = dataclasses.replace(found, train=few_labels(found.train, recipe.data.labels, seed=recipe.seed))
