@@ -6,14 +6,17 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import torch
 from runs import TINY, edited
+from training import QUIET, before_each_step, data, model
 
 import tightbound as tb
 from tightbound.cli.verbs import main
@@ -21,6 +24,7 @@ from tightbound.files import DIGESTS, digest_of, require_kept, write_kept
 from tightbound.ownership import LOCK, owned
 from tightbound.runs.run import open_run
 from tightbound.runs.starting import default_folder, resume, train
+from tightbound.training import fit
 from tightbound.training.checkpoint import OLDER, STATE, load_state
 
 BUSY = r"Expected a folder in which nobody is at work; got .*, into which process \d+ on .* writes\. Wait until"
