@@ -22,8 +22,7 @@ from tightbound.gradients.pathwise import DoublyReparameterised
 from tightbound.gradients.score import VIMCO, Enumerate, ScoreFunction
 from tightbound.model import Model
 from tightbound.runtime import home, own_random_state
-from tightbound.settings import require_seed
-from tightbound.settings import seed_after
+from tightbound.settings import require_seed, seed_after
 
 GROUPS = 20  # of repeats: what the standard errors of bias and variance are taken from
 LEAST = 2 * GROUPS

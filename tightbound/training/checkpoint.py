@@ -16,9 +16,7 @@ FORMAT = 3
 WEIGHTS = "model.safetensors"
 OBJECTIVE = "objective.safetensors"
 STATE = Path("checkpoint") / "state.pt"
-AS_IT_IS = (
-    "Its weights are there: evaluate it, report it, or train on from them with --resume RUN --train.epochs N."
-)
+AS_IT_IS = "Its weights are there: evaluate it, report it, or train on from them with --resume RUN --train.epochs N."
 OLDER = Path("checkpoint") / "older.pt"  # the state before it
 
 
