@@ -116,7 +116,7 @@ class ModelRecipe:
             raise ValueError(f"Expected hidden widths >= 1; got {self.hidden}.")
         if isinstance(self.scale, float) and not SCALES[0] <= self.scale <= SCALES[1]:
             raise ValueError(
-                f"Expected a positive scale as model.scale, from {SCALES[0]:g} to {SCALES[1]:g} in the unit of the data; got "
+                f"Expected a positive scale as model.scale, from {SCALES[0]:g} to {SCALES[1]:g} in the data's unit; got "
                 f"{self.scale:g}. 'learned' finds one."
             )
 
