@@ -116,8 +116,8 @@ class ModelRecipe:
             raise ValueError(f"Expected hidden widths >= 1; got {self.hidden}.")
         if isinstance(self.scale, float) and not SCALES[0] <= self.scale <= SCALES[1]:
             raise ValueError(
-                f"Expected a positive scale as model.scale, from {SCALES[0]:g} to {SCALES[1]:g} in the data's unit; got "
-                f"{self.scale:g}. 'learned' finds one."
+                f"Expected a positive scale as model.scale, from {SCALES[0]:g} to {SCALES[1]:g} in the data's unit; "
+                f"got {self.scale:g}. 'learned' finds one."
             )
 
     def prior_by_name(self) -> str:
