@@ -160,7 +160,6 @@ class VAE(Model):
 
     # Prediction: in evaluation mode and without gradient, whoever calls
 
-    @only_thread()
     def encode(self, x: Tensor) -> Distribution:
         r"""The posterior q(z | x).
 
@@ -173,7 +172,6 @@ class VAE(Model):
         with evaluation_mode(self), told_by_shape(x):
             return self.posterior(complete(x, *home(self)))
 
-    @only_thread()
     def decode(self, z: Tensor) -> Distribution:
         r"""The likelihood p(x | z).
 
@@ -186,7 +184,6 @@ class VAE(Model):
         with evaluation_mode(self):
             return self.likelihood(tensor_of(z, "z").to(*home(self)))
 
-    @only_thread()
     def reconstruct(self, x: Any, *, batch_size: int = ROWS) -> Tensor:
         r"""The mean of p(x | z) at the posterior's mean: the same in every call.
 
@@ -198,8 +195,8 @@ class VAE(Model):
             Shape as ``x``; for categories the likeliest one of each element.
         """
         require_some(batch_size)
-        device, dtype = home(self)
         with evaluation_mode(self), told_by_shape(x):
+            device, dtype = home(self)
             return torch.cat([self._reconstructed(block) for block in blocks_of(x, batch_size, device, dtype)])
 
     def _reconstructed(self, batch: Batch) -> Tensor:

@@ -197,7 +197,6 @@ class ConditionalVAE(VAE):
 
     # Prediction: as of VAE, given the condition
 
-    @only_thread()
     def encode(self, x: Tensor, *, label: Any = None, factors: Any = None) -> Distribution:
         r"""The posterior q(z | x, c).
 
@@ -212,11 +211,10 @@ class ConditionalVAE(VAE):
         Raises:
             ValueError: where the condition is missing.
         """
-        given = Batch(complete(x, *home(self)), label=label, factors=factors)
         with evaluation_mode(self):
+            given = Batch(complete(x, *home(self)), label=label, factors=factors)
             return self.posterior(self.seen_by_encoder(given))
 
-    @only_thread()
     def decode(self, z: Tensor, *, label: Any = None, factors: Any = None) -> Distribution:
         r"""The likelihood p(x | z, c).
 
@@ -231,8 +229,8 @@ class ConditionalVAE(VAE):
         Raises:
             ValueError: where the condition is missing.
         """
-        z = tensor_of(z, "z").to(*home(self))
         with evaluation_mode(self):
+            z = tensor_of(z, "z").to(*home(self))
             return self.likelihood(self.seen_by_decoder(Batch(z, label=label, factors=factors), z))
 
     @only_thread()
@@ -265,7 +263,6 @@ class ConditionalVAE(VAE):
         with has_room(count):
             return self._observation(self.decode(z, label=wanted.label, factors=wanted.factors), mean=mean)
 
-    @only_thread()
     def analogies(self, x: Any) -> Tensor:
         r"""The mean of p(x | z, y) in every class y, at the code z of each observation: its style in other classes.
 
@@ -280,9 +277,9 @@ class ConditionalVAE(VAE):
         """
         if not self.classes:
             raise ValueError("Expected a model whose condition is a class; got one of covariates alone.")
-        device, dtype = home(self)
         made = []
         with evaluation_mode(self):
+            device, dtype = home(self)
             for block in blocks_of(x, ROWS, device, dtype):
                 self.require_known(block, "the observations")
                 code = self._code(block)

@@ -14,7 +14,7 @@ from tightbound import bounds
 from tightbound.batch import Batch, as_batch, blocks_of, require_some, require_whole, told_by_shape
 from tightbound.distributions import Part
 from tightbound.draws import Draws, Relaxation
-from tightbound.runtime import evaluation_mode, home, only_thread, own_random_state
+from tightbound.runtime import evaluation_mode, home, own_random_state
 
 DRAWN = 2**16  # latents drawn in one go: the noise depends on this alone, never on how many are decoded at a time
 ROWS = 1024  # observations embedded at a time
@@ -286,7 +286,6 @@ class Model(nn.Module, ABC):
         return Draws(log_px_z.new_empty(samples, batch.size, 0), log_px_z, log_pz, log_qz_x)
 
     @final
-    @only_thread()
     def log_prob(self, x: Any, *, samples: int = 1000) -> Tensor:
         r"""An estimate of log p(x) for each observation: the importance-weighted bound of K draws.
 
@@ -321,9 +320,9 @@ class Model(nn.Module, ABC):
         require_whole(samples, "samples")
         if samples < 1:
             raise ValueError(f"Expected at least 1 sample; got samples={samples}.")
-        device, dtype = home(self)
         found = []
         with evaluation_mode(self), told_by_shape(x):
+            device, dtype = home(self)
             for block in blocks_of(x, ROWS, device, dtype):
                 rows = max(1, WRITTEN // block.x[0].numel())
                 for index in range(block.size):
@@ -332,7 +331,6 @@ class Model(nn.Module, ABC):
                         found.append(bounds.iwae(self.score(one, samples=samples, rows=rows)))
         return torch.cat(found)
 
-    @only_thread()
     def embed(self, x: Any, *, batch_size: int = ROWS) -> Tensor:
         r"""The posterior's mean: coordinates of each observation, the same in every call.
 
@@ -351,8 +349,8 @@ class Model(nn.Module, ABC):
             ValueError: for a batch size below 1.
         """
         require_some(batch_size)
-        device, dtype = home(self)
         with evaluation_mode(self), told_by_shape(x):
+            device, dtype = home(self)
             return torch.cat([self._code(block) for block in blocks_of(x, batch_size, device, dtype)])
 
     def _code(self, batch: Batch) -> Tensor:

@@ -29,7 +29,7 @@ from tightbound.runs.recipe import GIVEN, ModelRecipe, Recipe
 from tightbound.runs.resolving import conditions_of, levels_of, needs_float64, prepared, reason, resolve
 from tightbound.runs.rows import ObjectiveRecipe, PosteriorRow
 from tightbound.runs.sizes import require_room
-from tightbound.runtime import evaluation_mode, own_random_state
+from tightbound.runtime import evaluation_mode, own_random_state, require_computing
 from tightbound.semi_supervised import SemiSupervisedVAE
 from tightbound.told import Late, Planes
 
@@ -80,6 +80,7 @@ def build(recipe: Recipe, data: Any = None) -> Built:
         >>> built.recipe.model.likelihood, built.recipe.objective.kl, built.config.shape
         ('gaussian', 'closed-form', (3,))
     """
+    require_computing()
     recipe, found = loaded(recipe, data)
     seen = data_fingerprint(found)
     if recipe.data.labels is not None:

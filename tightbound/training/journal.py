@@ -106,6 +106,30 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     return [_line(line, number, path) for number, line in enumerate(text.split("\n")[:-1], start=1)]
 
 
+def ended(run: Path, steps: int, patience: int) -> bool:
+    """Whether a run's lines are those of a training that has ended: at its last step, or early.
+
+    Args:
+        run: the run's folder.
+        steps: of the whole training.
+        patience: validations without a better loss after which it ends early; never where it is 0.
+
+    Returns:
+        Whether they are; False where a line is damaged.
+
+    Example:
+        >>> ended(Path("nowhere"), steps=10, patience=0)
+        False
+    """
+    try:
+        lines = read_metrics(run)
+    except ValueError:
+        return False
+    better = [bool(line.get("best")) for line in lines if line.get("split") == "validation"]
+    early = 0 < patience <= len(better) and not any(better[-patience:])
+    return early or any(line.get("step") == steps for line in lines[-2:])
+
+
 def _line(text: str, number: int, path: Path) -> dict[str, Any]:
     try:
         line = json.loads(text)
