@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import resource
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from training import QUIET, data, model
 
 from tightbound import plots
 from tightbound.cli.errors import failure, guarded
-from tightbound.cli.output import plain
+from tightbound.cli.output import plain, prepare
 from tightbound.cli.verbs import main
 from tightbound.files import DiskFullError, told_when_full, write_text
 from tightbound.training import fit
@@ -342,3 +344,13 @@ def test_a_picture_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(DiskFullError, match="Expected room on the disk"):
         plots.save(Figure(figsize=(1, 1)), tmp_path / "s.png")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_help_ends_on_a_terminal_of_one_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((1, 20)))
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    shown = warnings.showwarning
+    prepare()
+    monkeypatch.setattr(warnings, "showwarning", shown)
+    assert os.environ.pop("COLUMNS") == "20"

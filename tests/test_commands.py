@@ -316,11 +316,41 @@ def test_results_overwrite_nothing(capsys, tmp_path):
 
 
 def test_a_run_without_validation_has_no_validation_split(capsys, tmp_path):
-    run = copied(tmp_path)
-    text = (run / "recipe.toml").read_text()
-    (run / "recipe.toml").write_text(re.sub(r"^validation = .*$", "validation = 0.0", text, flags=re.M))
+    run = tmp_path / "run"
+    assert said(capsys, "train", "digits", *SMALL, "--train.validation", "0", "--quiet", "--out", run)[0] == 0
     error = refused(capsys, "evaluate", run, "--split", "validation")
     assert "this run held nothing out (train.validation = 0); got validation." in error
+
+
+def test_without_its_metrics_a_run_is_not_said_to_be_hardly_trained(capsys, tmp_path):
+    run = copied(tmp_path)
+    assert "it has made 23 steps" in said(capsys, "evaluate", run)[1]
+    lines = (run / "metrics.jsonl").read_bytes()
+    (run / "metrics.jsonl").unlink()
+    code, out, _ = said(capsys, "evaluate", run)
+    assert (code, "hardly trained" in out) == (0, False)
+    for zeroed in (bytes(len(lines)), lines[:-40] + bytes(40)):
+        (run / "metrics.jsonl").write_bytes(zeroed)
+        assert "metrics.jsonl; got zeros" in refused(capsys, "evaluate", run)
+
+
+def test_other_data_in_the_place_of_a_runs_own_are_refused(capsys, tmp_path):
+    x = np.random.default_rng(0).normal(size=(200, 3))
+    np.save(tmp_path / "x.npy", x)
+    run = tmp_path / "run"
+    words = ["auto", "--data", tmp_path / "x.npy", *SMALL, "--train.epochs", "2", "--quiet", "--out", run]
+    assert said(capsys, "train", *words)[0] == 0
+    np.save(tmp_path / "moved.npy", x)
+    np.save(tmp_path / "x.npy", x + 1)
+    for verb in (["evaluate", run], ["report", run], ["gaps", run, "--observations", "4"], ["train", "--resume", run]):
+        error = refused(capsys, *verb)
+        assert "another data" in error or "Expected the data that the run in" in error, error
+    assert said(capsys, "report", run, "--data", tmp_path / "moved.npy")[0] == 0
+    assert "Expected the data that the run in" in refused(capsys, "report", run, "--data", tmp_path / "x.npy")
+    before = (run / "evaluation.json").read_bytes()
+    assert said(capsys, "evaluate", run, "--data", tmp_path / "x.npy")[0] == 0
+    assert said(capsys, "reconstruct", run, "--data", tmp_path / "x.npy", "--out", tmp_path / "r.png")[0] == 0
+    assert (run / "evaluation.json").read_bytes() == before
 
 
 def draw(folder: Path, shape: tuple[int, ...], count: int = 20) -> Path:

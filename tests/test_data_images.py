@@ -196,7 +196,9 @@ def test_damage_anywhere_gives_data_or_a_clear_error(ending, at, put, tmp_path_f
 
 def test_sixteen_bits_are_refused_by_name(folder):
     save(folder / "a.png", Image.fromarray(np.full((4, 4), 40_000, np.uint16)))
-    with pytest.raises(ValueError, match=r"Expected 8 bits a channel; got a 16-bit image \(mode I;16\) in .*a\.png"):
+    with pytest.raises(
+        ValueError, match=r"Expected 8 bits a channel, grey or RGB; got a 16-bit image \(mode I;16\) in .*a\.png"
+    ):
         load(folder)
 
 
@@ -209,7 +211,44 @@ def test_sixteen_bits_of_colour_are_refused_as_well(folder):
     folder.mkdir()
     rows = chunk(b"IDAT", zlib.compress((b"\0" + bytes(12)) * 2))
     (folder / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + rows + chunk(b"IEND", b""))
-    with pytest.raises(ValueError, match=r"Expected 8 bits a channel; got a 16-bit image \(mode RGB\) in .*a\.png"):
+    with pytest.raises(
+        ValueError, match=r"Expected 8 bits a channel, grey or RGB; got a 16-bit image \(mode RGB\) in .*a\.png"
+    ):
+        load(folder)
+
+
+def tiff(bits: int) -> bytes:
+    """A 2×2 RGB image, which Pillow cannot write in 16 bits."""
+    pixels = bytes(2 * 2 * 3 * bits // 8)
+    tags = [(256, 3, 1, 2), (257, 3, 1, 2), (258, 3, 3, 122), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 1, 128),
+            (277, 3, 1, 3), (278, 3, 1, 2), (279, 4, 1, len(pixels))]  # fmt: skip
+    header = b"II*\0" + struct.pack("<IH", 8, 9) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
+    return header + struct.pack("<HHH", bits, bits, bits) + pixels
+
+
+def test_sixteen_bits_of_colour_are_refused_in_tiff_too(folder):
+    folder.mkdir()
+    (folder / "a.tif").write_bytes(tiff(8))
+    assert read_images(folder).shape == (3, 2, 2)
+    (folder / "a.tif").write_bytes(tiff(16))
+    with pytest.raises(ValueError, match=r"got a 16-bit image \(mode RGB\) in .*a\.tif\. Convert it to 8 bits with a"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        ("LAB", r'an image in LAB colours in .*a\.tif\. Convert it: image\.convert\("RGB"\)'),
+        (
+            "F",
+            r"an image of floating-point numbers \(mode F\) in .*a\.tif\. Save all of them as one array: numpy\.save",
+        ),
+        ("I", r"a 32-bit image \(mode I\) in .*a\.tif\. Convert it to 8 bits\. Or save all"),
+    ],
+)
+def test_what_an_image_is_instead_of_bytes_is_said(mode, words, folder):
+    save(folder / "a.tif", Image.new(mode, (4, 4)))
+    with pytest.raises(ValueError, match=f"Expected 8 bits a channel, grey or RGB; got {words}"):
         load(folder)
 
 

@@ -90,7 +90,7 @@ def test_colour_is_grey_times_hue():
             assert made.stored[3 * shape + hue].equal(expected)
 
 
-@pytest.mark.parametrize("colour", ["binary", "grey", "hue"])
+@pytest.mark.parametrize("colour", ["binary", "grey", "hue", "primary"])
 def test_images_drawn_when_asked_for_are_those_that_are_kept(colour):
     few = {"colour": colour, "scales": 2, "rotations": 2, "positions": 2, "hues": 2}
     kept, drawn = (sprites(16, **few, in_memory=choice) for choice in (True, False))
@@ -104,6 +104,24 @@ def test_images_drawn_when_asked_for_are_those_that_are_kept(colour):
     assert drawn.to(torch.device("meta")).stored.shape == kept.stored.shape
 
 
+def test_primary_colours_are_bits_of_red_green_and_blue():
+    made, plain = (sprites(colour=colour, scales=4, rotations=1, positions=12) for colour in ("primary", "binary"))
+    assert made.scale == 1
+    assert len({image.tobytes() for image in made.stored.numpy()}) == len(made) == 6 * len(plain) == 10368
+    every = [(1, 0, 0), (1, 1, 0), (0, 1, 0), (0, 1, 1), (0, 0, 1), (1, 0, 1)]  # around the circle, from red
+    for index in range(0, len(made), 7):
+        image = made.stored[index]
+        expected = torch.tensor(every[index % 6], dtype=torch.uint8)[:, None, None] * plain.stored[index // 6]
+        assert image.equal(expected)
+    two = sprites(16, colour="primary", positions=2, rotations=1, hues=2)
+    assert two.factor_table()[:, -1].unique().tolist() == [0, 0.5]
+
+
+def test_what_never_differs_is_no_factor():
+    assert sprites(16, scales=1, rotations=1, positions=2).factor_names == ("shape", "x", "y")
+    assert sprites(16, colour="hue", positions=1, rotations=2, hues=1).factor_names == ("shape", "scale", "rotation")
+
+
 def test_more_than_memory_should_hold_is_drawn():
     assert isinstance(sprites(64, rotations=40, positions=32).stored, Drawn)
 
@@ -115,7 +133,9 @@ def test_more_than_memory_should_hold_is_drawn():
         ({"scales": 0}, ValueError, "Expected scales of at least 1; got 0."),
         ({"rotations": 2.5}, TypeError, "Expected a whole number for rotations; got 2.5."),
         ({"positions": True}, TypeError, "Expected a whole number for positions; got True."),
-        ({"colour": "red"}, ValueError, "Expected a colour of binary, grey, hue; got 'red'."),
+        ({"colour": "red"}, ValueError, "Expected a colour of binary, grey, hue, primary; got 'red'."),
+        ({"colour": "primary", "hues": 4}, ValueError, 'Expected 1, 2, 3 or 6 hues with colour="primary"; got 4.'),
+        ({"colour": "primary", "hues": 12}, ValueError, "Expected 1, 2, 3 or 6 hues"),
     ],
 )
 def test_a_wrong_number_is_refused(words, error, message):

@@ -126,8 +126,9 @@ def test_bits_are_not_tested_on_what_is_in_between(tmp_path: Path) -> None:
 def test_labels_of_a_condition_are_looked_at(tmp_path: Path) -> None:
     labels = {"y_train": np.arange(400) % 5, "y_test": np.r_[7, np.arange(39) % 5]}
     found = built(tmp_path / "x.npz", "label", x_train=X, x_test=ALIKE, **labels)
-    assert found.notes == ("the class 7 is in the test set alone, first at row 0: nothing is learned of it",)
-    assert built(tmp_path / "x.npz", x_train=X, x_test=ALIKE, **labels).notes == ()
+    learned = "the class 7 is in the test set alone, first at row 0: nothing is learned of it"
+    assert learned in found.notes
+    assert learned not in built(tmp_path / "x.npz", x_train=X, x_test=ALIKE, **labels).notes
     labels["y_train"] = np.arange(400) % 5 * 200_000
     with pytest.raises(
         ValueError, match=r"Expected at most 65536 classes for model\.condition 'label'; .* up to 800000"

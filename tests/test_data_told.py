@@ -163,7 +163,7 @@ def test_a_damaged_file_and_a_deep_one_are_refused_by_name(tmp_path: Path) -> No
         load(tmp_path)
     (tmp_path / "1.webp").unlink()
     Image.fromarray(np.zeros((5, 6), np.uint16)).save(tmp_path / "1.tiff")
-    with pytest.raises(ValueError, match=r"Expected 8 bits a channel; got a 16-bit image .*1\.tiff"):
+    with pytest.raises(ValueError, match=r"Expected 8 bits a channel, grey or RGB; got a 16-bit image .*1\.tiff"):
         load(tmp_path)
 
 

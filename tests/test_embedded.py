@@ -20,6 +20,7 @@ from training import QUIET, before_each_step, data, equal, model, weights
 
 from tightbound.autoencoder import VAE
 from tightbound.evaluate import evidence
+from tightbound.runtime import evaluation_mode, in_training
 from tightbound.training import fit
 
 HERE = Path(__file__).parent
@@ -176,6 +177,49 @@ def test_samples_of_ones_own_seed_stay_what_they_are_beside_trainings() -> None:
     assert all(equal(one, other) for one, other in zip(alone, together, strict=True))
 
 
+@pytest.mark.parametrize("round", range(8))
+def test_threads_that_train_and_use_one_model_wait_for_each_other(round: int) -> None:
+    vae, x, before = model(), data(), switches()
+
+    def training() -> str:
+        return fit(vae, x, epochs=1, progress=False, validation=0).ended
+
+    def using(call: Callable[[], Any]) -> Callable[[], bool]:
+        return lambda: [call() for _ in range(5)] != []
+
+    uses = (
+        lambda: vae.embed(x), lambda: vae.reconstruct(x), lambda: vae.log_prob(x[:3], samples=4), lambda: vae.sample(3),
+        lambda: vae.encode(x).mean, lambda: evidence(vae, x[:9], samples=4),
+    )  # fmt: skip
+    found = in_threads(training, training, training, *map(using, uses))
+    assert (found, vae.training, switches()) == (["complete"] * 3 + [True] * 6, False, before)
+
+
+def test_a_training_waits_for_those_who_compute_with_its_model_and_lets_no_others_in() -> None:
+    vae, inside, leave = model(), threading.Event(), threading.Event()
+
+    def embed() -> None:
+        with evaluation_mode(vae):
+            inside.set()
+            assert leave.wait(60)
+
+    threads = [threading.Thread(target=embed), threading.Thread(target=lambda: fit(vae, data(), epochs=1, **QUIET))]
+    threads[0].start()
+    assert inside.wait(60)
+    threads[1].start()
+    threads[1].join(0.3)
+    assert threads[1].is_alive()
+    leave.set()
+    threads[1].join(60)
+    assert not threads[1].is_alive()
+
+
+def test_an_evaluation_of_another_model_goes_on_beside_one_that_waits_to_train() -> None:
+    vae, other = model(), model(seed=1)
+    with in_training(vae), evaluation_mode(vae):
+        assert in_threads(lambda: tuple(other.embed(data()).shape)) == [(len(data()), 2)]
+
+
 def test_a_failure_in_a_thread_lets_the_others_go_on() -> None:
     def fails() -> str:
         with pytest.raises(ValueError, match="Expected finite values"):
@@ -221,6 +265,33 @@ def test_auto_begins_where_there_is_no_checkpoint_and_goes_on_where_there_is(tmp
     assert (first.steps, again.steps, again.seconds) == (8, 8, first.seconds)
     with pytest.raises(ValueError, match="Expected a folder without a run in it"):
         train(tmp_path / "run")
+
+
+def test_threads_that_train_and_ask_one_model_wait_for_each_other() -> None:
+    """A training holds its model from the first look on: nobody sees weights in half precision, or half a step."""
+    x, failed = data()[:100], list[BaseException]()
+
+    def tried(work: Callable[[], object]) -> Callable[[], None]:
+        def run() -> None:
+            try:
+                work()
+            except BaseException as error:
+                failed.append(error)
+
+        return run
+
+    for _ in range(10):
+        one = model()
+        works = [lambda one=one: fit(one, x, epochs=1, validation=0, progress=False)] * 3
+        works += [lambda one=one: one.embed(x), lambda one=one: one.sample(3)]
+        works += [lambda one=one: one.log_prob(x[:9], samples=9), lambda one=one: one.encode(x).mean]
+        threads = [threading.Thread(target=tried(work)) for work in works]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert not any(thread.is_alive() for thread in threads)
+    assert failed == []
 
 
 @pytest.mark.parametrize("word", ["Auto", "yes", "", "True", 2, None])

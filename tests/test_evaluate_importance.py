@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -36,3 +38,16 @@ def test_k_where_there_is_no_telling() -> None:
 def test_a_tail_whose_smoothed_weights_overflow_says_nothing_on_the_way() -> None:
     falling = -6e3 * torch.linspace(0, 1, 1000, dtype=torch.float64)[:, None]
     assert 100 < pareto_k(falling) < math.inf  # a warning is an error here
+
+
+def test_the_shape_is_told_where_docstrings_are_stripped() -> None:
+    code = (
+        "import torch; from tightbound.evaluate.importance import pareto_k; torch.manual_seed(0); "
+        "print(float(pareto_k(torch.randn(200, 1).double())[0]))"
+    )
+    plain, stripped = (
+        subprocess.run([sys.executable, *flags, "-c", code], capture_output=True, text=True, check=True).stdout
+        for flags in ([], ["-OO"])
+    )
+    assert plain == stripped
+    assert 0 < float(plain) < 1

@@ -49,7 +49,15 @@ ROBUST = {
     "floor",
     *(f"{name}_trimmed{end}" for name in ("elbo", "nll") for end in ("", "_se")),
 }
-KEYS = ESTIMATES | {f"{name}_se" for name in ESTIMATES} | ABOUT | CODE | ROBUST | {"iwae", "bits_per_dim", "remark"}
+KEYS = (
+    ESTIMATES
+    | {f"{name}_se" for name in ESTIMATES}
+    | ABOUT
+    | CODE
+    | ROBUST
+    | {"iwae", "bits_per_dim", "remark"}
+    | {"findings", "baselines"}
+)
 
 
 def report(observations: int = 12, samples: int = 100) -> Evidence:

@@ -51,11 +51,11 @@ def test_what_is_no_plain_array_is_taken_as_one(predict: Predict, given: Any, pl
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        (B * 1j, TypeError, r"Expected an array of real numbers; got dtype complex128 in x\. Take x\.real, or both"),
+        (B * 1j, TypeError, r"Expected an array of real numbers; got dtype complex128 in x\. Take its real and its"),
         (torch.as_tensor(B * 1j), TypeError, r"dense real numbers; got torch\.complex128.* torch\.view_as_real\(x\)"),
         (torch.as_tensor(B).to_sparse(), TypeError, r"dense real numbers; got torch\.float64, .*sparse.* x\.to_dense"),
-        (B.astype(object), TypeError, r"array of real numbers; got dtype object in x\. Convert it first, .*astype"),
-        (B.astype(np.longdouble), TypeError, r"array of real numbers; got dtype float128 in x\. Convert it first"),
+        (B.astype(object), TypeError, r"array of real numbers; got dtype object in x\. Drop what is None.*astype"),
+        (B.astype(np.longdouble), TypeError, r"array of real numbers; got dtype float128 in x\. Convert it: x\.astype"),
         ([[1.0, 2.0], [3.0]], TypeError, r"array of real numbers; got a list in x of which NumPy .*rows of one length"),
         (np.ma.masked_array(B, B > 1), ValueError, r"Expected values that are all there; got a masked array with \d+ "),
         (B[0], ValueError, r"observations of shape \(N, \.\.\.\); got \(5,\)\. A single observation .*x\[None\]"),
@@ -156,6 +156,26 @@ def test_a_subset_can_be_told_by_true_and_false(make: Callable[[Any], Any]) -> N
             whole.subset(make(wrong))
     with pytest.raises(ValueError, match="Expected at least one observation"):
         whole.subset(make(np.zeros(40, dtype=bool)))
+
+
+def pictures() -> tb.VAE:
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 4))
+    decoder = nn.Sequential(nn.Linear(2, 3 * 4 * 4), nn.Unflatten(1, (3, 4, 4)))
+    prior = tb.priors.StandardNormal(2)
+    return tb.VAE(prior, tb.posteriors.DiagonalNormal(encoder), tb.likelihoods.Gaussian(decoder))
+
+
+@pytest.mark.parametrize("name", ["embed", "reconstruct", "log_prob", "encode"])
+@pytest.mark.parametrize("make", [lambda x: x, Batch, Observations], ids=["tensor", "batch", "observations"])
+def test_a_picture_without_its_axis_is_told_apart(name: str, make: Callable[[Tensor], Any]) -> None:
+    predict, x = getattr(pictures(), name), torch.rand(5, 3, 4, 4)
+    if name == "encode" and not isinstance(make(x), Tensor):
+        pytest.skip("it takes tensors")
+    with pytest.raises(
+        ValueError, match=r"shape that the network takes; got \(4, 4\) each \(mat1.* a batch of one: x\[No"
+    ):
+        predict(make(x[0]))
+    predict(make(x[0][None]))
 
 
 # --- how many ---

@@ -6,14 +6,17 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
 from runs import TINY, edited
+from training import QUIET, before_each_step, data, model
 
 import tightbound as tb
 from tightbound.cli.verbs import main
@@ -21,6 +24,7 @@ from tightbound.files import DIGESTS, digest_of, require_kept, write_kept
 from tightbound.ownership import LOCK, owned
 from tightbound.runs.run import open_run
 from tightbound.runs.starting import default_folder, resume, train
+from tightbound.training import fit
 from tightbound.training.checkpoint import OLDER, STATE, load_state
 
 BUSY = r"Expected a folder in which nobody is at work; got .*, into which process \d+ on .* writes\. Wait until"
@@ -224,15 +228,20 @@ def test_damaged_digests_are_named(folder: Path) -> None:
             open_run(folder).model()
 
 
-def test_the_state_before_a_damaged_one_is_named_and_gone_on_with(original: Path, folder: Path) -> None:
+def test_the_state_before_a_damaged_one_is_named_and_gone_on_with(
+    original: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """By hand, as the message says: what follows is bit for bit what it was."""
+    (folder / "model.safetensors").unlink()  # written last: without it the run has not ended
     flipped(folder / STATE, 8000)
     step = load_state_of(folder / OLDER)
     with pytest.raises(ValueError, match=rf"of step {step}, is whole: remove .*state\.pt, and --resume goes on from"):
         resume(folder, progress=False)
     (folder / STATE).unlink()
     assert load_state(folder)["standing"]["number"] == step
+    capsys.readouterr()
     resume(folder, progress=False)
+    assert f"missing: going on from the one before, of step {step}.\n" in capsys.readouterr().err
     for name in ("model.safetensors", "metrics.jsonl"):
         assert (folder / name).read_bytes() == (original / name).read_bytes()
     flipped(folder / STATE, 8000)
@@ -316,6 +325,42 @@ def test_a_run_that_has_ended_is_not_trained_again_without_its_checkpoint(folder
         resume(folder, progress=False)
     assert ((folder / "model.safetensors").read_bytes(), (folder / "metrics.jsonl").read_bytes()) == before
     open_run(folder).model()
+
+
+@pytest.mark.parametrize("damage", ["removed", "flipped"])
+@pytest.mark.parametrize("resumed", [True, "auto"])
+def test_a_training_that_has_ended_is_not_repeated_from_the_state_before_its_last(
+    tmp_path: Path, damage: str, resumed: bool | Literal["auto"]
+) -> None:
+    for name, changes in (("all", {}), ("early", {"epochs": 50, "patience": 2, "learning_rate": 0.3})):
+        folder, settings = tmp_path / name, {**QUIET, "epochs": 2, **changes}
+        result = fit(model(), data(), out=folder, **settings)
+        assert result.ended == {"all": "complete", "early": "early"}[name]
+        assert fit(model(), data(), out=folder, resume=resumed, **settings).steps == result.steps
+        before = (folder / "model.safetensors").read_bytes(), (folder / "metrics.jsonl").read_bytes()
+        (folder / STATE).unlink() if damage == "removed" else flipped(folder / STATE, 8000)
+        with pytest.raises(ValueError, match=r"has ended\b.*Its weights are there: evaluate it") as error:
+            fit(model(), data(), out=folder, resume=resumed, **settings)
+        assert "remove" not in str(error.value)
+        assert ((folder / "model.safetensors").read_bytes(), (folder / "metrics.jsonl").read_bytes()) == before
+
+
+def test_an_interrupted_training_goes_on_from_the_state_before_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {**QUIET, "epochs": 2}
+    fit(model(), data(), out=tmp_path / "never", **settings)
+    with monkeypatch.context() as patch:
+        before_each_step(patch, lambda step: os.kill(os.getpid(), signal.SIGINT) if step == 5 else None)
+        with pytest.raises(KeyboardInterrupt):
+            fit(model(), data(), out=tmp_path / "run", **settings)
+    (tmp_path / "run" / STATE).unlink()
+    capsys.readouterr()
+    fit(model(), data(), out=tmp_path / "run", resume=True, **settings)
+    said = "The newest checkpoint is missing: going on from the one before, of step 0.\n"
+    assert capsys.readouterr().err == said
+    for name in ("model.safetensors", "metrics.jsonl"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "never" / name).read_bytes()
 
 
 # Lengthened, and moved

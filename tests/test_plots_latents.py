@@ -282,7 +282,7 @@ COMPLAINTS: dict[str, tuple[Callable[[], Any], str]] = {
     "bounds": (lambda: plots.bound_by_samples([]), "Expected .samples >= 1, finite value, standard error. for some K"),
     "K = 0": (lambda: plots.bound_by_samples([(0, -1.0, 0.1)]), "samples >= 1"),
     "k": (lambda: plots.pareto_k(torch.tensor([0.3, torch.nan])), r"k of shape \(N,\), none of them NaN; got \(2,\)"),
-    "ending": (lambda: plots.save(plots.images(X), "x.pdf"), "Expected a path ending in .png; got x.pdf"),
+    "ending": (lambda: plots.save(plots.images(X), "x.pdf"), "Expected a path ending in .png or .svg; got x.pdf"),
     "dpi": (lambda: plots.to_png(plots.images(X), dpi=0), "Expected dpi > 0; got 0"),
 }
 

@@ -449,3 +449,27 @@ def test_a_recipe_that_is_no_file_or_a_huge_one_is_refused_before_it_is_read(tmp
         file.truncate(3 * 10**9)
     with pytest.raises(ValueError, match=r"at most 1,000,000 bytes; got 3,000,000,000 in .*sparse"):
         recipes.load(str(tmp_path / "sparse.toml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[objective]\nbeta = inf", "Expected objective.beta of at most 1,000,000 in size; got inf"),
+        ("[objective]\nbeta = 1e400", "Expected objective.beta of at most 1,000,000 in size; got inf"),
+        ("[objective]\nbeta = nan", "Expected objective.beta of at most 1,000,000 in size; got nan"),
+        ("[objective]\nbeta = 1e308", r"objective\.beta of at most 1,000,000 in size; got 1e\+308\. 1 is the default"),
+        ('[objective]\nname = "dip"\ndiagonal = 1e7', r"objective\.diagonal of at most 1,000,000 in size; got 1e\+07"),
+        ('[objective]\nname = "renyi"\nalpha = -1e9', r"objective\.alpha of at most 1,000,000 in size; got -1e\+09"),
+        ("[model]\nscale = inf", r"a positive scale as model\.scale, from 1e-15 to 1e\+15 .*; got inf"),
+        ("[model]\nscale = 1e-320", r"a positive scale as model\.scale, from 1e-15 to 1e\+15 .*; got 9\.99"),
+        ("[model]\nscale = 1e308", r"a positive scale as model\.scale, from 1e-15 to 1e\+15.*'learned' finds one"),
+    ],
+)
+def test_numbers_without_an_end_are_refused_by_the_field_that_has_them(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        recipes.from_toml(text)
+
+
+@pytest.mark.parametrize("text", ["[objective]\nbeta = 1e6", "[model]\nscale = 1e-12", "[model]\nscale = 1e12"])
+def test_numbers_that_are_merely_large_or_small_are_taken(text: str) -> None:
+    recipes.from_toml(text)

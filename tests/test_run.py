@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -290,10 +291,21 @@ def test_other_data_than_at_the_start_is_refused(tmp_path: Path) -> None:
         resume(tmp_path / "run", progress=False)
 
 
-def test_a_changed_recipe_is_refused(folder: Path) -> None:
-    changed = open_run(folder).recipe.updated({"train.epochs": 9, "objective.beta": 2})
+@pytest.mark.parametrize(
+    "change",
+    [{"train.epochs": 9}, {"objective.beta": 2}, {"data.test_fraction": 0.9}, {"seed": 7}, {"train.validation": 0.3}],
+)
+def test_a_changed_recipe_is_refused_by_every_reader(change: dict[str, Any], folder: Path) -> None:
+    changed = open_run(folder).recipe.updated(change)
     (folder / "recipe.toml").write_text(recipes.to_toml(changed), encoding="utf-8")
-    with pytest.raises(
-        ValueError, match=r"got another settings, objective. A resumed run repeats the uninterrupted one"
-    ):
+    with pytest.raises(ValueError, match=r"Expected the seed and the \[data\], \[objective\] and \[train\] of"):
+        open_run(folder)
+    with pytest.raises(ValueError, match=r"Expected the seed and the \[data\]"):
         resume(folder, progress=False)
+
+
+def test_what_a_recipe_may_say_otherwise_is_no_change(folder: Path) -> None:
+    free = {"evaluate.samples": 3, "train.checkpoint_seconds": 9, "data.source": "elsewhere", "name": "x", "about": "y"}
+    changed = open_run(folder).recipe.updated(free)
+    (folder / "recipe.toml").write_text(recipes.to_toml(changed), encoding="utf-8")
+    assert open_run(folder).recipe.name == "x"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tightbound.data.mapped import require_memory
 from tightbound.evaluate import evidence, information
 from tightbound.runs.build import build
 from tightbound.runs.recipe import Recipe
+from tightbound.runs.sizes import require_room
 
 GB = 10**9
 DATA = torch.randn(60, 3)
@@ -59,6 +61,28 @@ def test_what_fits_exactly_fits(needed: int, fits: bool) -> None:
 def test_a_recipe_that_cannot_fit_is_refused(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         build(Recipe().updated(changes), DATA)
+
+
+@pytest.mark.parametrize(
+    ("changes", "read"),
+    [
+        ({}, ["latent_dim"]),
+        ({"model.network": "mlp", "model.hidden": [9]}, ["latent_dim", "a hidden width"]),
+        ({"model.network": "conv"}, ["latent_dim", "channels"]),
+        ({"model.prior": "mixture"}, ["latent_dim", "components"]),
+        ({"model.prior": "vamp"}, ["latent_dim", "components"]),
+        ({"model.posterior": "flow"}, ["latent_dim", "transforms"]),
+        ({"model.posterior": "categorical", "objective.gradient": "score-function"}, ["latent_dim", "classes"]),
+    ],
+    ids=str,
+)
+def test_only_sizes_that_the_parts_in_use_read_are_named(changes: dict[str, Any], read: list[str]) -> None:
+    few = {"model.latent_dim": 9, "model.network": "mlp", "model.hidden": [], "model.classes": 2}
+    recipe = Recipe().updated({**few, **changes})
+    with pytest.raises(ValueError, match=r"a model of .* which needs about") as error:
+        require_room(recipe, lambda: torch.nn.Linear(10**5, 10**5, device="meta"), 5, 100)
+    named = str(error.value).partition("(")[2].partition(")")[0]
+    assert {each.partition(" = ")[0] for each in re.split(", (?=[a-z])", named)} == set(read)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -227,6 +228,25 @@ def test_a_sweep_is_interrupted_goes_on_and_ends_with_a_choice(capsys, tmp_path,
     assert "[3/3] objective.beta = 4" in error
     check_what_it_says(out, tmp_path / "s")
     check_what_it_writes(tmp_path / "s")
+
+
+def test_a_sweep_ranks_its_own_runs_on_one_data_set(capsys, tmp_path):
+    """A run of somebody else's in its folder, or of data that have changed, would be ranked with the others."""
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(100, 3)))
+    auto, over = ["auto", "--data", tmp_path / "x.npy", *SMALL, "--train.epochs", "2"], "objective.beta=0.5,2"
+    sweep_it = ["sweep", *auto, "--over", over, "--out", tmp_path / "s"]
+    other = ["--objective.beta", "9", "--seed", "5", "--quiet"]
+    (tmp_path / "s").mkdir()
+    assert said(capsys, "sweep", *auto, "--over", "objective.beta=0.5", "--out", tmp_path / "s")[0] == 0
+    assert said(capsys, "train", *auto, *other, "--out", tmp_path / "s" / "beta=2")[0] == 0
+    code, _, error = said(capsys, *sweep_it)
+    assert (code, "got one with another seed, objective.beta" in error) == (2, True), error
+    shutil.move(tmp_path / "s" / "beta=2", tmp_path / "elsewhere")
+    np.save(tmp_path / "x.npy", np.random.default_rng(1).normal(size=(100, 3)))
+    code, _, error = said(capsys, *sweep_it)
+    assert (code, "Expected one data set for all runs of a sweep" in error) == (2, True), error
+    shutil.rmtree(tmp_path / "s" / "beta=0.5")
+    assert said(capsys, *sweep_it)[0] == 0
 
 
 def check_what_it_says(out: str, folder: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from tightbound.batch import Batch, blocks_of, complete, require_some, require_whole, tensor_of
+from tightbound.batch import Batch, blocks_of, complete, require_some, require_whole, tensor_of, told_by_shape
 from tightbound.conditional import Conditional
 from tightbound.distributions import (
     Part,
@@ -170,7 +170,7 @@ class VAE(Model):
         Returns:
             A distribution of batch shape (B,).
         """
-        with evaluation_mode(self):
+        with evaluation_mode(self), told_by_shape(x):
             return self.posterior(complete(x, *home(self)))
 
     def decode(self, z: Tensor) -> Distribution:
@@ -196,8 +196,8 @@ class VAE(Model):
             Shape as ``x``; for categories the likeliest one of each element.
         """
         require_some(batch_size)
-        device, dtype = home(self)
-        with evaluation_mode(self):
+        with evaluation_mode(self), told_by_shape(x):
+            device, dtype = home(self)
             return torch.cat([self._reconstructed(block) for block in blocks_of(x, batch_size, device, dtype)])
 
     def _reconstructed(self, batch: Batch) -> Tensor:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import operator
+import re
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,9 +17,6 @@ from torch.distributions import Distribution
 WHOLE = {torch.bool, torch.int8, torch.int16, torch.int32, torch.int64}
 UNSIGNED = {torch.uint8, torch.uint16, torch.uint32, torch.uint64}
 REAL = WHOLE | UNSIGNED | {torch.float16, torch.bfloat16, torch.float32, torch.float64}
-
-CONVERT = "Convert it first, for example with array.astype(numpy.float32)."
-COMPLEX = "Take x.real, or both parts side by side: numpy.concatenate([x.real, x.imag], 1)."
 
 
 class Batch(NamedTuple):
@@ -208,6 +207,29 @@ def observed_in(x: Any) -> Tensor:
     return found
 
 
+@contextmanager
+def told_by_shape(x: Any) -> Iterator[None]:
+    """What a network says of observations of another shape, told by theirs: often one of them without its axis.
+
+    Args:
+        x: observations, as :meth:`tightbound.Model.embed` takes them.
+
+    Raises:
+        ValueError: in place of what torch says of sizes.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        first = (str(error).splitlines() or [""])[0]
+        if not re.search("shape|size|channels", first) or "memory" in first:
+            raise
+        shape = tuple(x.shape if hasattr(x, "batches") else observed_in(x.x if isinstance(x, Batch) else x).shape[1:])
+        raise ValueError(
+            f"Expected observations of the shape that the network takes; got {shape} each ({first}). A single "
+            "observation is a batch of one: x[None]."
+        ) from error
+
+
 def complete(x: Any, device: torch.device, dtype: torch.dtype) -> Tensor:
     """A tensor of observations where a model is, every value finite.
 
@@ -250,18 +272,43 @@ def tensor_of(value: Any, name: str) -> Tensor:
             f"Expected an array of real numbers; got a {type(value).__name__} in {name} of which NumPy makes none "
             f"({error}). Give rows of one length, as plain numbers."
         ) from None
-    array = _all_there(array, name)
     if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
-        raise TypeError(
-            f"Expected an array of real numbers; got dtype {array.dtype} in {name}. "
-            f"{COMPLEX if array.dtype.kind == 'c' else CONVERT}"
-        )
+        raise TypeError(f"Expected an array of real numbers; got dtype {array.dtype} in {name}. {_remedy(array)}")
+    array = _all_there(array, name)
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if any(stride < 0 for stride in array.strides):
         array = np.ascontiguousarray(array)
     with warnings.catch_warnings():  # a file mapped for reading is not writable, but nothing here writes to it
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
         return torch.from_numpy(array)
+
+
+def _remedy(array: np.ndarray) -> str:
+    """The line that makes real numbers of an array, and loses none."""
+    dtype, kind = array.dtype, array.dtype.kind
+    if kind == "M":
+        x = 'x.astype("M8[s]")' if np.datetime_data(dtype)[0] in "YM" else "x"  # a year has no fixed length
+        return f'Take the seconds since the first: ({x} - {x}.min()) / numpy.timedelta64(1, "s").'
+    if kind == "m":
+        return f'Take the number of its units: x / numpy.timedelta64(1, "{np.datetime_data(dtype)[0]}").'
+    if kind == "c":
+        join = "stack" if array.ndim in (1, 3) else "concatenate"  # columns beside columns, channels beside channels
+        return f"Take its real and its imaginary part: numpy.{join}([x.real, x.imag], axis=1)."
+    if dtype.names:
+        numbers = [name for name in dtype.names if dtype[name].base.kind in "biuf"]
+        fields = "x" if len(numbers) == len(dtype.names) else f"x[{numbers}]"
+        line = f"numpy.lib.recfunctions.structured_to_unstructured({fields})"
+        return f"Make columns of its fields: import numpy.lib.recfunctions; {line}."
+    if kind == "O":
+        some = "x != None" if array.ndim < 2 else f"(x != None).all(axis={(*range(1, array.ndim),)})"
+        return f"Drop what is None, or fill it in, before you convert it: x[{some}].astype(numpy.float64)."
+    if kind in "UST":
+        return (
+            "If its words are numbers, convert it: x.astype(numpy.float64). Otherwise give them as labels: (x, labels)."
+        )
+    if kind == "f":
+        return "Convert it: x.astype(numpy.float64)."
+    return "Read its bytes as the numbers that they are: x.view(numpy.uint8)."
 
 
 def _all_there(array: np.ndarray, name: str) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -238,6 +239,28 @@ def require_gradients() -> None:
             "Expected training where gradients are computed; got a call inside torch.no_grad() or "
             "torch.inference_mode(). Move the call of fit out of that block."
         )
+
+
+def require_trainable(model: nn.Module) -> None:
+    """Refuse weights that no step can move.
+
+    Args:
+        model: any, before it is moved to where it is trained.
+
+    Raises:
+        TypeError: for weights made under ``torch.inference_mode()``, and for those on the meta device.
+    """
+    for name, tensor in chain(model.named_parameters(), model.named_buffers()):
+        if tensor.is_inference():
+            raise TypeError(
+                f"Expected weights that can be trained; got some made under torch.inference_mode(), such as {name}. "
+                "Make the model outside of it."
+            )
+        if tensor.is_meta:
+            raise TypeError(
+                f"Expected weights that can be trained; got some on the device meta, such as {name}, which hold no "
+                "numbers. Make the model on the device cpu."
+            )
 
 
 def _require_plain_parameters(model: nn.Module) -> None:

@@ -211,8 +211,8 @@ class ConditionalVAE(VAE):
         Raises:
             ValueError: where the condition is missing.
         """
-        given = Batch(complete(x, *home(self)), label=label, factors=factors)
         with evaluation_mode(self):
+            given = Batch(complete(x, *home(self)), label=label, factors=factors)
             return self.posterior(self.seen_by_encoder(given))
 
     def decode(self, z: Tensor, *, label: Any = None, factors: Any = None) -> Distribution:
@@ -229,8 +229,8 @@ class ConditionalVAE(VAE):
         Raises:
             ValueError: where the condition is missing.
         """
-        z = tensor_of(z, "z").to(*home(self))
         with evaluation_mode(self):
+            z = tensor_of(z, "z").to(*home(self))
             return self.likelihood(self.seen_by_decoder(Batch(z, label=label, factors=factors), z))
 
     @only_thread()
@@ -277,9 +277,9 @@ class ConditionalVAE(VAE):
         """
         if not self.classes:
             raise ValueError("Expected a model whose condition is a class; got one of covariates alone.")
-        device, dtype = home(self)
         made = []
         with evaluation_mode(self):
+            device, dtype = home(self)
             for block in blocks_of(x, ROWS, device, dtype):
                 self.require_known(block, "the observations")
                 code = self._code(block)

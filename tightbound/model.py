@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tightbound import bounds
-from tightbound.batch import Batch, as_batch, blocks_of, require_some, require_whole
+from tightbound.batch import Batch, as_batch, blocks_of, require_some, require_whole, told_by_shape
 from tightbound.distributions import Part
 from tightbound.draws import Draws, Relaxation
 from tightbound.runtime import evaluation_mode, home, own_random_state
@@ -320,9 +320,9 @@ class Model(nn.Module, ABC):
         require_whole(samples, "samples")
         if samples < 1:
             raise ValueError(f"Expected at least 1 sample; got samples={samples}.")
-        device, dtype = home(self)
         found = []
-        with evaluation_mode(self):
+        with evaluation_mode(self), told_by_shape(x):
+            device, dtype = home(self)
             for block in blocks_of(x, ROWS, device, dtype):
                 rows = max(1, WRITTEN // block.x[0].numel())
                 for index in range(block.size):
@@ -349,8 +349,8 @@ class Model(nn.Module, ABC):
             ValueError: for a batch size below 1.
         """
         require_some(batch_size)
-        device, dtype = home(self)
-        with evaluation_mode(self):
+        with evaluation_mode(self), told_by_shape(x):
+            device, dtype = home(self)
             return torch.cat([self._code(block) for block in blocks_of(x, batch_size, device, dtype)])
 
     def _code(self, batch: Batch) -> Tensor:

@@ -42,6 +42,22 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def require_computing() -> None:
+    """Say so where torch makes all new tensors without numbers.
+
+    Raises:
+        RuntimeError: after ``torch.set_default_device("meta")``.
+
+    Example:
+        >>> require_computing()
+    """
+    if torch.get_default_device().type == "meta":
+        raise RuntimeError(
+            "Expected a default device that computes; got meta, whose tensors hold no numbers. Call "
+            "torch.set_default_device(None) before."
+        )
+
+
 def home(model: nn.Module) -> tuple[torch.device, torch.dtype]:
     """Device and floating-point type of a model: those of its first parameter or buffer that has one.
 
@@ -76,13 +92,61 @@ def in_double(values: Tensor) -> Tensor:
 
 _HELD: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()  # modules that train, by how many hold them still
 _LOCK = threading.Lock()
+_TRAINED: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()  # models, by how many trainings they are in or await
+_USED: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()  # models, by how many compute with them out of turn
+_UNUSED = threading.Condition()
+
+
+@contextmanager
+def in_training(model: nn.Module) -> Iterator[None]:
+    """The thread's turn to train a model: whoever else computes with it waits, as a step exchanges its weights.
+
+    Args:
+        model: what is trained.
+
+    Example:
+        >>> with in_training(nn.Dropout()):
+        ...     pass
+    """
+    with _UNUSED:
+        _TRAINED[model] = _TRAINED.get(model, 0) + 1
+        if not getattr(_TURN, "depth", 0):  # with the turn in hand, those who use it may wait for this thread
+            _UNUSED.wait_for(lambda: not _USED.get(model))
+    try:
+        with only_thread():
+            yield
+    finally:
+        with _UNUSED:
+            _TRAINED[model] -= 1
+            if not _TRAINED[model]:
+                del _TRAINED[model]
+
+
+@contextmanager
+def _beside_no_training(model: nn.Module) -> Iterator[None]:
+    """Threads compute with a model side by side, but none while another one trains it."""
+    with _UNUSED:
+        trained = model in _TRAINED
+        if not trained:
+            _USED[model] = _USED.get(model, 0) + 1
+    if trained:
+        with only_thread():
+            yield
+        return
+    try:
+        yield
+    finally:
+        with _UNUSED:
+            _USED[model] -= 1
+            _UNUSED.notify_all()
 
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """No gradients, and every module in evaluation mode; training goes on as before afterwards.
 
-    Several threads may be inside at once: the last one to leave puts the modules back.
+    Several threads may be inside at once: the last one to leave puts the modules back. While another thread trains the
+    model, they wait until it has.
 
     Args:
         model: any module.
@@ -95,6 +159,12 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
         >>> model.training
         True
     """
+    with _beside_no_training(model), _switched(model), torch.no_grad():
+        yield
+
+
+@contextmanager
+def _switched(model: nn.Module) -> Iterator[None]:
     held = []
     with _LOCK:
         for module in model.modules():
@@ -103,8 +173,7 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
                 module.training = False
                 held.append(module)
     try:
-        with torch.no_grad():
-            yield
+        yield
     finally:
         with _LOCK:
             for module in held:
@@ -115,6 +184,7 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 _OWNER = threading.RLock()
+_TURN = threading.local()  # how often this thread is inside
 
 
 @contextmanager
@@ -130,13 +200,19 @@ def only_thread() -> Iterator[None]:
         ...     pass
     """
     with _OWNER:
-        yield
+        _TURN.depth = getattr(_TURN, "depth", 0) + 1
+        try:
+            yield
+        finally:
+            _TURN.depth -= 1
 
 
 def _renew_owner() -> None:
-    """In a forked process the thread that was inside is not there to leave."""
-    global _OWNER
-    _OWNER = threading.RLock()
+    """In a forked process the threads that were inside are not there to leave."""
+    global _OWNER, _UNUSED
+    _OWNER, _UNUSED = threading.RLock(), threading.Condition()
+    _TRAINED.clear()
+    _USED.clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -163,7 +239,7 @@ def own_random_state(device: torch.device, *, seed: int | None = None) -> Iterat
         True
     """
     if seed is not None:
-        require_seed(seed)
+        seed = require_seed(seed)
     with only_thread():
         state = random_state(device)
         try:

@@ -66,6 +66,8 @@ class Training:
     checkpoint_seconds: float = 30.0
 
     def __post_init__(self) -> None:
+        for item in fields(self):
+            object.__setattr__(self, item.name, plain(getattr(self, item.name)))
         for name, least in (
             ("batch_size", 1),
             ("log_every", 1),
@@ -102,8 +104,12 @@ class Training:
             )
         if not 0 <= self.ema < 1:
             raise ValueError(f"Expected ema in [0, 1); got {self.ema}. 0.999 averages over about 1000 steps.")
+        if not isinstance(self.betas, tuple) or not all(isinstance(beta, Real) for beta in self.betas):
+            raise TypeError(f"Expected two numbers for betas; got {self.betas!r}. (0.9, 0.999) is usual.")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"Expected two betas in [0, 1); got {self.betas}.")
+            raise ValueError(f"Expected two betas in [0, 1); got {self.betas}. (0.9, 0.999) is usual.")
+        if not isinstance(self.device, str):
+            raise TypeError(f"Expected a device by its name, such as 'cpu'; got {self.device!r}.")
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"Expected {name} among {', '.join(choices)}; got {getattr(self, name)!r}.")
@@ -133,6 +139,31 @@ class Training:
         return replace(self, **changes)
 
 
+def plain(value: Any) -> Any:
+    """A setting as Python's own value, which every generator, checkpoint and JSON file takes.
+
+    Args:
+        value: a number of NumPy's or of any other library, a tensor of one number, a torch device, a list of such; what
+            is none of these is given back as it is.
+
+    Example:
+        >>> import numpy as np
+        >>> plain(np.int64(3)), plain([np.float32(0.5), 1])
+        (3, (0.5, 1))
+    """
+    if isinstance(value, list | tuple):
+        return tuple(map(plain, value))
+    if isinstance(value, str | bool):
+        return value
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        value = value.item()
+    if type(value).__module__ == "torch" and type(value).__name__ == "device":
+        return str(value)
+    if isinstance(value, Integral):
+        return int(value)
+    return float(value) if isinstance(value, Real) else value
+
+
 def seed_after(seed: int, place: int) -> int:
     """The seed that many after another, from 0 again behind the largest.
 
@@ -144,14 +175,17 @@ def seed_after(seed: int, place: int) -> int:
         >>> seed_after(3, 2), seed_after(LARGEST_SEED, 1)
         (5, 0)
     """
-    return (seed + place) % (LARGEST_SEED + 1)
+    return (int(seed) + place) % (LARGEST_SEED + 1)
 
 
-def require_seed(seed: object) -> None:
+def require_seed(seed: object) -> int:
     """Refuse a seed that not every generator takes.
 
     Args:
         seed: what was given.
+
+    Returns:
+        It as Python's own number.
 
     Raises:
         TypeError: for anything but a whole number.
@@ -163,7 +197,9 @@ def require_seed(seed: object) -> None:
         ...
         ValueError: Expected a seed from 0 to 2⁶³ − 1; got -1. 0 will do.
     """
-    if not isinstance(seed, Integral) or isinstance(seed, bool):
+    seed = plain(seed)
+    if not isinstance(seed, int) or isinstance(seed, bool):
         raise TypeError(f"Expected a whole number as seed; got {seed!r}. 0 will do.")
-    if not 0 <= int(seed) <= LARGEST_SEED:
+    if not 0 <= seed <= LARGEST_SEED:
         raise ValueError(f"Expected a seed from 0 to 2⁶³ − 1; got {seed}. 0 will do.")
+    return seed

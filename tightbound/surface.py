@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 
 def missing(
@@ -48,3 +48,20 @@ def listed(words: Iterable[str], last: str = "and") -> str:
     """
     *others, end = words
     return f"{', '.join(others)} {last} {end}" if others else end
+
+
+def some(words: Sequence[str], most: int) -> str:
+    """The first of many words, and how many more there are.
+
+    Args:
+        words: any.
+        most: how many of them are said.
+
+    Returns:
+        One text.
+
+    Example:
+        >>> some(["a", "b", "c"], 2), some(["a", "b"], 2)
+        ('a, b and 1 more', 'a, b')
+    """
+    return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")

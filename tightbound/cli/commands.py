@@ -29,6 +29,7 @@ from tightbound.progress import evaluating
 from tightbound.report.page import write_report
 from tightbound.runs import run, starting
 from tightbound.runs import sweep as sweeps
+from tightbound.runs.advice import comparable
 from tightbound.runs.measured import Measured, measure, remark_on
 from tightbound.runs.recipe import Recipe
 from tightbound.runs.run import Run, Split, open_run, with_data_found
@@ -98,8 +99,8 @@ def _after(trained: Trained, *, progress: bool) -> int:
         _warn_of_warm_up(made.recipe, ended.steps)
     try:
         with _unfinished(made) as keep:
-            settings = {"keep": keep, "remark": _remark(made), **_settings(made.recipe)}
-            found = measure(trained.model, trained.data.test, progress=progress, **settings)
+            settings = {"keep": keep, "remark": remark_on(made.recipe, ended.steps), **_settings(made.recipe)}
+            found = measure(trained.model, trained.data.test, train=trained.data.train, progress=progress, **settings)
     except ValueError as error:  # not the request was wrong but what training made of it
         page = write_report(made, trained.model, trained.data, refused=[f"The evaluation was refused. {error}"])
         raise ArithmeticError(
@@ -124,11 +125,14 @@ def evaluate(path: Path, changes: dict[str, Any], *, split: Split | None, source
     """Print the evidence; keep it in the run where it is of its own test set. ``changes``: of the recipe's settings."""
     made = open_run(path)
     settings = dataclasses.asdict(dataclasses.replace(made.recipe.evaluate, **changes))
-    observations, model = made.split(split, source), model_of(made)
+    own = source is None and split in (None, "test")
+    data, model = made.data() if own else None, model_of(made)
+    observations, train = (made.split(split, source), None) if data is None else (data.test, data.train)
     with _unfinished(made) as keep:
-        found = measure(model, observations, progress=True, remark=_remark(made), keep=keep, **settings)
+        settings = {"keep": keep, "remark": _remark(made), **settings}
+        found = measure(model, observations, train=train, progress=True, **settings)
     print(json.dumps(found.to_json(), allow_nan=False) if as_json else found)
-    if source is None and split in (None, "test"):
+    if own:
         renews = f"'tightbound report {shlex.quote(str(path))}' renews the page"
         _keep(lambda: made.save_evaluation(found), made.path / run.EVALUATION, renews)
     return 0
@@ -236,7 +240,7 @@ def report(path: Path, *, source: str | None = None) -> int:
         try:
             with _unfinished(made) as keep:
                 settings = {"keep": keep, "remark": _remark(made), **_settings(made.recipe)}
-                found = measure(model, data.test, progress=True, **settings)
+                found = measure(model, data.test, train=data.train, progress=True, **settings)
             print(found, flush=True)
             made.save_evaluation(found)
         except ValueError as error:
@@ -252,6 +256,8 @@ def sweep(recipe: Recipe, over: str, out: Path | None, *, seeds: int = 1, progre
     at_least("seeds", seeds, 1)
     at_most("seeds", seeds, MOST_SEEDS)
     planned = sweeps.begin(folder, recipe, field, values, seeds=seeds)
+    for each in planned:
+        starting.require_own(each.recipe, each.path)
     outcomes = []
     for number, each in enumerate(planned, start=1):
         if progress:
@@ -269,6 +275,8 @@ def sweep(recipe: Recipe, over: str, out: Path | None, *, seeds: int = 1, progre
                 return 1
             found = sweeps.keep(each, *_compared(trained, progress=progress))
         outcomes.append(found)
+    if comparable(field):
+        starting.require_one_data(each.path for each in planned)
     print(sweeps.finish(folder, recipe, field, outcomes))
     return 0
 
@@ -276,7 +284,7 @@ def sweep(recipe: Recipe, over: str, out: Path | None, *, seeds: int = 1, progre
 def _compared(trained: Trained, *, progress: bool) -> tuple[Measured, Disentanglement | None, torch.Tensor]:
     """What a sweep compares a run by: numbers on what it has not seen, scores beside known factors, and codes."""
     observed, model, data = sweeps.compared_on(trained), trained.model, trained.data
-    settings, remark = _settings(trained.run.recipe), _remark(trained.run)
+    settings, remark = _settings(trained.run.recipe), remark_on(trained.run.recipe, trained.result.steps)
     found = measure(model, observed, progress=progress, remark=remark, **settings)
     if trained.run.recipe.data.factors is not None:
         data = trained.run.data()  # the scores may know what training did not
@@ -304,7 +312,8 @@ def lab(found: Lab, *, out: Path, seed: int, as_json: bool) -> int:
 
 
 def _remark(made: Run) -> str:
-    return remark_on(made.recipe, max((line.get("step", 0) for line in made.metrics()), default=0))
+    steps = [line["step"] for line in made.metrics()]
+    return remark_on(made.recipe, max(steps)) if steps else ""  # without its metrics nobody knows
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:
@@ -320,13 +329,14 @@ def model_of(made: Run) -> VAE:
     return made.model().to(device)
 
 
-def opened(path: Path, source: str | None) -> Run:
-    """A run, whose data are at ``source`` where that is given."""
+def opened(path: Path, source: str | None, *, own: bool = True) -> Run:
+    """A run, whose data are at ``source`` where that is given; where ``own`` is false, others are welcome there."""
     made = open_run(path)
     if source is None:
         return made
     moved = dataclasses.replace(made.recipe.data, source=source)
-    return dataclasses.replace(made, recipe=dataclasses.replace(made.recipe, data=moved))
+    config = made.config if own else dataclasses.replace(made.config, data="")
+    return dataclasses.replace(made, recipe=dataclasses.replace(made.recipe, data=moved), config=config)
 
 
 def at_least(name: str, value: int, least: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import os
+import shutil
 import sys
 import unicodedata
 import warnings
@@ -82,6 +83,8 @@ def _environment() -> None:
     columns = os.environ.get("COLUMNS", "")
     if columns and not (columns.isdecimal() and int(columns[:9]) >= LEAST_COLUMNS):
         del os.environ["COLUMNS"]
+    if "COLUMNS" not in os.environ and 0 < shutil.get_terminal_size().columns < LEAST_COLUMNS:
+        os.environ["COLUMNS"] = str(LEAST_COLUMNS)
     os.environ.pop("MPLBACKEND", None)  # figures are written and never shown
 
 

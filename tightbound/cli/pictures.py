@@ -155,7 +155,7 @@ def _open(
     source: str | None = None,
 ) -> tuple[Run, Path]:
     """The run and where the result goes, refused before there is any work in it."""
-    made = opened(path, source)
+    made = opened(path, source, own=False)
     if out is not None and out.suffix not in kinds:
         raise ValueError(f"Expected --out to end in {listed(kinds, 'or')}; got {out}.")
     if out is not None and out.exists():

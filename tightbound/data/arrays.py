@@ -14,6 +14,7 @@ To choose otherwise, make :class:`~tightbound.data.Observations` yourself: they 
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import IO
 
@@ -21,9 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tightbound.batch import tensor_of
-from tightbound.data.labels import encode
+from tightbound.data.labels import apart, encode
 from tightbound.data.mapped import ahead
+from tightbound.data.numbers import column_names, tensor_of
 from tightbound.data.observations import Observations
 from tightbound.data.splits import Data
 from tightbound.data.summary import all_below
@@ -36,7 +37,8 @@ _OTHERS = {  # what other people call them, in lower case
     "x_training": "x_train", "x_testing": "x_test", "y_training": "y_train", "y_testing": "y_test",
     "data": "x", "images": "x", "features": "x", "target": "y", "targets": "y", "labels": "y", "label": "y",
 }  # fmt: skip
-_APART = ("val_images", "val_labels", "x_val", "y_val", "x_valid", "y_valid")  # which training takes from elsewhere
+_APART = ("val", "valid", "validation", "dev")  # which training takes from elsewhere
+_MASKS = ("mask", "masks", "missing")  # without which absent values would be trained on
 DSPRITES = ("color", "shape", "scale", "orientation", "posX", "posY")  # its own names are in a pickle
 
 
@@ -73,7 +75,7 @@ def read_npz(path: Path) -> Observations | Data:
 
     Known factors are the arrays ``factors`` beside x, or ``factors_train`` and ``factors_test``, of shape (N, F); their
     names are ``factor_names``, an array of words. The file of dSprites is read as it is. Keys may be in upper or lower
-    case. Other arrays in the file are ignored.
+    case. A note names the other arrays of the file, which are not read.
 
     Args:
         path: the file.
@@ -84,7 +86,8 @@ def read_npz(path: Path) -> Observations | Data:
     Raises:
         TypeError: if an array does not hold real numbers.
         ValueError: if NumPy cannot read the file, because it is damaged or holds Python objects, for instance; if
-            the keys do not tell which array is which; or if factors or their names do not fit.
+            the keys do not tell which array is which; if there is a mask, which is given in Python only; if training
+            and test set are not of one kind; or if factors or their names do not fit.
 
     Example:
         >>> import tempfile
@@ -102,7 +105,7 @@ def read_npz(path: Path) -> Observations | Data:
         return _with_factors(made.replace(label_names=names), arrays, roles, which)
 
     train = part("train", labels[0])
-    if notes := _on_keys(roles, keys):
+    if notes := [*_on_keys(roles, keys, path), *(apart(labels, names) if "x_test" in arrays else [])]:
         train = train.replace(notes=(*train.notes, *notes))
     if "x_test" not in arrays:
         return train
@@ -110,19 +113,50 @@ def read_npz(path: Path) -> Observations | Data:
     if train.stored.dtype == test.stored.dtype:  # a test set of black images does not make pixels binary
         scale = max(train.scale, test.scale)
         train, test = train.replace(scale=scale), test.replace(scale=scale)
+    if (train.shape, train.scale) != (test.shape, test.scale):
+        _require_one_dtype(arrays, roles, path)
     return Data(str(path), train=train, test=test)
 
 
-def _on_keys(roles: dict[str, str], keys: list[str]) -> list[str]:
+def _require_one_dtype(arrays: dict[str, np.ndarray], roles: dict[str, str], path: Path) -> None:
+    """Say it of the arrays that were given where bytes alone were taken for images."""
+    train, test = arrays["x_train"], arrays["x_test"]
+    if train.shape[1:] == test.shape[1:] and train.dtype != test.dtype:
+        raise ValueError(
+            f"Expected training and test set of one dtype, as 8-bit values may be pixels; got {roles['x_train']} of "
+            f"{train.dtype} and {roles['x_test']} of {test.dtype}, both of shape {train.shape[1:]}, in {path}. Save "
+            "both as the same: pixels as uint8, or both divided by 255 as float32."
+        )
+
+
+def _on_keys(roles: dict[str, str], keys: list[str], path: Path) -> list[str]:
     """What is to be said of a file whose arrays have other names than ours, and of those that are not read."""
     said = [
         f"the array {key} was taken for {role if '_' in key else role.removesuffix('_train')}"
         for role, key in roles.items()
         if key.lower() in _OTHERS
     ]
-    if left := [key for key in keys if key.lower() in _APART]:
-        said.append(f"the arrays {', '.join(left)} were left out: validation takes its share of the training set")
+    left = [key for key in keys if key not in roles.values()]
+    held_out = [key for key in left if set(_words(key)) & set(_APART)]
+    if held_out:
+        said.append(f"the arrays {', '.join(held_out)} were left out: validation takes its share of the training set")
+    if others := [key for key in left if key not in held_out]:
+        said.append(
+            f"the arrays {', '.join(others)} were left out: of {path} only {', '.join(roles.values())} are read"
+        )
     return said
+
+
+def _words(key: str) -> list[str]:
+    return re.findall("[a-z]+", key.lower())
+
+
+def _require_no_mask(keys: list[str], path: Path) -> None:
+    if masks := [key for key in keys if set(_words(key)) & set(_MASKS)]:
+        raise ValueError(
+            f"Expected values that are all there, since masks of .npz files are not read; got the array {masks[0]} in "
+            f"{path}. Give it in Python, tb.Observations(x, mask=mask), or save the file without it."
+        )
 
 
 def _read_roles(file: IO[bytes], path: Path) -> tuple[dict[str, str], dict[str, np.ndarray], list[str]]:
@@ -134,6 +168,7 @@ def _read_roles(file: IO[bytes], path: Path) -> tuple[dict[str, str], dict[str, 
         raise _unreadable(path, "a .npy file by another name")
     with archive:
         roles = _roles(archive.files, path)
+        _require_no_mask([key for key in archive.files if key not in roles.values()], path)
         try:
             return roles, {role: archive[key] for role, key in roles.items()}, list(archive.files)
         except Exception as error:
@@ -144,7 +179,7 @@ def _with_factors(made: Observations, arrays: dict[str, np.ndarray], roles: dict
     factors = arrays.get(f"factors_{which}")
     if factors is None:
         return made
-    table = _tensor(factors, f"the factors of {made.name}")
+    table = tensor_of(factors, f"the factors of {made.name}")
     if roles[f"factors_{which}"].lower() == "latents_values":
         shapes = table[:, DSPRITES.index("shape")].long() - 1
         return made.replace(
@@ -185,48 +220,17 @@ def from_array(value: object, *, labels: object = None, name: str = "array") -> 
         (torch.Size([3, 32, 24]), 255.0)
     """
     codes, names = encode([labels], name)
-    given = _tensor(value, name)
+    given = tensor_of(value, name)
     stored = _channels_first(given)
     notes: tuple[str, ...] = ()
     if given.ndim == stored.ndim and given.shape != stored.shape:
         before, after = tuple(given.shape[1:]), tuple(stored.shape[1:])
         notes = (f"the axes of {name} were turned from {before} to {after}; tb.data.Observations(x) leaves them",)
-    columns = _column_names(value) if stored.ndim == 2 else ()
+    columns = column_names(value) if stored.ndim == 2 else ()
     observations = Observations(
         stored, labels=codes[0], label_names=names, column_names=columns, name=name, notes=notes
     )
     return observations.replace(scale=255.0) if _are_pixels(stored) else observations
-
-
-def _tensor(value: object, name: str) -> Tensor:
-    if isinstance(value, Tensor):
-        return value.detach()
-    _require_numbers_in_columns(value, name)
-    return tensor_of(np.asanyarray(value), name)
-
-
-def _column_names(value: object) -> tuple[str, ...]:
-    """What a data frame calls its columns; none where it only counts them, or two are called the same."""
-    columns = list(getattr(value, "columns", ()))
-    names = tuple(map(str, columns))
-    return () if columns == list(range(len(columns))) or len(set(names)) < len(names) else names
-
-
-def _require_numbers_in_columns(value: object, name: str) -> None:
-    """Refuse a data frame by the column that is no plain number; together its columns would be Python objects."""
-    dtypes, columns = getattr(value, "dtypes", None), getattr(value, "columns", None)
-    if dtypes is None or columns is None:
-        return
-    kinds = {str(column): dtype for column, dtype in zip(columns, dtypes, strict=True)}
-    several = len({getattr(dtype, "kind", "O") == "b" for dtype in kinds.values()}) > 1
-    for column, dtype in kinds.items():
-        kind = dtype.kind if isinstance(dtype, np.dtype) else "O"  # of pandas' own kinds even numbers can be absent
-        if kind not in "iufb" or (kind == "b" and several):
-            remedy = f"df.astype({{{column!r}: float}})" if kind == "b" else f"df.drop(columns={column!r})"
-            raise TypeError(
-                f"Expected columns of plain numbers; got {dtype} in the column {column!r} of {name}. Make numbers of "
-                f"it without gaps, or leave it out: {remedy}."
-            )
 
 
 def _channels_first(stored: Tensor) -> Tensor:
@@ -278,5 +282,5 @@ def _roles(keys: list[str], path: Path) -> dict[str, str]:
 def _unreadable(path: Path, reason: object) -> ValueError:
     return ValueError(
         f"Expected a whole {path.suffix} file of numbers; got {reason} in {path}. Write it again with "
-        f"numpy.save{'z' if path.suffix == '.npz' else ''}, as numbers and not as Python objects."
+        f"numpy.save{'z' if path.suffix.lower() == '.npz' else ''}, as numbers and not as Python objects."
     )

@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from tightbound.data.arrays import from_array
+from tightbound.data.images import INDIRECT, plain
+from tightbound.data.numbers import tensor_of, whole
 from tightbound.data.observations import Observations
 
 
 def from_dataset(dataset: Dataset[Any], *, name: str = "data set") -> Observations:
     """Read every item of a data set once and keep it in memory. Where a transform is random, one draw of it is kept.
+
+    Pictures of PIL whose values are no colours, such as those with a palette, become RGB.
 
     Args:
         dataset: a map-style data set with items x or (x, label); all x have one shape and dtype.
@@ -25,9 +28,10 @@ def from_dataset(dataset: Dataset[Any], *, name: str = "data set") -> Observatio
 
     Raises:
         TypeError: if the data set is iterable only, or an item is not x or (x, label) with x an array of real numbers.
-        ValueError: if the data set is empty, or if its items differ in shape or dtype.
+        ValueError: if the data set is empty, if its items differ in shape or dtype, or if some have labels, some none.
 
     Example:
+        >>> import torch
         >>> from_dataset(TensorDataset(torch.zeros(5, 2), torch.arange(5))).labels
         tensor([0, 1, 2, 3, 4])
     """
@@ -44,7 +48,7 @@ def from_dataset(dataset: Dataset[Any], *, name: str = "data set") -> Observatio
         )
     first, label = _item(dataset, 0, name)
     stored = first.new_empty((len(dataset), *first.shape))
-    labels = None if label is None else [label]
+    labels = [label]
     stored[0] = first
     for index in range(1, len(dataset)):
         value, label = _item(dataset, index, name)
@@ -54,15 +58,29 @@ def from_dataset(dataset: Dataset[Any], *, name: str = "data set") -> Observatio
                 f"got {tuple(value.shape)} and {value.dtype} at index {index} of {name}. "
                 "Make them alike in the data set, for example with a transform."
             )
+        if (label is None) != (labels[0] is None):
+            first_has, this_has = ("none", "one") if labels[0] is None else ("one", "none")
+            raise ValueError(
+                f"Expected a label of every item or of none; got {first_has} at index 0 and {this_has} at index "
+                f"{index} of {name}. Return (x, label) from its __getitem__ for all, or x alone."
+            )
         stored[index] = value
-        if labels is not None:
-            labels.append(label)
-    return from_array(stored, labels=labels, name=name)
+        labels.append(label)
+    return from_array(stored, labels=None if labels[0] is None else labels, name=name)
 
 
 def _item(dataset: Dataset[Any], index: int, name: str) -> tuple[Tensor, object]:
-    item = dataset[index]
-    value, label = item if isinstance(item, tuple | list) and len(item) == 2 else (item, None)
+    item, where = dataset[index], f"item {index} of {name}"
+    # A part of a TensorDataset of one tensor has items (x,).
+    pair = item if isinstance(item, tuple | list) and len(item) == 2 else (item, None)
+    value, label = (item[0], None) if isinstance(item, tuple) and len(item) == 1 else pair
+    if type(value).__module__.partition(".")[0] == "PIL" and value.mode in INDIRECT:
+        value = np.asarray(plain(value, where))
+    if isinstance(value, np.ma.MaskedArray) and np.ma.getmaskarray(value).any():
+        raise ValueError(
+            f"Expected values that are all there; got a masked array with masked values at index {index} of {name}. "
+            "Fill them in where the data set is made, item.filled(...), or give all as tb.Observations(x, mask=mask)."
+        )
     if not isinstance(value, Tensor):
         array = np.asarray(value) if hasattr(value, "__array__") or hasattr(value, "__array_interface__") else None
         if array is None or array.dtype.kind not in "biuf":
@@ -70,5 +88,7 @@ def _item(dataset: Dataset[Any], index: int, name: str) -> tuple[Tensor, object]
                 f"Expected items x or (x, label), x an array of real numbers; got {type(item).__name__} "
                 f"at index {index} of {name}. Return such items from its __getitem__."
             )
-        value = torch.tensor(array)
-    return value.detach(), label.tolist() if isinstance(label, Tensor | np.ndarray) else label
+        value = array
+    if isinstance(label, Tensor):
+        label = whole(label, f"the label of {where}")
+    return tensor_of(value, where), label.tolist() if isinstance(label, Tensor | np.ndarray) else label

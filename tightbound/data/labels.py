@@ -8,6 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tightbound.data.numbers import whole
+from tightbound.surface import some
+
 MOST = 1_000_000  # labels up to here are taken for the number of a class
 
 
@@ -26,7 +29,8 @@ def encode(parts: Sequence[object | None], name: str) -> tuple[list[Tensor | Non
         empty where the labels were whole numbers from 0 up.
 
     Raises:
-        ValueError: if labels have another shape, or are not integers that 64 bits hold or words.
+        TypeError: if labels are a sparse or nested tensor.
+        ValueError: if labels have another shape, are masked, or are not integers that 64 bits hold or words.
 
     Example:
         >>> encode([["cat", "dog"], ["ant"]], "pets")
@@ -45,8 +49,33 @@ def encode(parts: Sequence[object | None], name: str) -> tuple[list[Tensor | Non
     return [None if part is None else code for part, code in zip(parts, codes, strict=True)], names
 
 
+def apart(codes: Sequence[Tensor | None], names: Sequence[str]) -> list[str]:
+    """What is to be said of labels that only one of a training and a test set has.
+
+    Args:
+        codes: the labels of the training set and of the test set, as :func:`encode` gives them.
+        names: of the labels, or none.
+
+    Returns:
+        A sentence each.
+
+    Example:
+        >>> apart([torch.tensor([0, 1]), torch.tensor([1, 2])], ("ant", "cat", "dog"))
+        ['only the training set has the labels ant', 'only the test set has the labels dog']
+    """
+    train, test = (None if part is None else set(part.tolist()) for part in codes)
+    if train is None or test is None:
+        has, lacks = ("training", "test") if test is None else ("test", "training")
+        return [f"the {has} set has labels, and the {lacks} set has none"] if train or test else []
+    return [
+        f"only the {which} set has the labels {some([names[code] if names else str(code) for code in sorted(lone)], 5)}"
+        for which, lone in (("training", train - test), ("test", test - train))
+        if lone
+    ]
+
+
 def _column(part: object, name: str) -> np.ndarray:
-    array = np.asarray(part.detach().cpu() if isinstance(part, Tensor) else part)
+    array = _array(part, name)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1:
@@ -68,6 +97,27 @@ def _column(part: object, name: str) -> np.ndarray:
             f"{name}. Number the classes from 0, or leave the labels out."
         )
     return array.astype(np.int64) if not words and kind in "uf" else array
+
+
+def _array(part: object, name: str) -> np.ndarray:
+    if isinstance(part, Tensor):
+        part = whole(part, f"the labels of {name}").detach().cpu()
+        part = part.float() if part.dtype == torch.bfloat16 else part  # which NumPy does not know
+    if hasattr(part, "toarray"):
+        raise ValueError(f"Expected labels of shape (N,); got sparse ones in {name}. Make them dense: y.toarray().")
+    if isinstance(part, np.ma.MaskedArray) and np.ma.getmaskarray(part).any():
+        raise ValueError(
+            f"Expected a label for every observation; got masked labels in {name}. Drop those rows, "
+            "(x[~y.mask], y[~y.mask].data), or give the unknown a label of their own, y.filled(...)."
+        )
+    try:
+        array = np.asarray(part)
+        return np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
+    except UnicodeDecodeError:
+        got, remedy = "bytes that are no UTF-8", "Decode them: numpy.char.decode(y, 'latin-1')"
+    except ValueError:  # NumPy refuses lists that are not of one length
+        got, remedy = "lists of several lengths", "Give one label for each observation"
+    raise ValueError(f"Expected labels that are integers or words; got {got} in {name}. {remedy}.")
 
 
 def _all_whole(array: np.ndarray) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import numbers
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from tightbound.data.arrays import from_array, read_npy, read_npz
 from tightbound.data.datasets import from_dataset
 from tightbound.data.digits import digits
 from tightbound.data.factors import correlated, factor, held_out, read_h5
+from tightbound.data.folders import ENDINGS
 from tightbound.data.images import read_images
 from tightbound.data.mnist import mnist
 from tightbound.data.observations import Observations
@@ -25,13 +27,22 @@ from tightbound.paths import require_path
 from tightbound.surface import listed
 
 _SPRITES: dict[str, Colour] = {"sprites": "binary", "sprites-grey": "grey", "sprites-hue": "hue"}
-_HARDER = ("sprites-correlated", "sprites-held-out")
-_NAMES = ("digits", "mnist", *_SPRITES, *_HARDER)
+_OTHER_SPRITES = ("sprites-upright", "sprites-correlated", "sprites-held-out")
+_NAMES = ("digits", "mnist", *_SPRITES, *_OTHER_SPRITES)
 _TORCHVISION = {
     "cifar10": "CIFAR10", "cifar-10": "CIFAR10", "cifar100": "CIFAR100", "cifar-100": "CIFAR100", "celeba": "CelebA",
     "fashion-mnist": "FashionMNIST", "fashionmnist": "FashionMNIST", "kmnist": "KMNIST", "emnist": "EMNIST",
     "svhn": "SVHN", "omniglot": "Omniglot",
 }  # fmt: skip
+_READ = {  # what makes an array of a file, by its ending
+    ".csv": "pandas.read_csv({}).to_numpy()", ".tsv": "pandas.read_csv({}, sep='\\t').to_numpy()",
+    ".parquet": "pandas.read_parquet({}).to_numpy()", ".feather": "pandas.read_feather({}).to_numpy()",
+    ".xlsx": "pandas.read_excel({}).to_numpy()", ".xls": "pandas.read_excel({}).to_numpy()",
+    ".json": "pandas.read_json({}).to_numpy()", ".txt": "numpy.loadtxt({})",
+    ".pt": "torch.load({}, weights_only=True).numpy()", ".pth": "torch.load({}, weights_only=True).numpy()",
+    ".safetensors": "safetensors.numpy.load_file({})['x']", ".mat": "scipy.io.loadmat({})['x']",
+}  # fmt: skip
+_PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip", ".tar", ".tgz", ".7z")
 _FILES = "a .npy, .npz or .h5 file or a folder of PNG or JPEG images"
 _OBJECTS = "an array, a tensor, a map-style torch data set, a pair (x, labels) or Observations"
 
@@ -44,6 +55,7 @@ def load(source: object, *, size: int | None = None, test_fraction: float = 0.1)
 
     Args:
         source: "digits"; "mnist"; "sprites", "sprites-grey" or "sprites-hue" (see :mod:`tightbound.data.sprites`),
+            "sprites-upright", in six colours and without a turn, which a small model learns in a minute;
             "sprites-correlated", whose scale and x go together in training, or "sprites-held-out", which is tested on
             hearts that stand on their head on the right; the path of a ``.npy`` or ``.npz`` file (see
             :mod:`tightbound.data.arrays`), of an ``.h5`` file as that of 3D Shapes, or of a folder of images (see
@@ -56,7 +68,7 @@ def load(source: object, *, size: int | None = None, test_fraction: float = 0.1)
         Training and test set.
 
     Raises:
-        TypeError: if the source is of another kind.
+        TypeError: if the source is of another kind, ``size`` is no whole number, or ``test_fraction`` is no number.
         ValueError: if a name is unknown, a path does not exist, a file or an array cannot be used as data, or
             ``test_fraction`` is not between 0 and 1.
 
@@ -65,6 +77,8 @@ def load(source: object, *, size: int | None = None, test_fraction: float = 0.1)
         >>> len(data.train), len(data.test)
         (1617, 180)
     """
+    if isinstance(size, bool) or not isinstance(size, numbers.Integral | None):
+        raise TypeError(f"Expected a size that is a whole number of pixels; got {size!r}. Give a number, such as 64.")
     if isinstance(source, str | os.PathLike):
         found = _named(source, size)
     else:
@@ -114,6 +128,8 @@ def _remedy_for(source: Any) -> str:
         return "Give the data set that it loads: loader.dataset."
     if module == "scipy" and hasattr(source, "toarray"):
         return "Make it dense: x.toarray()."
+    if isinstance(source, list | tuple) and len(source) > 1 and all(isinstance(each, Dataset) for each in source):
+        return "Give two of them as parts: tb.data.Data('data', *[tb.data.observations(each) for each in x[:2]])."
     if isinstance(source, dict):
         return f"Choose one of its arrays: x[{next(iter(source), 'key')!r}]."
     if module == "PIL":
@@ -141,19 +157,31 @@ def _named(source: str | os.PathLike[str], size: int | None) -> Observations | D
         ".npy": read_npy, ".npz": read_npz, ".h5": read_h5, ".hdf5": read_h5
     }  # fmt: skip
     require_file(path)
-    if path.suffix not in readers:
-        remedy = "Save its numbers with numpy.save."
-        if path.suffix.lower() in (".csv", ".tsv", ".parquet", ".xlsx"):
-            read = {".tsv": "csv", ".xlsx": "excel"}.get(path.suffix.lower(), path.suffix.lower()[1:])
-            remedy = f"Read it with pandas: numpy.save('x.npy', pandas.read_{read}({str(path)!r}).to_numpy())."
-        raise ValueError(f"Expected {_FILES}; got the file {path}. {remedy}")
-    return readers[path.suffix](path)
+    if path.suffix.lower() not in readers:
+        raise ValueError(f"Expected {_FILES}; got the file {path}. {_remedy_for_file(path)}")
+    return readers[path.suffix.lower()](path)
+
+
+def _remedy_for_file(path: Path) -> str:
+    """The one line that makes a file to be read of one that is not."""
+    ending, text = path.suffix.lower(), repr(str(path))
+    if "idx" in path.name.lower():  # as MNIST's files are called, which may be gzipped
+        return f"Read it first: numpy.save('x.npy', tightbound.data.idx.read_idx({text}))."
+    if ending in ENDINGS:
+        return f"Give the folder that it lies in, with all images: {path.parent}."
+    if ending in _PACKED:
+        return "Unpack it first, and give the file or folder in it."
+    if ending in _READ:
+        return f"Read it first: numpy.save('x.npy', {_READ[ending].format(text)})."
+    return "Save its numbers with numpy.save, and give that file."
 
 
 def _made(name: str, size: int | None) -> Observations | Data:
     if name in ("digits", "mnist"):
         _expect_no_size(size, name)
         return digits() if name == "digits" else mnist()
+    if name == "sprites-upright":
+        return sprites(32 if size is None else size, colour="primary", scales=4, rotations=1, positions=12)
     made = sprites(32 if size is None else size, colour=_SPRITES.get(name, "binary"))
     if name == "sprites-correlated":
         return correlated(made, "scale", "x")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import numbers
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,7 @@ class Data:
         test: the observations that it is tested on. It never sees them in training.
 
     Raises:
+        TypeError: if a part is no Observations.
         ValueError: if the two parts differ in shape or scale.
 
     Example:
@@ -37,13 +39,24 @@ class Data:
     test: Observations
 
     def __post_init__(self) -> None:
+        for part, which in ((self.train, "training"), (self.test, "test")):
+            if not isinstance(part, Observations):
+                raise TypeError(
+                    f"Expected Observations as the {which} set of {self.name}; got {type(part).__name__}. Make them: "
+                    "tb.data.observations(x)."
+                )
         for what in ("shape", "scale"):
             train, test = getattr(self.train, what), getattr(self.test, what)
             if train != test:
                 raise ValueError(
                     f"Expected training and test observations of one {what}; got {_plain(train)} and {_plain(test)} "
-                    f"in {self.name}. Make both in the same way."
+                    f"in {self.name}. {self._remedy()}"
                 )
+
+    def _remedy(self) -> str:
+        kinds = [str(part.stored.dtype).removeprefix("torch.") for part in (self.train, self.test)]
+        differ = f": the one is stored as {kinds[0]}, the other as {kinds[1]}" if kinds[0] != kinds[1] else ""
+        return f"Make both in the same way{differ}."
 
     def split(self, name: str) -> Observations:
         """Choose a part by its name.
@@ -113,6 +126,7 @@ def split_off(observations: Observations, test_fraction: float) -> Data:
         Training and test set.
 
     Raises:
+        TypeError: if the fraction is no number.
         ValueError: if the fraction is not between 0 and 1, or if there is only one observation.
 
     Example:
@@ -120,6 +134,8 @@ def split_off(observations: Observations, test_fraction: float) -> Data:
         >>> len(data.train), len(data.test)
         (18, 2)
     """
+    if not isinstance(test_fraction, numbers.Real):
+        raise TypeError(f"Expected a test_fraction that is a number; got {test_fraction!r}. Give one, such as 0.1.")
     if not 0 < test_fraction < 1:
         raise ValueError(
             f"Expected a test_fraction between 0 and 1; got {test_fraction}. Give the fraction to hold out, "

@@ -15,7 +15,7 @@ from tightbound.data.mapped import require_memory
 from tightbound.data.observations import Observations
 from tightbound.data.rows import Rows
 
-Colour = Literal["binary", "grey", "hue"]
+Colour = Literal["binary", "grey", "hue", "primary"]
 SHAPES = ("arrow", "L", "heart")  # none of them looks the same after a turn, so no two images are equal
 LEAST = 16  # pixels a side, below which turned sprites look alike
 RADIUS = 0.22  # of the largest sprite, where the canvas is 1 wide
@@ -32,7 +32,7 @@ def sprites(
     scales: int = 6,
     rotations: int = 8,
     positions: int = 8,
-    hues: int = 8,
+    hues: int | None = None,
     in_memory: bool | None = None,
 ) -> Observations:
     r"""All combinations of shape, scale, rotation, position and perhaps hue, an image each: the same on every machine.
@@ -44,11 +44,13 @@ def sprites(
     Args:
         size: pixels of a side.
         colour: "grey" for pixels that say in 17 levels how much of them is covered; "binary" for 1 where it is half or
-            more, and 0 elsewhere; "hue" for grey ones in a colour, with the hue as one more factor.
+            more, and 0 elsewhere; "hue" for grey ones in a colour, with the hue as one more factor; "primary" for
+            binary ones in one of the six colours whose red, green and blue are each off or on.
         scales: how many sizes, from half the largest to the largest.
         rotations: how many turns, evenly over the full circle.
         positions: how many places along x, and as many along y.
-        hues: how many hues, evenly over the circle of colours.
+        hues: how many hues, evenly over the circle of colours; for "primary" at most 6, which is also what "primary"
+            has where nothing else is said.
         in_memory: whether to keep the images. Otherwise they are drawn whenever they are needed. By default they are
             kept where they fit into 256 MB.
 
@@ -69,11 +71,15 @@ def sprites(
         >>> made = sprites()
         >>> len(made), made.shape, made.factor_names
         (9216, torch.Size([1, 32, 32]), ('shape', 'scale', 'rotation', 'x', 'y'))
+        >>> upright = sprites(colour="primary", scales=4, rotations=1, positions=12)
+        >>> len(upright), upright.factor_names
+        (10368, ('shape', 'scale', 'x', 'y', 'hue'))
         >>> len(sprites(64, rotations=40, positions=32))
         737280
     """
     if colour not in get_args(Colour):
         raise ValueError(f"Expected a colour of {', '.join(get_args(Colour))}; got {colour!r}.")
+    hues = (6 if colour == "primary" else 8) if hues is None else hues
     numbers = {"size": size, "scales": scales, "rotations": rotations, "positions": positions, "hues": hues}
     for name, value in numbers.items():
         least = LEAST if name == "size" else 1
@@ -81,18 +87,21 @@ def sprites(
             raise TypeError(f"Expected a whole number for {name}; got {value!r}.")
         if value < least:
             raise ValueError(f"Expected {name} of at least {least}; got {value}.")
+    if colour == "primary" and 6 % hues:
+        raise ValueError(f'Expected 1, 2, 3 or 6 hues with colour="primary"; got {hues}. Take colour="hue" for others.')
     require_memory(4 * size**2, of=f"sprites of size {size}", remedy="Take a smaller size (--data.size).")
     table, names = _table(colour, scales, rotations, positions, hues)
     drawn = Drawn(table, size, colour)
+    several = (table != table[0]).any(0)
     keep = math.prod(drawn.shape) <= IN_MEMORY if in_memory is None else in_memory
     return Observations(
         drawn.whole() if keep else drawn,
         labels=table[:, 0].long(),
         label_names=SHAPES,
-        factors=table,
-        factor_names=names,
+        factors=table[:, several],
+        factor_names=tuple(name for name, differs in zip(names, several.tolist(), strict=True) if differs),
         name="sprites",
-        scale=1.0 if colour == "binary" else 255.0,
+        scale=1.0 if colour in ("binary", "primary") else 255.0,
     )
 
 
@@ -106,7 +115,7 @@ def _table(colour: str, scales: int, rotations: int, positions: int, hues: int) 
         "x": places,
         "y": places,
     }
-    if colour == "hue":
+    if colour in ("hue", "primary"):
         values["hue"] = [hue / hues for hue in range(hues)]
     rows = itertools.product(*values.values())
     flat = np.fromiter(itertools.chain.from_iterable(rows), np.float64)
@@ -134,7 +143,7 @@ class Drawn(Rows):
 
     @property
     def shape(self) -> torch.Size:
-        return torch.Size((len(self.table), 3 if self.colour == "hue" else 1, self.size, self.size))
+        return torch.Size((len(self.table), 3 if self.colour in ("hue", "primary") else 1, self.size, self.size))
 
     def take(self, index: Tensor) -> Tensor:
         rows = self.table[index].numpy()
@@ -142,6 +151,9 @@ class Drawn(Rows):
         covered = _covered(drawn, self.size)[of.ravel()]
         if self.colour == "binary":
             return torch.from_numpy((covered >= 0.5).astype(np.uint8))[:, None]
+        if self.colour == "primary":
+            on = _rgb(rows[:, 5]) > 0.5
+            return torch.from_numpy((on[:, :, None, None] & (covered >= 0.5)[:, None]).astype(np.uint8))
         paint = np.ones((len(rows), 1), np.float32) if self.colour == "grey" else _rgb(rows[:, 5])
         return torch.from_numpy(np.rint(255 * paint[:, :, None, None] * covered[:, None]).astype(np.uint8))
 

@@ -1,6 +1,7 @@
 """Evaluation: functions of a model and data that return a report, every estimate with its standard error."""
 
 from tightbound.evaluate.annealing import Schedule
+from tightbound.evaluate.baselines import Baselines, baselines
 from tightbound.evaluate.calibration import Calibration, calibration
 from tightbound.evaluate.certify import Certificate, certify
 from tightbound.evaluate.check import Checks, check
@@ -18,6 +19,7 @@ from tightbound.evaluate.scores.scored import Disentanglement, Score
 from tightbound.evaluate.scores.unsupervised import udr
 
 __all__ = [
+    "Baselines",
     "Calibration",
     "Certificate",
     "Checks",
@@ -32,6 +34,7 @@ __all__ = [
     "Predictive",
     "Schedule",
     "Score",
+    "baselines",
     "calibration",
     "certify",
     "check",

@@ -30,6 +30,7 @@ from tightbound.evaluate.ranks import off_uniform
 from tightbound.evaluate.target import Target
 from tightbound.model import Model
 from tightbound.runtime import evaluation_mode, home, own_random_state
+from tightbound.settings import require_seed
 
 Ranked = Literal["posterior", "refined"]
 DRAWS = 99  # ranks from 0 to 99: a hundredth each
@@ -219,6 +220,7 @@ def calibration(
         >>> calibration(model, observations=50, proposal="refined").fine
         True
     """
+    seed = require_seed(seed)
     require_several(observations, "observations")
     if proposal not in get_args(Ranked):
         raise ValueError(f"Expected a proposal of {' or '.join(get_args(Ranked))}; got {proposal!r}.")

@@ -34,6 +34,7 @@ from tightbound.evaluate.proposals import SET
 from tightbound.evaluate.target import Target
 from tightbound.model import Model
 from tightbound.runtime import evaluation_mode, home, own_random_state
+from tightbound.settings import require_seed
 
 AGREE = 3.0  # standard errors that two methods may be apart …
 NEAR = 0.02  # … or nats, which no standard error of a test set can tell
@@ -227,6 +228,7 @@ def certify(
         >>> found.agrees, found.gap.value < 0.1
         (True, True)
     """
+    seed = require_seed(seed)
     began, walk, device = time.perf_counter(), schedule or Schedule(), home(model)[0]
     columns: dict[str, list[Tensor]] = defaultdict(list)
     with evaluation_mode(model), own_random_state(device, seed=seed):

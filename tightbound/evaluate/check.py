@@ -18,6 +18,7 @@ from tightbound.evaluate.observed import blocks, latent_of, observed_as, require
 from tightbound.evaluate.predictive import Predictive, predictive
 from tightbound.model import Model
 from tightbound.runtime import evaluation_mode, home, own_random_state
+from tightbound.settings import require_seed
 
 TITLES = {
     "posterior": "intervals of q(z|x)",
@@ -158,6 +159,7 @@ def check(
         >>> sorted(found.made), found.skipped, found.fine
         (['neighbours', 'posterior', 'predictive', 'refined'], {}, True)
     """
+    seed = require_seed(seed)
     require_several(observations, "observations")
     require_simulating(model)
     trained, others = observed_as(train), observed_as(held_out)

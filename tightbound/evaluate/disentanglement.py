@@ -76,7 +76,7 @@ def disentanglement(
         >>> found.best, bool(found.scores["mig"].value.value > 0.95)
         ({'a': 0, 'b': 1, 'c': 2}, True)
     """
-    require_seed(seed)
+    seed = require_seed(seed)
     values = _numbers(codes, "codes")
     known = _numbers(factors, "factors")
     if len(known) != len(values):
@@ -155,6 +155,7 @@ def disentangle(
         >>> found.information.shape
         torch.Size([2, 2])
     """
+    seed = require_seed(seed)
     observed = _of_known_factors(observed_as(data))
     with own_random_state(home(model)[0], seed=seed):
         chosen = some_of(observed, observations)

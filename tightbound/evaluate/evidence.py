@@ -31,6 +31,7 @@ from tightbound.evaluate.target import Target
 from tightbound.evaluate.unfinished import Unfinished
 from tightbound.model import Model
 from tightbound.runtime import evaluation_mode, home, own_random_state
+from tightbound.settings import plain, require_seed
 
 if TYPE_CHECKING:
     from tightbound.data.observations import Observations
@@ -115,8 +116,10 @@ def evidence(
         (True, 'refined')
     """
     _require(samples=samples, proposal=proposal, error=error, budget=budget)
+    samples, seed = plain(samples), require_seed(seed)
     observed = observed_as(data)
-    known, (device, dtype) = described(model), home(model)
+    with evaluation_mode(model):
+        known, (device, dtype) = described(model), home(model)
     rows, scorer = rows_at_once(model, observed) if budget is None else budget, None
     size = _block(observed, samples, rows)
     settings = [samples, proposal, error, seed, rows, size, precision, device.type, str(dtype), len(observed)]

@@ -23,6 +23,7 @@ from tightbound.evaluate.target import Target
 from tightbound.model import Model
 from tightbound.posteriors import DiagonalNormal, FullNormal, LogNormal
 from tightbound.runtime import evaluation_mode, home, in_double, own_random_state
+from tightbound.settings import require_seed
 
 DRAWS = 256  # of each ELBO, none of which a fit has seen
 SWEEPS: dict[Family, tuple[Sweep, ...]] = {  # until more of them win no more than some thousandths of a nat
@@ -210,6 +211,7 @@ def gaps(
         >>> found.family, found.test.gap.value > found.test.best_diagonal.value > found.test.best_full.value - 0.01
         ('diagonal', True)
     """
+    seed = require_seed(seed)
     done, family, found = 0, family_of(model), []
     with evaluation_mode(model), own_random_state(home(model)[0], seed=seed):
         sets = [some_of(observed_as(each), observations) for each in (data, train) if each is not None]

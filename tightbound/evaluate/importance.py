@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import numpy as np
 import torch
@@ -111,8 +112,10 @@ def pareto_k(log_w: Tensor) -> Tensor:
 
 
 def _k_of(log_w: Tensor) -> float:
-    from arviz_stats.base import array_stats
+    from arviz_stats.base import array_stats, stats_utils
 
+    if sys.flags.optimize > 1:  # it adds to docstrings, of which python -OO leaves none
+        stats_utils.update_docstring = lambda *_: None
     largest = log_w.sort().values[-_tail(len(log_w)) - 1 :]  # the tail, after the largest weight below it
     if not largest.isfinite().all():
         return math.inf

@@ -17,6 +17,7 @@ from tightbound.evaluate.scores.mutual import BINS, entropy, joint_counts
 from tightbound.evaluate.units import units_of
 from tightbound.model import Model
 from tightbound.runtime import home, own_random_state
+from tightbound.settings import require_seed
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -144,6 +145,7 @@ def independence(
         >>> independence(model, torch.randn(500, 5)).units
         (0, 1)
     """
+    seed = require_seed(seed)
     observed = observed_as(data)
     with own_random_state(home(model)[0], seed=seed):
         chosen = some_of(observed, observations)

@@ -20,6 +20,7 @@ from tightbound.evaluate.noise import proposed, seeds_of
 from tightbound.evaluate.observed import ENCODED, blocks, observed_as, require_several
 from tightbound.model import Model
 from tightbound.runtime import evaluation_mode, home, own_random_state
+from tightbound.settings import require_seed
 
 AT_ONCE = 2**21  # numbers of latents compared at a time
 NEAR_LOG_N = 0.1  # nats below log N, where a draw knows no other observation than its own
@@ -175,6 +176,7 @@ def information(
         >>> found.lower.value < found.upper.value, found.saturated
         (True, 0.0)
     """
+    seed = require_seed(seed)
     require_several(draws, "draws")
     observed = observed_as(data)
     if len(observed) < 2:

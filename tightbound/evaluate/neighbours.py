@@ -26,6 +26,7 @@ from tightbound.evaluate.ranks import mann_whitney, share_below
 from tightbound.likelihoods import point_estimate
 from tightbound.model import Model
 from tightbound.runtime import evaluation_mode, home, in_double, own_random_state
+from tightbound.settings import require_seed
 
 if TYPE_CHECKING:
     from tightbound.data.observations import Observations
@@ -226,6 +227,7 @@ def neighbours(
         >>> found.fine, found.nearest.shape
         (True, torch.Size([300]))
     """
+    seed = require_seed(seed)
     require_several(observations, "observations")
     able = require_simulating(model)
     require_normalised(model, "whose draws can be compared with data")

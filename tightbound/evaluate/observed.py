@@ -14,7 +14,7 @@ from tightbound.checks import check_model, described, said_of
 from tightbound.conditioned import ConditionalVAE
 from tightbound.evaluate.noise import proposed
 from tightbound.model import Model
-from tightbound.runtime import home
+from tightbound.runtime import home, require_computing
 
 if TYPE_CHECKING:
     from tightbound.data.observations import Observations
@@ -30,6 +30,7 @@ def observed_as(data: Any) -> Observations:
     """Data as observations: whatever ``tb.data.observations`` takes."""
     from tightbound.data import observations
 
+    require_computing()
     return observations(data)
 
 

@@ -31,6 +31,7 @@ from tightbound.evaluate.observed import (
 from tightbound.evaluate.ranks import kolmogorov_smirnov, placed, share_below
 from tightbound.model import Model
 from tightbound.runtime import evaluation_mode, home, own_random_state
+from tightbound.settings import require_seed
 
 DRAWS = 99  # of z for each observation, and replicas
 BLOCK = 256  # observations at a time
@@ -266,6 +267,7 @@ def predictive(
         >>> predictive(model, own, observations=200).fine, predictive(model, far).above.value < 0.1
         (True, True)
     """
+    seed = require_seed(seed)
     require_several(observations, "observations")
     require_several(draws, "draws")
     able = require_simulating(model)

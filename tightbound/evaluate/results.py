@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from tightbound.evaluate.verdict import (
     SMALL_ERROR,
     TOLERATED_SHARE,
     Latent,
+    on_baselines,
     on_bound,
     on_code,
     on_decoder,
@@ -32,6 +33,9 @@ from tightbound.evaluate.verdict import (
     on_scoring,
     on_weights,
 )
+
+if TYPE_CHECKING:
+    from tightbound.evaluate.baselines import Baselines
 
 ProposalName = Literal["auto", "refined", "enumerated", "posterior"]
 _ESTIMATED: dict[str, str] = {  # how log p(x) was
@@ -99,6 +103,7 @@ class Evidence(Judged):
         fixed_scale: σ of the likelihood, where it is a number and not learned.
         squashed: whether all logits of a Bernoulli decoder lie in [0, 1], as behind a Sigmoid that should not be there.
         remark: what a reader must know before the numbers, such as that training has hardly begun.
+        baselines: what simple models reach on the same observations, where somebody has measured that.
 
     Example:
         >>> import torch, tightbound as tb
@@ -139,6 +144,7 @@ class Evidence(Judged):
     fixed_scale: float | None = None
     squashed: bool = False
     remark: str = ""
+    baselines: Baselines | None = None
 
     @property
     def gap(self) -> Estimate:
@@ -234,6 +240,12 @@ class Evidence(Judged):
     def _of(self, name: str) -> Tensor:
         return self.per_observation[name][self.counted]
 
+    def _saved(self) -> dict[str, Estimate]:
+        """log p(x) less that of each baseline, paired by observation."""
+        theirs = {} if self.baselines is None else self.baselines.per_observation
+        log_px = self.per_observation["log_px"]
+        return {name: Estimate.of((log_px - each)[self.counted]) for name, each in theirs.items()}
+
     def _without_far(self) -> Tensor:
         """The ELBO of the counted observations that are not far."""
         kept = self.counted.clone()
@@ -269,8 +281,8 @@ class Evidence(Judged):
         return len(self.active)
 
     @property
-    def verdict(self) -> str:
-        """What the numbers mean: posterior collapse, the bound's tightness, what to trust, what to try."""
+    def findings(self) -> list[str]:
+        """What the numbers mean, one after the other: collapse, the bound's tightness, what to trust, what to try."""
         parts = (
             self.remark,
             on_excluded(self.counted, self.rows),
@@ -281,11 +293,17 @@ class Evidence(Judged):
             on_decoder(squashed=self.squashed),
             on_code(self.active, self.rate.value, self.observations, latent=self._latent, scale=self.fixed_scale),
             on_bound(self.gap.value, self.rate.value, reliable=self.reliable, latent=self._latent),
+            on_baselines(self._saved()),
             on_weights(
                 self.high_k_share, self.draws_mean, self.draws_error, proposal=self.proposal, latent=self._latent
             ),
         )
-        return " ".join(part for part in parts if part)
+        return [part for part in parts if part]
+
+    @property
+    def verdict(self) -> str:
+        """The findings as a text."""
+        return " ".join(self.findings)
 
     def to_json(self) -> dict[str, Any]:
         """All but the per-observation values, as plain numbers, lists and words; None where a number is unknown."""
@@ -313,6 +331,8 @@ class Evidence(Judged):
             "is_likelihood": self.is_likelihood,
             "floor": {"elements": self.floor.elements, "nats": number(self.floor.nats)},
             "remark": self.remark,
+            "baselines": None if self.baselines is None else self.baselines.to_json(),
+            "findings": self.findings,
             "verdict": self.verdict,
         }
 
@@ -326,6 +346,7 @@ class Evidence(Judged):
 
     def _rows(self) -> list[tuple[str, Estimate | str, str]]:
         bounds = [(f"IWAE, K = {k}", bound, "draws from q(z|x)" if k == 1 else "") for k, bound in self.iwae]
+        theirs = [] if self.baselines is None else self.baselines.rows()
         kind = "estimate of -log p(x)" if self.reliable else "upper bound on -log p(x): see below"
         return [
             ("ELBO", self.elbo, "nats per observation, higher is better"),
@@ -333,6 +354,7 @@ class Evidence(Judged):
             ("rate", self.rate, f"KL(q(z|x) || p(z)), {self.rate_kind.replace('-', ' ')}"),
             *bounds,
             ("NLL", self.nll, f"{kind}, {_ESTIMATED[self.proposal]}"),
+            *((f"NLL, {name}", value, note) for name, value, note in theirs),
             ("NLL, middle 90%", self.nll_trimmed, f"without the ends; median {self.nll_median:.2f}"),
             ("bits per dim", f"{self.bits_per_dim:.4f}", ""),
             *self._trust(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from torch import Tensor
@@ -150,6 +150,29 @@ def on_floor(floor: Floor) -> str:
         which = f"{floor.elements} elements are predicted to the smallest scale that there is, and win"
         whose = "They hardly vary, or are"
     return f"{which} {floor.nats:.1f} nats by that alone. {whose} made of the others: see what the rest is worth."
+
+
+def on_baselines(saved: Mapping[str, Estimate]) -> str:
+    """Whether the model explains more than simple ones do.
+
+    Args:
+        saved: log p(x) less that of each baseline, "independent" and perhaps "ppca", paired by observation.
+    """
+    if "independent" not in saved:
+        return ""
+    independent, ppca = saved["independent"], saved.get("ppca")
+    if not independent.value > 2 * independent.se:
+        return (
+            f"The model explains the data no better than its own likelihood without a latent does ({independent} nats "
+            "more): it has learned next to nothing of how elements depend on one another."
+        )
+    if ppca is not None and ppca.value < -2 * ppca.se:
+        less = Estimate(-ppca.value, ppca.se)
+        return (
+            f"A normal with as many directions (PPCA) explains the data better, by {less} nats: train longer, or take "
+            "a larger network; where that does not help, the data are linear."
+        )
+    return f"log p(x) is {independent} nats higher than the same likelihood reaches without a latent."
 
 
 def on_likelihood(*, is_likelihood: bool) -> str:

@@ -22,7 +22,7 @@ from tightbound.gradients.pathwise import DoublyReparameterised
 from tightbound.gradients.score import VIMCO, Enumerate, ScoreFunction
 from tightbound.model import Model
 from tightbound.runtime import home, own_random_state
-from tightbound.settings import seed_after
+from tightbound.settings import require_seed, seed_after
 
 GROUPS = 20  # of repeats: what the standard errors of bias and variance are taken from
 LEAST = 2 * GROUPS
@@ -100,6 +100,7 @@ def compare(
         >>> found.estimates[0].variance > found.estimates[1].variance == 0
         True
     """
+    seed = require_seed(seed)
     named = _named(estimators)
     samples = (samples,) if isinstance(samples, int) else samples
     _require_numbers(samples, repeats)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -108,13 +109,15 @@ def reconstruction(draws: Draws) -> Tensor:
 
 
 def at_least(name: str, value: float | Linear, least: float) -> None:
-    """Refuse a number below the least, or a schedule that goes there.
+    """Refuse a number below the least or without end, or a schedule that goes there.
 
     Raises:
         ValueError: for one.
     """
-    smallest = min(value.start, value.end) if isinstance(value, Linear) else value
-    if not smallest >= least:
+    ends = (value.start, value.end) if isinstance(value, Linear) else (value,)
+    if math.inf in ends:
+        raise ValueError(f"Expected a finite {name} >= {least}; got {value}.")
+    if not min(ends) >= least:
         raise ValueError(f"Expected {name} >= {least}; got {value}.")
 
 

@@ -1,7 +1,7 @@
 """Figures from data: every function takes numbers or a model and returns a matplotlib ``Figure``; nothing is global.
 
-Figures never enter pyplot, so no window opens and none has to be closed. :func:`save` and :func:`to_png` make PNGs that
-are equal byte for byte for equal figures; :func:`alt_text` says what a figure shows.
+Figures never enter pyplot, so no window opens and none has to be closed. :func:`save`, :func:`to_png` and
+:func:`to_svg` make files that are equal byte for byte for equal figures; :func:`alt_text` says what a figure shows.
 """
 
 from tightbound.plots.animation import save_animation, traversal_frames
@@ -12,7 +12,7 @@ from tightbound.plots.evidence import bound_by_samples, pareto_k
 from tightbound.plots.factors import dependence_matrix, factor_matrix, factor_scatter
 from tightbound.plots.gradients import gradient_comparison
 from tightbound.plots.latents import interpolation, latent_traversal, manifold
-from tightbound.plots.output import save, to_png
+from tightbound.plots.output import save, to_png, to_svg
 from tightbound.plots.pictures import alt_text, analogies, data_grid, images, reconstructions, samples
 from tightbound.plots.tradeoff import beta_tradeoff, rate_distortion, scores_by_beta
 
@@ -44,6 +44,7 @@ __all__ = [
     "save_animation",
     "scores_by_beta",
     "to_png",
+    "to_svg",
     "training_curves",
     "traversal_frames",
 ]

@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tightbound.plots.style import BLUE, INK, PALE, PALETTE, VERMILION, counted, note, number, shortened
+from tightbound.plots.style import BLUE, INK, PALE, PALETTE, SMALL, VERMILION, counted, note, number, shortened
 
-PAGE = 7.6  # inches
+PAGE, NARROW = 7.6, 4.9  # inches: of sheets whose rows or columns have names, and of others
 MOST = 1024  # cells: beyond, nobody sees anything
 Limits = tuple[float, float]
 
@@ -77,7 +77,7 @@ class Sheet:
     def title(self, index: int, text: object) -> None:
         left, top = self.corner(index)
         words = shortened(text, self.width + self.gap)
-        self.axes.text(left + self.width / 2, top - 0.03, words, ha="center", va="bottom", fontsize=8, color=INK)
+        self.axes.text(left + self.width / 2, top - 0.03, words, ha="center", va="bottom", fontsize=SMALL, color=INK)
 
     def frame(self, index: int, colour: str, width: float = 1.6) -> None:
         left, top = self.corner(index)
@@ -109,6 +109,7 @@ def sheet(
     second: np.ndarray | None = None,
     head: float = 0.0,
     gap: float | None = None,
+    page: float = NARROW,
 ) -> Sheet:
     """Draw ``x`` (N, *shape) row by row; ``second`` is laid over it where observations are lines.
 
@@ -120,7 +121,7 @@ def sheet(
     lines = None if pictures is not None else _lines(x)
     tall = 0.55 if pictures is None else min(max(pictures.shape[1] / pictures.shape[2], 0.25), 4.0)
     columns = min(columns or _columns(len(x), tall, few=pictures is None), len(x))
-    width = min(PAGE / columns, 1.9 if pictures is None else 1.2)
+    width = min(page / columns, 1.9 if pictures is None else 1.2)
     made = _empty((-(-len(x) // columns), columns), width, tall, head, gap)
     if pictures is not None:
         beside = x.ndim == 4 and x.shape[1] > 1 and pictures.shape[2] == x.shape[1] * x.shape[3]

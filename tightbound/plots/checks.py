@@ -12,6 +12,7 @@ from tightbound.plots._cells import limits_of, sheet
 from tightbound.plots.style import (
     BLUE,
     GREY,
+    HALF,
     INK,
     PALE,
     VERMILION,
@@ -150,7 +151,7 @@ def neighbour_distances(samples: Array, held_out: Array) -> Figure:
     both = np.concatenate([ours, theirs])
     low, high = (float(both.min()), float(both.max())) if both.max() > both.min() else (both[0] - 0.5, both[0] + 0.5)
     edges = np.linspace(low, high, BINS + 1)
-    figure = Figure(figsize=(5.6, 3.4))
+    figure = Figure(figsize=(HALF, 3.3))
     panel = figure.add_subplot()
     for values, filled in ((theirs, True), (ours, False)):
         _bars(panel, 100 * _counts(values[:, None], edges)[:, 0] / len(values), filled=filled, edges=edges)

@@ -18,9 +18,12 @@ from tightbound.plots.pictures import label_name
 from tightbound.plots.style import (
     BLUE,
     GREY,
+    HALF,
     INK,
     NATS,
     PALETTE,
+    SHADE,
+    SMALL,
     Array,
     alive_by,
     as_array,
@@ -34,7 +37,6 @@ from tightbound.plots.style import (
     z_name,
 )
 
-SHADE = "#E4E4E4"
 NAMED = 20  # labels: more of them get a colour bar
 # Tol's muted scheme, https://sronpersonalpages.nl/~pault: told apart with any colour vision; the tenth is a grey.
 TEN = ("#CC6677", "#332288", "#C9AE3D", "#117733", "#56B4E9", "#882255", "#44AA99", "#999933", "#AA4499", "#555555")
@@ -66,7 +68,7 @@ def latent_map(
     """
     points = _checked(codes)
     kinds = None if labels is None else _labels(labels, len(points))
-    figure = Figure(figsize=(7.0, 5.4))
+    figure = Figure(figsize=(HALF, 4.2))
     panel = figure.add_subplot()
     length = points.shape[1]
     if length == 1:
@@ -119,7 +121,7 @@ def _circles(panel: Axes, radii: Sequence[float]) -> None:
         panel.add_patch(Circle((0, 0), radius, fill=False, edgecolor=GREY, ls=(0, (4, 3)), lw=0.9, zorder=3))
         haloed(
             panel.text(
-                0, radius, f"{radius:g} σ of the prior", ha="center", va="bottom", fontsize=7, color=GREY, zorder=4
+                0, radius, f"{radius:g} σ of the prior", ha="center", va="bottom", fontsize=SMALL, color=GREY, zorder=4
             )
         )
 
@@ -201,7 +203,7 @@ def kl_per_dimension(kl: Array, active: Array | None = None) -> Figure:
         )
     alive = alive_by(nats, active)
     order = np.argsort(-nats, kind="stable")
-    figure = Figure(figsize=(min(max(3.6, 1.2 + 0.3 * len(nats)), 8.0), 3.0))
+    figure = Figure(figsize=(min(max(HALF, 1.2 + 0.25 * len(nats)), 8.0), 3.7))
     panel = figure.add_subplot()
     panel.bar(range(len(nats)), nats[order], color=[BLUE if alive[j] else GREY for j in order], width=0.8)
     for place in np.flatnonzero(~alive[order]):

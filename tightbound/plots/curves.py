@@ -14,6 +14,7 @@ from tightbound.plots.style import (
     GREY,
     NATS,
     ORANGE,
+    SMALL,
     VERMILION,
     Row,
     column,
@@ -98,7 +99,7 @@ def _curve(panel: Axes, lines: Sequence[Row], steps: np.ndarray, name: str) -> N
 def _corner(panel: Axes, y: float, words: str) -> None:
     if words:
         align = "top" if y > 0.5 else "bottom"
-        haloed(panel.text(0.98, y, words, transform=panel.transAxes, ha="right", va=align, fontsize=8, color=GREY))
+        haloed(panel.text(0.98, y, words, transform=panel.transAxes, ha="right", va=align, fontsize=SMALL, color=GREY))
 
 
 def _line(panel: Axes, steps: np.ndarray, values: np.ndarray, split: str, colour: str) -> None:

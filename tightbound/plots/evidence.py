@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from tightbound.evaluate.verdict import HIGH_K
-from tightbound.plots.style import BLUE, GREY, INK, NATS, VERMILION, Array, describe, note, number, styled
+from tightbound.plots.style import BLUE, GREY, HALF, INK, NATS, SMALL, VERMILION, Array, describe, note, number, styled
 
 LIMITS = (-0.5, 1.5)  # of k that are told apart in a figure
 
@@ -43,7 +43,7 @@ def bound_by_samples(
     samples, values, errors = table.T
     if elbo is None and samples[0] == 1:
         elbo = (values[0], errors[0])
-    figure = Figure(figsize=(5.6, 3.6))
+    figure = Figure(figsize=(HALF, 3.4))
     panel = figure.add_subplot()
     panel.errorbar(
         samples, values, 2 * np.nan_to_num(errors), fmt="o-", color=BLUE, capsize=2.5, elinewidth=1.2, zorder=3
@@ -66,12 +66,14 @@ def bound_by_samples(
         panel.axhline(elbo[0], color=GREY, ls=(0, (4, 3)), lw=1.1)
         beside = panel.get_yaxis_transform()
         named = f"ELBO\n{number(elbo[0], 2)}"
-        panel.text(1.01, elbo[0], named, transform=beside, va="center", color=GREY, fontsize=8)
+        panel.text(1.01, elbo[0], named, transform=beside, va="center", color=GREY, fontsize=SMALL)
         above = f", {number(values[-1] - elbo[0], 2)} above the ELBO"
     if log_px is not None:
         panel.axhline(log_px, color=VERMILION, ls=(0, (4, 3)), lw=1.1)
         named = f"log p(x)\n{number(log_px, 2)}"
-        panel.text(1.01, log_px, named, transform=panel.get_yaxis_transform(), va="center", color=VERMILION, fontsize=8)
+        panel.text(
+            1.01, log_px, named, transform=panel.get_yaxis_transform(), va="center", color=VERMILION, fontsize=SMALL
+        )
         above += f", {number(log_px - values[-1], 2)} below log p(x)"
     note(figure, "Bars: ± 2 standard errors over observations; the same observations at every K.")
     span = f"from {number(values[0], 2)} to {number(values[-1], 2)} nats"
@@ -101,7 +103,7 @@ def pareto_k(k: Array, *, threshold: float = HIGH_K) -> Figure:
         raise ValueError(f"Expected values of k of shape (N,), none of them NaN; got {values.shape}.")
     high = values > threshold
     shown = np.clip(values, *LIMITS)
-    figure = Figure(figsize=(5.6, 3.4))
+    figure = Figure(figsize=(HALF, 3.3))
     panel = figure.add_subplot()
     edges = list(threshold + 0.05 * np.arange(-40, 41))  # one of them at the threshold
     panel.hist([shown[~high], shown[high]], edges, stacked=True, color=[BLUE, VERMILION], linewidth=0)

@@ -13,6 +13,7 @@ from tightbound.plots.style import (
     GREY,
     INK,
     PALE,
+    SMALL,
     Array,
     as_array,
     counted,
@@ -114,7 +115,7 @@ def _heat(panel: Axes, values: np.ndarray, names: Sequence[str], *, least: float
     panel.spines[:].set_visible(False)
     for row, col in np.argwhere(np.isfinite(values)):
         shade = "white" if values[row, col] > DARK * top else INK
-        panel.text(col, row, f"{values[row, col]:.2f}", ha="center", va="center", fontsize=8, color=shade)
+        panel.text(col, row, f"{values[row, col]:.2f}", ha="center", va="center", fontsize=SMALL, color=shade)
 
 
 @styled

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from tightbound.plots.style import GREY, PALETTE, counted, describe, note, panels, plain, short, styled
+from tightbound.plots.style import GREY, PALETTE, SMALL, counted, describe, note, panels, plain, short, styled
 
 MARKS = "osD^vPX*"
 SMALLEST = 1e-3  # of the gradient: a bias below is of no interest
@@ -72,7 +72,7 @@ def gradient_comparison(comparison: Compared) -> Figure:
     bias.plot([int(k) for k in lengths], list(lengths.values()), color=GREY, lw=0.8, ls=(0, (4, 3)))
     bias.annotate(
         "the gradient's own length", (0.98, length), xycoords=("axes fraction", "data"), xytext=(0, 3),
-        textcoords="offset points", fontsize=7, color=GREY, ha="right",
+        textcoords="offset points", fontsize=SMALL, color=GREY, ha="right",
     )  # fmt: skip
     for panel in (noise, bias, price):
         _axes(panel, sorted({row["samples"] for row in rows}))
@@ -115,8 +115,8 @@ def _slope(panel: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
         k = np.array([samples[0], samples[-1]], dtype=float)
         panel.plot(k, 2 * top * k[0] / k, color=GREY, lw=0.8, ls=(0, (4, 3)))
         panel.annotate(
-            "∝ 1/K", (k[1], 2 * top * k[0] / k[1]), xytext=(0, 4), textcoords="offset points", fontsize=7, color=GREY,
-            ha="right",
+            "∝ 1/K", (k[1], 2 * top * k[0] / k[1]), xytext=(0, 4), textcoords="offset points", fontsize=SMALL,
+            color=GREY, ha="right",
         )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from tightbound.autoencoder import VAE
-from tightbound.plots._cells import Limits, Sheet, sheet
+from tightbound.plots._cells import PAGE, Limits, Sheet, sheet
 from tightbound.plots._decoding import Walk, are_classes, decoded, middle_of, walks_of
 from tightbound.plots.style import (
     BLUE,
@@ -87,7 +87,7 @@ def latent_traversal(
     z = moved(model, x0, chosen)
     columns = max(len(row) for row in z)
     means = decoded(model, torch.cat(z))
-    made = sheet(np.concatenate([_filled(row, columns) for row in _rows(means, z)]), columns, limits=limits)
+    made = sheet(np.concatenate([_filled(row, columns) for row in _rows(means, z)]), columns, limits=limits, page=PAGE)
     words = element_names(order, nats, dead)
     if names:
         if len(names) != len(order) or nats is not None:
@@ -217,7 +217,7 @@ def interpolation(model: VAE, a: Array, b: Array, steps: int = 9, *, limits: Lim
     z = torch.lerp(start[:, None], end[:, None], along)
     means = decoded(model, z.flatten(0, 1)).reshape(len(a), steps, *a.shape[1:])
     everything = np.concatenate([as_array(a)[:, None], means, as_array(b)[:, None]], 1)
-    made = sheet(everything.reshape(-1, *a.shape[1:]), steps + 2, limits=limits)
+    made = sheet(everything.reshape(-1, *a.shape[1:]), steps + 2, limits=limits, page=PAGE)
     for row in range(len(a)):
         for col in (0, steps + 1):
             made.frame(row * (steps + 2) + col, BLUE)

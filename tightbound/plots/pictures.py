@@ -184,7 +184,7 @@ def reconstructions(originals: Array, reconstructed: Array, count: int = 32, *, 
         )
     pairs = np.stack([x, y], 1).reshape(-1, *x.shape[1:])
     made = sheet(pairs, 2 * min(len(x), 4), limits=limits or limits_of(x))
-    made.label_columns(["original", "reconstructed"] * min(len(x), 4))
+    made.label_columns(["original", "decoded"] * min(len(x), 4))
     return describe(made.figure, f"{counted(len(x), 'observation')}, each with its reconstruction to the right.")
 
 

@@ -24,7 +24,14 @@ Row: TypeAlias = Mapping[str, Any]
 # Okabe & Ito (2008): told apart by readers with any colour vision.
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 PALETTE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, "#4D4D4D", "#B8A800")
-INK, GREY, PALE = "#2B2B2B", "#767676", "#C9C9C9"
+INK, GREY, PALE, SHADE, GRID = "#2B2B2B", "#767676", "#C9C9C9", "#E4E4E4", "#EDEDED"
+# The same and white, then the palette, on a dark page.
+DARK = (
+    "#E6E9ED", "#9AA4AF", "#48515B", "#323A43", "#272E36", "#171C22",
+    "#4DA9E8", "#FF8B4D", "#2CC695", "#E0A0C4", "#F2B83D", "#8AD0F7", "#B4BBC3", "#D4C93A",
+)  # fmt: skip
+SMALL = 8.5  # points of small print: 11 pixels, where an inch has 96
+HALF = 5.2  # inches: as wide as half a page of a report
 NATS = "nats per observation"
 DEAD = 0.01  # nats: an element with less says nothing about x
 
@@ -46,18 +53,18 @@ STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.formatter.useoffset": False,
     "axes.prop_cycle": cycler(color=PALETTE),
-    "grid.color": "#EDEDED",
+    "grid.color": GRID,
     "grid.linewidth": 0.8,
     "xtick.color": PALE,
     "ytick.color": PALE,
     "xtick.labelcolor": GREY,
     "ytick.labelcolor": GREY,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
     "lines.linewidth": 1.6,
     "lines.markersize": 5,
     "legend.frameon": False,
-    "legend.fontsize": 8,
+    "legend.fontsize": SMALL,
     "legend.borderaxespad": 0.0,
     "figure.facecolor": "white",
     "savefig.facecolor": "auto",
@@ -96,7 +103,7 @@ def describe(figure: Figure, text: str) -> Figure:
 def note(figure: Figure, text: str) -> None:
     """A line of small print under everything."""
     if text:
-        figure.supxlabel(plain(text), x=0.01, ha="left", fontsize=8, color=GREY)
+        figure.supxlabel(plain(text), x=0.01, ha="left", fontsize=SMALL, color=GREY)
 
 
 def plain(text: object) -> str:
@@ -121,7 +128,7 @@ def haloed(text: Text) -> None:
     text.set_path_effects([withStroke(linewidth=2.2, foreground="white")])
 
 
-def shortened(text: object, width: float, size: float = 8) -> str:
+def shortened(text: object, width: float, size: float = SMALL) -> str:
     """``text`` cut to about ``width`` inches at a font size in points."""
     most = max(int(width * 72 / (0.62 * size)), 2)
     whole = str(text)

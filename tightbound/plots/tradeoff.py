@@ -18,6 +18,7 @@ from tightbound.plots.style import (
     NATS,
     PALE,
     PURPLE,
+    SMALL,
     VERMILION,
     Row,
     column,
@@ -200,7 +201,7 @@ def _add_active_units(panel: Axes, sweep: _Sweep) -> None:
     if sweep.has("active_units"):
         for beta, units in zip(sweep.betas, sweep["active_units"][0], strict=True):
             panel.text(
-                beta, 0.02, f"{units:g}", transform=panel.get_xaxis_transform(), ha="center", fontsize=8, color=GREY
+                beta, 0.02, f"{units:g}", transform=panel.get_xaxis_transform(), ha="center", fontsize=SMALL, color=GREY
             )
         panel.set_title("KL term, the rate (below: active units)")
 
@@ -308,7 +309,7 @@ def _label_betas(panel: Axes, betas: np.ndarray, points: np.ndarray, best: int) 
     taken: list[np.ndarray] = []
     for i in sorted(range(len(betas)), key=lambda i: i != best):
         if all(abs(places[i][0] - t[0]) > 0.12 or abs(places[i][1] - t[1]) > 0.035 for t in taken):
-            panel.annotate(f"β = {betas[i]:g}", points[i], (8, 6), textcoords="offset points", fontsize=8)
+            panel.annotate(f"β = {betas[i]:g}", points[i], (8, 6), textcoords="offset points", fontsize=SMALL)
             taken.append(places[i])
 
 
@@ -321,6 +322,6 @@ def _iso_lines(panel: Axes) -> None:
         panel.plot(*zip(*ends, strict=True), color=PALE, lw=0.8, zorder=1)
         x, y = ends[1]
         words = (" ELBO " if total == totals[-1] else " ") + f"{-total:,.10g}".replace("-", "−")
-        panel.text(x, y, words, fontsize=7, color=GREY, ha="left", va="bottom", clip_on=False)
+        panel.text(x, y, words, fontsize=SMALL, color=GREY, ha="left", va="bottom", clip_on=False)
     panel.set(xlim=(left, right), ylim=(bottom, top))
     panel.grid(visible=False)

@@ -20,6 +20,8 @@ from tightbound.conditioned import ConditionalVAE
 from tightbound.data import Data, Observations, few_factors, few_labels, is_image, load, moments, summarise
 from tightbound.likelihoods import Likelihood
 from tightbound.runs import registry
+from tightbound.runs.config import Config
+from tightbound.runs.identity import data_fingerprint
 from tightbound.runs.notes import notes_on, on_condition
 from tightbound.runs.pieces import LIKELIHOODS, POSTERIORS, PRIORS, row
 from tightbound.runs.plan import imported
@@ -27,52 +29,11 @@ from tightbound.runs.recipe import GIVEN, ModelRecipe, Recipe
 from tightbound.runs.resolving import conditions_of, levels_of, needs_float64, prepared, reason, resolve
 from tightbound.runs.rows import ObjectiveRecipe, PosteriorRow
 from tightbound.runs.sizes import require_room
-from tightbound.runtime import evaluation_mode, own_random_state
+from tightbound.runtime import evaluation_mode, own_random_state, require_computing
 from tightbound.semi_supervised import SemiSupervisedVAE
 from tightbound.told import Late, Planes
 
 WIDTH = 256  # of features, where a recipe names no hidden layer
-
-
-@dataclass(frozen=True)
-class Config:
-    """What a model's shape depends on besides its recipe: written beside the weights as ``config.json``.
-
-    Attributes:
-        shape: Of one observation.
-        levels: How many values an element takes (grey levels, classes); 0 where that means nothing.
-        why: How the likelihood was chosen, in words.
-        classes: How many classes the label has, where it is a condition or part of the latent; else 0.
-        covariates: How many columns the factors have, where they are a condition; else 0.
-        wide: Whether the model computes in float64, as float32 cannot tell the data's values apart.
-        model: A short name of the recipe's model, so that another one in its place is noticed; empty in older runs.
-        source: Where the data were found when it began, from the root on; empty for data that have no place.
-        started: What its weights were before, in words; empty where they were new.
-
-    Example:
-        >>> Config((1, 28, 28), levels=256).shape
-        (1, 28, 28)
-    """
-
-    shape: tuple[int, ...]
-    levels: int = 0
-    why: str = ""
-    classes: int = 0
-    covariates: int = 0
-    wide: bool = False
-    model: str = ""
-    source: str = ""
-    started: str = ""
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The model's floating-point type."""
-        return torch.float64 if self.wide else torch.get_default_dtype()
-
-    @property
-    def conditions(self) -> int:
-        """How many numbers say the condition."""
-        return self.classes + self.covariates
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +80,9 @@ def build(recipe: Recipe, data: Any = None) -> Built:
         >>> built.recipe.model.likelihood, built.recipe.objective.kl, built.config.shape
         ('gaussian', 'closed-form', (3,))
     """
+    require_computing()
     recipe, found = loaded(recipe, data)
+    seen = data_fingerprint(found)
     if recipe.data.labels is not None:
         found = dataclasses.replace(found, train=few_labels(found.train, recipe.data.labels, seed=recipe.seed))
     if recipe.data.factors is not None:
@@ -132,7 +95,7 @@ def build(recipe: Recipe, data: Any = None) -> Built:
     of_condition, given_wide = on_condition(found, classes, covariates)
     wide = any(map(needs_float64, (facts, unseen)))
     wide = given_wide or (wide and row(LIKELIHOODS, resolved.model.likelihood, "model.likelihood").standardises)
-    config = Config(tuple(facts.shape), levels, reason(recipe, facts), classes, covariates, wide)
+    config = Config(tuple(facts.shape), levels, reason(recipe, facts), classes, covariates, wide, data=seen)
     outline = partial(_model, resolved.model, config, None, "meta")
     require_room(resolved, outline, math.prod(config.shape), len(found.train))
     with own_random_state(torch.device("cpu"), seed=resolved.seed):

@@ -33,6 +33,7 @@ class DrawnRecipe(ObjectiveRecipe, ABC):
     anneal_steps: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 < self.temperature < float("inf"):
             raise ValueError(f"Expected a finite objective.temperature > 0; got {self.temperature}.")
         if self.anneal_steps < 0:

@@ -10,8 +10,17 @@ from typing import Any
 
 import torch
 
+from tightbound.autoencoder import VAE
 from tightbound.data import Observations
-from tightbound.evaluate import Classification, Evidence, Information, classification, evidence, information
+from tightbound.evaluate import (
+    Classification,
+    Evidence,
+    Information,
+    baselines,
+    classification,
+    evidence,
+    information,
+)
 from tightbound.model import Model
 from tightbound.progress import evaluating
 from tightbound.runs.recipe import Recipe
@@ -126,13 +135,15 @@ def remark_on(recipe: Recipe, steps: int) -> str:
 
 
 def measure(
-    model: Model, observations: Observations, *, progress: bool = False, remark: str = "", **settings: Any
-) -> Measured:
+    model: Model, observations: Observations, *, train: Observations | None = None, progress: bool = False,
+    remark: str = "", **settings: Any,
+) -> Measured:  # fmt: skip
     """Measure a model.
 
     Args:
         model: any.
         observations: what it has not seen.
+        train: what it was trained on, to fit simple models that it must beat; without it there are none.
         progress: whether to show how it goes.
         remark: what a reader must know first.
         **settings: of :func:`tightbound.evaluate.evidence`; a seed is that of the information too.
@@ -153,6 +164,8 @@ def measure(
     """
     with evaluating(len(observations), show=progress) as tell:
         found = dataclasses.replace(evidence(model, observations, progress=tell, **settings), remark=remark)
+    if train is not None and isinstance(model, VAE) and found.is_likelihood:
+        found = dataclasses.replace(found, baselines=baselines(model, train, observations))
     if len(observations) < 2:
         return Measured(found, None)
     with evaluating(len(observations), show=progress) as tell:

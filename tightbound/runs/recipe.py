@@ -22,6 +22,7 @@ from tightbound.runs.schema import Names, Variants, read, to_table
 from tightbound.settings import Training, require_seed
 
 MOST_LAYERS = 1000
+SCALES = (1e-15, 1e15)  # beyond which 1/σ² and the sums of its squares leave float32
 MOST_BYTES = 10**6  # of a recipe's text: a thousand times what one needs
 MOST_PARTS = 20  # of a dotted key, for which the reader's time rises as the square
 LONG = "'tightbound recipes digits' prints one as it should be."
@@ -114,6 +115,11 @@ class ModelRecipe:
                 raise ValueError(f"Expected at most {MOST_LAYERS} {name}; got {count}. Take fewer, and wider ones.")
         if any(width < 1 for width in self.hidden):
             raise ValueError(f"Expected hidden widths >= 1; got {self.hidden}.")
+        if isinstance(self.scale, float) and not SCALES[0] <= self.scale <= SCALES[1]:
+            raise ValueError(
+                f"Expected a positive scale as model.scale, from {SCALES[0]:g} to {SCALES[1]:g} in the data's unit; "
+                f"got {self.scale:g}. 'learned' finds one."
+            )
 
     def prior_by_name(self) -> str:
         """The prior's name; that of the posterior's partner where it is "auto"."""

@@ -21,6 +21,8 @@ PATHS: frozenset[Latents] = frozenset({"real", "positive"})  # along which a dra
 CODES: frozenset[Latents] = frozenset({"bits", "classes"})  # where it jumps
 MIXED: frozenset[Latents] = frozenset({"mixed"})  # where it does both
 
+LARGEST = 10**6  # number of an objective: beyond any use, and far from where float32 overflows
+
 
 @dataclass(frozen=True, kw_only=True)
 class Piece(ABC):
@@ -138,6 +140,15 @@ class ObjectiveRecipe(ABC):
     needs_path: ClassVar[bool] = False  # whether its gradient goes through the draws
     mixed: ClassVar[bool] = False  # whether it is one of numbers and classes side by side
     class_first: ClassVar[bool] = False  # whether it sums over a class that comes first
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, float) and not abs(value) <= LARGEST:
+                raise ValueError(
+                    f"Expected objective.{item.name} of at most {LARGEST:,} in size; got {value:g}. {item.default:g} "
+                    "is the default."
+                )
 
     @abstractmethod
     def in_words(self, steps: int) -> str:

@@ -15,20 +15,20 @@ from torch import Tensor
 from tightbound.autoencoder import VAE
 from tightbound.data import Data, Observations, summarise
 from tightbound.evaluate import Certificate, Checks, Classification, Disentanglement, Gaps, Independence, Information
-from tightbound.files import DIGESTS, foreign, read_tensors, require_file, require_kept, write_json, write_tensors
+from tightbound.files import DIGESTS, foreign, read_tensors, write_json, write_tensors
 from tightbound.ownership import LOCK
 from tightbound.paths import require_path
-from tightbound.runs.build import Config, build_model, loaded
+from tightbound.runs.build import build_model, loaded
+from tightbound.runs.config import Config, read_config, read_json
+from tightbound.runs.identity import data_fingerprint, model_fingerprint, training_fingerprint
 from tightbound.runs.measured import Measured, require_evaluation
-from tightbound.runs.migrate import CONFIG, FORMAT, RECIPE, recipe_of, require_same_weights
+from tightbound.runs.migrate import CONFIG, RECIPE, recipe_of, require_same_weights
 from tightbound.runs.pieces import LIKELIHOODS
 from tightbound.runs.recipe import GIVEN, Recipe
-from tightbound.runs.resolving import MOST_LEVELS, levels_of, prepared
-from tightbound.runs.schema import to_table
+from tightbound.runs.resolving import levels_of, prepared
 from tightbound.runtime import own_random_state
 from tightbound.training import batches
 from tightbound.training.checkpoint import OBJECTIVE, OLDER, STATE, WEIGHTS, check_weights, load_weights
-from tightbound.training.fingerprint import fingerprint
 from tightbound.training.journal import METRICS, TIMING, read_metrics, require_metrics
 
 ENVIRONMENT = "environment.json"
@@ -117,6 +117,11 @@ class Run:
         if source is not None and not (isinstance(source, str | os.PathLike) and Path(source).is_dir()):
             recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, size=None))
         _, data = loaded(recipe, source)
+        if source is None and self.config.data not in ("", known := data_fingerprint(data)) and known:
+            raise ValueError(
+                f"Expected the data that the run in {self.path} was trained on; got others in {recipe.data.source}. "
+                "Say where its own are: --data. On others: tightbound evaluate RUN --data, or run.data(x) in Python."
+            )
         if tuple(data.train.shape) != self.config.shape:
             raise ValueError(
                 f"Expected observations of shape {self.config.shape}, as this run's model has seen; got "
@@ -182,6 +187,15 @@ class Run:
             require_metrics(lines)
         return lines
 
+    def seconds(self) -> float | None:
+        """How long the training took, by ``timing.jsonl``; None where that is gone or damaged."""
+        path = self.path / TIMING
+        try:
+            last = path.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
+            return float(json.loads(last)["seconds"])
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            return None
+
     def evaluation(self) -> dict[str, Any] | None:
         """What ``evaluation.json`` holds, or None where the run was not evaluated yet.
 
@@ -213,7 +227,7 @@ class Run:
         Args:
             name: ``EVALUATION``, or as of :meth:`save`.
         """
-        return _json(self.path / name, self.renewed(name)) if (self.path / name).is_file() else None
+        return read_json(self.path / name, self.renewed(name)) if (self.path / name).is_file() else None
 
     def renewed(self, name: str) -> str:
         """How there will be a good file in place of a damaged one, a sentence.
@@ -249,7 +263,7 @@ class Run:
 
     def environment(self) -> dict[str, Any]:
         """The machine and library versions it was trained with."""
-        return _json(self.path / ENVIRONMENT) if (self.path / ENVIRONMENT).is_file() else {}
+        return read_json(self.path / ENVIRONMENT) if (self.path / ENVIRONMENT).is_file() else {}
 
 
 def open_run(path: str | Path) -> Run:
@@ -276,11 +290,16 @@ def open_run(path: str | Path) -> Run:
         'gaussian'
     """
     folder = Path(path)
-    recipe, config = recipe_in(folder), _config(folder / CONFIG)
+    recipe, config = recipe_in(folder), read_config(folder / CONFIG)
     if config.model not in ("", model_fingerprint(recipe)):
         raise ValueError(
             f"Expected the [model] that the weights were trained with in {folder / RECIPE}; got another one. Undo the "
             "change, or train anew with the changed recipe."
+        )
+    if config.training not in ("", training_fingerprint(recipe)):
+        raise ValueError(
+            f"Expected the seed and the [data], [objective] and [train] of the training in {folder / RECIPE}; got "
+            "others. Undo the change, or train anew with the changed recipe."
         )
     return Run(folder, recipe, config)
 
@@ -298,19 +317,6 @@ def with_data_found(run: Run) -> Run:
     return dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, data=moved))
 
 
-def model_fingerprint(recipe: Recipe) -> str:
-    """A short name of all that a recipe says of its model.
-
-    Args:
-        recipe: resolved.
-
-    Example:
-        >>> model_fingerprint(Recipe()) == model_fingerprint(Recipe(seed=3))
-        True
-    """
-    return fingerprint(to_table(recipe.model))
-
-
 def recipe_in(folder: Path) -> Recipe:
     """The recipe in a run's folder, none of whose files may lead out of it.
 
@@ -325,31 +331,3 @@ def recipe_in(folder: Path) -> Recipe:
         if not (folder / name).resolve().is_relative_to(folder.resolve()):
             raise ValueError(f"Expected files inside the run folder; got {folder / name}, which leads out of it.")
     return recipe_of(folder)
-
-
-def _config(path: Path) -> Config:
-    values = _json(path)
-    shape, counts = values.get("shape"), [values.get(name, 0) for name in ("levels", "classes", "covariates")]
-    whole = isinstance(shape, list) and all(type(n) is int and n > 0 for n in shape)
-    wide, counted = values.get("wide", False), all(type(n) is int and 0 <= n <= MOST_LEVELS for n in counts)
-    if values.get("format") not in range(1, FORMAT + 1) or not (whole and shape and counted and type(wide) is bool):
-        raise ValueError(
-            f"Expected a configuration of format {FORMAT} or older, a shape of positive whole numbers and at most "
-            f"{MOST_LEVELS} levels; got something else in {path}. A newer version of tightbound may have written it."
-        )
-    require_kept(path.parent, CONFIG)
-    levels, classes, covariates = counts
-    about = {name: str(values.get(name, "")) for name in ("why", "model", "source", "started")}
-    return Config(tuple(shape), levels, classes=classes, covariates=covariates, wide=wide, **about)
-
-
-def _json(path: Path, remedy: str = "") -> dict[str, Any]:
-    require_file(path)
-    more = f" {remedy}" if remedy else ""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"Expected JSON in {path}; got something unreadable ({error}).{more}") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"Expected a JSON object in {path}; got {type(value).__name__}.{more}")
-    return value

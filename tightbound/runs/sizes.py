@@ -8,6 +8,7 @@ from collections.abc import Callable
 from torch import nn
 
 from tightbound.data.mapped import require_memory
+from tightbound.runs.pieces import POSTERIORS, PRIORS, row
 from tightbound.runs.recipe import ModelRecipe, Recipe
 
 LARGEST = 2**63
@@ -67,8 +68,22 @@ def _sizes(model: ModelRecipe) -> str:
 
 
 def _largest(model: ModelRecipe) -> dict[str, int]:
-    names = ("latent_dim", "classes", "codes", "components", "channels", "transforms")
-    return {**{name: getattr(model, name) for name in names}, "a hidden width": max(model.hidden, default=0)}
+    """The sizes that the parts in use read."""
+    posterior = row(POSTERIORS, model.posterior, "model.posterior")
+    prior = row(PRIORS, model.prior_by_name(), "model.prior")
+    taken, mixed = {*posterior.takes, *prior.takes}, posterior.latents == "mixed"
+    class_first = posterior.latents == "class first"  # whose MLP reads hidden widths behind any trunk
+    read = {
+        "latent_dim": True,
+        "classes": mixed or "classes" in taken,
+        "codes": mixed,
+        "components": bool(taken & {"components", "pseudo_inputs"}),
+        "channels": model.network != "mlp",
+        "transforms": "transforms" in taken,
+    }
+    sizes = {name: getattr(model, name) for name, wanted in read.items() if wanted}
+    wide = model.hidden if model.network == "mlp" or class_first else ()
+    return {**sizes, "a hidden width": max(wide)} if wide else sizes
 
 
 def _short(size: int) -> str:

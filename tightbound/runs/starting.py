@@ -6,6 +6,7 @@ import dataclasses
 import os
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ from tightbound.paths import require_path, require_utf8
 from tightbound.runs import recipe as recipes
 from tightbound.runs.build import Built, build
 from tightbound.runs.environment import environment
+from tightbound.runs.identity import model_fingerprint, training_fingerprint, unlike
 from tightbound.runs.migrate import CONFIG, FORMAT, RECIPE, is_of_first_format, require_same_weights
 from tightbound.runs.recipe import GIVEN, Recipe
-from tightbound.runs.run import ENVIRONMENT, Run, model_fingerprint, open_run, recipe_in, with_data_found
+from tightbound.runs.run import ENVIRONMENT, Run, open_run, recipe_in, with_data_found
 from tightbound.training import TrainResult, fit
 from tightbound.training.checkpoint import WEIGHTS, has_state, load_weights
 
@@ -155,7 +157,8 @@ def _train(
     recipe, main = built.recipe, world().is_main
     source = Path(recipe.data.source)
     where = str(source.resolve()) if recipe.data.source != GIVEN and source.exists() else ""
-    config = dataclasses.replace(built.config, model=model_fingerprint(recipe), source=where, started=begun)
+    model, training = model_fingerprint(recipe), training_fingerprint(recipe)
+    config = dataclasses.replace(built.config, model=model, training=training, source=where, started=begun)
     if main and progress and not resume:
         for note in built.notes:
             end = "" if note.endswith("?") else "."
@@ -218,3 +221,44 @@ def _new_folder(recipe: Recipe) -> Path:
             continue
         return folder
     raise ValueError(f"Expected a free name for a folder in {first.parent}; got none. Choose one: --out.")
+
+
+def require_own(recipe: Recipe, folder: Path) -> None:
+    """Refuse a folder in which something else was trained than is asked for.
+
+    Args:
+        recipe: what is asked for.
+        folder: of a run, begun or not.
+
+    Raises:
+        ValueError: where its recipe says otherwise, with the fields.
+
+    Example:
+        >>> require_own(Recipe(), Path("nowhere"))
+    """
+    if (folder / RECIPE).is_file() and (others := unlike(recipe, recipe_in(folder))):
+        raise ValueError(
+            f"Expected this sweep's run in {folder}; got one with another {', '.join(others)}. Move it elsewhere, and "
+            "the sweep trains its own."
+        )
+
+
+def require_one_data(folders: Iterable[Path]) -> None:
+    """Refuse to rank runs that have not all seen the same data.
+
+    Args:
+        folders: of runs, all trained.
+
+    Raises:
+        ValueError: where data have changed between two of them.
+
+    Example:
+        >>> require_one_data([])
+    """
+    seen = {known: folder for folder in folders if (known := open_run(folder).config.data)}
+    if len(seen) > 1:
+        first, second, *_ = seen.values()
+        raise ValueError(
+            f"Expected one data set for all runs of a sweep; got different ones in {first} and {second}: the data have "
+            "changed in between. Remove the older runs, and the same command trains them anew."
+        )

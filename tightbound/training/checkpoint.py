@@ -14,6 +14,7 @@ FORMAT = 3
 WEIGHTS = "model.safetensors"
 OBJECTIVE = "objective.safetensors"
 STATE = Path("checkpoint") / "state.pt"
+AS_IT_IS = "Its weights are there: evaluate it, report it, or train on from them with --resume RUN --train.epochs N."
 OLDER = Path("checkpoint") / "older.pt"  # the state before it
 
 
@@ -27,19 +28,34 @@ def has_state(run: Path) -> bool:
     return (run / STATE).exists() or (run / OLDER).exists()
 
 
-def load_state(run: Path) -> dict[str, Any]:
+def load_state(run: Path, *, ended: bool = False) -> dict[str, Any]:
     """Read the trainer's state: the newest, or the one before it where the newest was removed.
+
+    Args:
+        run: the run's folder.
+        ended: whether the training has ended: then only the newest will do, as any other would train it again.
 
     Raises:
         ValueError: where there is none, or it is damaged, of another version, or holds anything but plain values.
     """
-    name = OLDER if not (run / STATE).is_file() and (run / OLDER).is_file() else STATE
+    if ended and not (run / STATE).is_file():
+        raise ValueError(
+            f"Expected a run with a checkpoint to go on from; got {run}, which has ended and whose checkpoint is gone. "
+            f"{AS_IT_IS}"
+        )
+    name = OLDER if is_older(run) else STATE
     if not (run / name).is_file():
         raise ValueError(f"Expected a checkpoint to resume from; got none at {run / STATE}. Was the run ever started?")
     try:
         return _state(run, name)
     except ValueError as error:
-        raise ValueError(f"{error}{_other_way(run, name)}") from None
+        other = f" The run has ended. {AS_IT_IS}" if ended else _other_way(run, name)
+        raise ValueError(f"{error}{other}") from None
+
+
+def is_older(run: Path) -> bool:
+    """Whether the newest state is missing and the one before it is there."""
+    return not (run / STATE).is_file() and (run / OLDER).is_file()
 
 
 def _other_way(run: Path, damaged: Path) -> str:

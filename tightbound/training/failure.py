@@ -103,6 +103,6 @@ def _on_scale(x: Tensor) -> str:
 
 def _hint(term: str) -> str:
     return {
-        "distortion": "; look for outliers in the data, or a learned scale that has shrunk to its floor",
+        "distortion": "; look for outliers in the data, a scale far too small for them, or a learned one at its floor",
         "rate": "; a posterior's variance has grown without limit: standardise the data",
     }.get(term, "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -13,7 +14,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import nn
 
-from tightbound.checks import check_model, require_gradients, said_of, squashes
+from tightbound.checks import check_model, require_gradients, require_trainable, said_of, squashes
 from tightbound.data import Data, Observations
 from tightbound.data import observations as as_observations
 from tightbound.distributed import World, joined
@@ -21,7 +22,7 @@ from tightbound.model import Model
 from tightbound.objectives import ELBO, Objective, resolve
 from tightbound.ownership import owned
 from tightbound.progress import progress_for
-from tightbound.runtime import home, own_random_state, resolve_device
+from tightbound.runtime import home, in_training, own_random_state, require_computing, resolve_device
 from tightbound.settings import Training, require_seed
 from tightbound.training import batches
 from tightbound.training.fingerprint import run_fingerprint
@@ -117,13 +118,14 @@ def fit(
         7
     """
     require_gradients()
-    settings = (settings or Training()).updated(changes)
+    require_computing()
+    _require_arguments(objective, settings, out)
+    settings, seed = (settings or Training()).updated(changes), require_seed(seed)
     if not isinstance(model, Model):
         raise TypeError(
             f"Expected a model such as tb.VAE(prior, posterior, likelihood); got {type(model).__name__}. Write a "
             "tb.Model for one of your own."
         )
-    require_seed(seed)
     if resume not in (True, False, "auto"):
         raise ValueError(f"Expected resume=True, False or 'auto'; got {resume!r}.")
     if resume and not out:
@@ -131,13 +133,28 @@ def fit(
     source = Path(out) if out else None
     asked = Asked()
     try:
-        with joined() as here:
+        with joined() as here, in_training(model):
             loop = prepare(model, data, objective or ELBO(), settings, seed, source, here)
             owner = owned(source, make=resume is not True) if source is not None and here.is_main else nullcontext()
             with owner, own_random_state(loop.step.device), asked.listening():
                 return _trained(loop, asked, resume=resume, progress=progress)
     finally:
         asked.pass_on()  # only now, as whoever leaves the other processes early would be taken for lost
+
+
+def _require_arguments(objective: object, settings: object, out: object) -> None:
+    """Refuse values of another kind than those that are meant."""
+    if isinstance(objective, type):
+        home = "tb.objectives." if objective.__module__.startswith(Objective.__module__.rpartition(".")[0]) else ""
+        raise TypeError(
+            f"Expected an objective; got the class {objective.__name__}. Write {home}{objective.__name__}()."
+        )
+    if objective is not None and not callable(objective):
+        raise TypeError(f"Expected an objective; got {objective!r}. Write tb.objectives.ELBO(), for example.")
+    if settings is not None and not isinstance(settings, Training):
+        raise TypeError(f"Expected settings of the class Training; got {settings!r}. Write tb.Training(epochs=10).")
+    if out is not None and not isinstance(out, str | os.PathLike):
+        raise TypeError(f"Expected the path of a folder as out; got {out!r}. Write out='runs/mine'.")
 
 
 def _trained(loop: Loop, asked: Asked, *, resume: bool | Literal["auto"], progress: bool) -> TrainResult:
@@ -182,6 +199,7 @@ def prepare(
             f"Expected at least one observation of a batch for each of {here.count} processes; got batches of "
             f"{sampler.batch_size}. Take a larger batch_size, or fewer processes."
         )
+    require_trainable(model)
     model.to(device)
     few = observations.eval_batch(0, 2, home(model)[1]).to(device)
     check_model(model, few, name=said_of(observations))

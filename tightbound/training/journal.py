@@ -101,7 +101,36 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     """
     path = run / METRICS
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    if "\0" in text:
+        raise ValueError(
+            f"Expected one JSON object a line in {path}; got zeros, which a disk leaves where it has lost what was "
+            "there. Take it from a backup, or remove it: the run is then without its curves."
+        )
     return [_line(line, number, path) for number, line in enumerate(text.split("\n")[:-1], start=1)]
+
+
+def ended(run: Path, steps: int, patience: int) -> bool:
+    """Whether a run's lines are those of a training that has ended: at its last step, or early.
+
+    Args:
+        run: the run's folder.
+        steps: of the whole training.
+        patience: validations without a better loss after which it ends early; never where it is 0.
+
+    Returns:
+        Whether they are; False where a line is damaged.
+
+    Example:
+        >>> ended(Path("nowhere"), steps=10, patience=0)
+        False
+    """
+    try:
+        lines = read_metrics(run)
+    except ValueError:
+        return False
+    better = [bool(line.get("best")) for line in lines if line.get("split") == "validation"]
+    early = 0 < patience <= len(better) and not any(better[-patience:])
+    return early or any(line.get("step") == steps for line in lines[-2:])
 
 
 def _line(text: str, number: int, path: Path) -> dict[str, Any]:

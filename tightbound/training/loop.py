@@ -27,7 +27,7 @@ from tightbound.training import checkpoint
 from tightbound.training.batches import Sampler
 from tightbound.training.failure import NonFiniteError, explain, runaway
 from tightbound.training.fingerprint import Fingerprints
-from tightbound.training.journal import Journal
+from tightbound.training.journal import Journal, ended
 from tightbound.training.result import TrainResult
 from tightbound.training.signals import NUMBERS, Asked
 from tightbound.training.state import Best, Standing, State
@@ -132,7 +132,8 @@ class Loop:
         setup = self.setup
         if setup.source is None:
             raise ValueError("Expected out= with resume=True: the folder of the run to go on with.")
-        plain = checkpoint.load_state(setup.source)
+        plain = checkpoint.load_state(setup.source, ended=self._has_ended(setup.source))
+        older = checkpoint.is_older(setup.source)
         with foreign(setup.source / checkpoint.STATE, "a checkpoint of this training"):
             others = setup.fingerprint.unlike(plain["fingerprint"])
             number = torch.tensor(State.from_plain(plain).standing.number)
@@ -151,6 +152,11 @@ class Loop:
             state = State.from_plain(plain)
             _require_alike(state.standing.best.weights, self.step.weights_now())
             self._restore(state)
+        if older and setup.world.is_main:
+            print(
+                f"The newest checkpoint is missing: going on from the one before, of step {int(number)}.",
+                file=sys.stderr,
+            )
         self.step.set_mode(training=True)
         self.step.use(Execution(state.execution.precision))
         if state.execution.compiled:
@@ -158,6 +164,11 @@ class Loop:
             self._restore(state)
         self.journal = Journal(setup.out, state.journal)
         self._good = self._state()
+
+    def _has_ended(self, source: Path) -> bool:
+        """Whether the folder holds a training that is over, whose weights are written last."""
+        patience = self.setup.settings.patience if self.setup.held_out is not None else 0
+        return (source / checkpoint.WEIGHTS).is_file() and ended(source, self.setup.steps, patience)
 
     def run(self, asked: Asked, shown: Progress) -> TrainResult:
         """Step until the end, an early stop or a signal."""
