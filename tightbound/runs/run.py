@@ -15,7 +15,7 @@ from torch import Tensor
 from tightbound.autoencoder import VAE
 from tightbound.data import Data, Observations, summarise
 from tightbound.evaluate import Certificate, Checks, Classification, Disentanglement, Gaps, Independence, Information
-from tightbound.files import DIGESTS, foreign, write_json, write_tensors
+from tightbound.files import DIGESTS, foreign, require_file, write_json, write_tensors
 from tightbound.ownership import LOCK
 from tightbound.runs.build import build_model, loaded
 from tightbound.runs.config import Config, read_config, read_json
@@ -185,6 +185,7 @@ class Run:
         """How long the training took, by ``timing.jsonl``; None where that is gone or damaged."""
         path = self.path / TIMING
         try:
+            require_file(path)  # nobody waits for a pipe
             last = path.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
             return float(json.loads(last)["seconds"])
         except (OSError, ValueError, TypeError, KeyError, RecursionError):
