@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import shutil
 from html.parser import HTMLParser
@@ -149,6 +150,9 @@ def test_a_head_says_what_is_known(tmp_path):
     for damage in ("", "{", "[]\n", '{"seconds": "x"}\n'):
         (run.path / "timing.jsonl").write_text(damage)
         assert run.seconds() is None
+    (run.path / "timing.jsonl").unlink()
+    os.mkfifo(run.path / "timing.jsonl")
+    assert run.seconds() is None
     assert "<dd>no date on record</dd>" in render(run, run.data(), [])
 
 

@@ -25,8 +25,9 @@ def main() -> int:
     if ends:  # what was measured is then kept
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     code = run()
-    for number in [signal.SIGINT] * listens + [signal.SIGTERM] * ends:
-        signal.signal(number, signal.SIG_IGN)  # all is done and said
+    for number, ours in ((signal.SIGINT, listens), (signal.SIGTERM, ends)):
+        if ours:
+            signal.signal(number, signal.SIG_IGN)  # all is done and said
     return code
 
 

@@ -300,6 +300,10 @@ def has_room(count: int) -> Iterator[None]:
 
     Raises:
         ValueError: where they do not fit into memory.
+
+    Example:
+        >>> with has_room(10):
+        ...     pass
     """
     try:
         yield

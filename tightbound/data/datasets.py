@@ -10,7 +10,7 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from tightbound.data.arrays import from_array
 from tightbound.data.images import INDIRECT, plain
-from tightbound.data.numbers import tensor_of, whole
+from tightbound.data.numbers import dense, tensor_of
 from tightbound.data.observations import Observations
 
 
@@ -90,5 +90,5 @@ def _item(dataset: Dataset[Any], index: int, name: str) -> tuple[Tensor, object]
             )
         value = array
     if isinstance(label, Tensor):
-        label = whole(label, f"the label of {where}")
+        label = dense(label, f"the label of {where}")
     return tensor_of(value, where), label.tolist() if isinstance(label, Tensor | np.ndarray) else label

@@ -147,6 +147,11 @@ def plain(image: Image.Image, where: Path | str) -> Image.Image:
 
     Raises:
         ValueError: if it has transparent pixels.
+
+    Example:
+        >>> from PIL import Image
+        >>> plain(Image.new("CMYK", (2, 2)), "x.jpg").mode
+        'RGB'
     """
     if "A" in image.mode or "transparency" in image.info:
         grey = image.mode in _GREY

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tightbound.data.numbers import whole
+from tightbound.data.numbers import dense
 from tightbound.surface import some
 
 MOST = 1_000_000  # labels up to here are taken for the number of a class
@@ -101,7 +101,7 @@ def _column(part: object, name: str) -> np.ndarray:
 
 def _array(part: object, name: str) -> np.ndarray:
     if isinstance(part, Tensor):
-        part = whole(part, f"the labels of {name}").detach().cpu()
+        part = dense(part, f"the labels of {name}").detach().cpu()
         part = part.float() if part.dtype == torch.bfloat16 else part  # which NumPy does not know
     if hasattr(part, "toarray"):
         raise ValueError(f"Expected labels of shape (N,); got sparse ones in {name}. Make them dense: y.toarray().")

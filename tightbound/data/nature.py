@@ -295,11 +295,11 @@ def _apart(column: Tensor, low: float, high: float) -> list[tuple[float, float]]
     values are taken off at once.
     """
     values, found = sorted({low, high, *column.tolist()}), list[tuple[float, float]]()
-    at_ends = sorted(((below, above) for below in range(ENDS) for above in range(ENDS)), key=sum)
+    pairs = sorted(((below, above) for below in range(ENDS) for above in range(ENDS - below)), key=sum)
     while True:
-        for below, above in at_ends[1:]:
+        for below, above in pairs[1:]:
             first, last = below, len(values) - 1 - above
-            if last <= first or below + above >= ENDS:
+            if last <= first:
                 continue
             least, most = values[first], values[last]
             rest = int(((column >= least) & (column <= most)).sum())

@@ -30,11 +30,11 @@ def tensor_of(value: object, name: str) -> Tensor:
         tensor([0, 1, 2], dtype=torch.int16)
     """
     if isinstance(value, Tensor):
-        return whole(value, name).detach()
+        return dense(value, name).detach()
     return batch.tensor_of(_plain_columns(value, name), name)
 
 
-def whole(tensor: Tensor, name: str) -> Tensor:
+def dense(tensor: Tensor, name: str) -> Tensor:
     """Refuse a tensor that is no array of values.
 
     Args:

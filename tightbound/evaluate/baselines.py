@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import LowRankMultivariateNormal
 
 from tightbound.autoencoder import VAE
 from tightbound.evaluate.estimates import Estimate, Judged, plain, row
@@ -217,10 +218,12 @@ def _ppca(likelihood: Likelihood, train: Observations, test: Observations, direc
     values, vectors = torch.linalg.eigh(products / len(train) - mean[:, None] * mean)
     rest = len(values) - min(directions, len(values) - 1)  # how many directions have the noise alone
     noise = values[:rest].mean().clamp(min=SMALLEST_SCALE**2)
-    spread = torch.cat([noise.expand(rest), values[rest:].clamp(min=noise)])
-    constant = len(values) * math.log(2 * math.pi) + spread.log().sum() + 2 * unit[varies].log().sum()
-    along = torch.cat([((u - mean) @ vectors).square() / spread for u in seen(test)])
-    return -0.5 * (constant + along.sum(1))
+    spread = (values[rest:] - noise).clamp(min=0).sqrt()
+    unit = unit[varies]
+    p = LowRankMultivariateNormal(
+        centre[varies] + unit * mean, unit[:, None] * vectors[:, rest:] * spread, unit.square() * noise
+    )
+    return torch.cat([p.log_prob(each.x.flatten(1)[:, varies]) for each in test.batches(ENCODED, torch.float64)])
 
 
 def _png(test: Observations) -> Estimate | None:

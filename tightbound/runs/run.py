@@ -15,7 +15,7 @@ from torch import Tensor
 from tightbound.autoencoder import VAE
 from tightbound.data import Data, Observations, summarise
 from tightbound.evaluate import Certificate, Checks, Classification, Disentanglement, Gaps, Independence, Information
-from tightbound.files import DIGESTS, foreign, read_tensors, write_json, write_tensors
+from tightbound.files import DIGESTS, foreign, read_tensors, require_file, write_json, write_tensors
 from tightbound.ownership import LOCK
 from tightbound.paths import require_path
 from tightbound.runs.build import build_model, loaded
@@ -117,7 +117,8 @@ class Run:
         if source is not None and not (isinstance(source, str | os.PathLike) and Path(source).is_dir()):
             recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, size=None))
         _, data = loaded(recipe, source)
-        if source is None and self.config.data not in ("", known := data_fingerprint(data)) and known:
+        own = source is None and self.config.data
+        if own and data_fingerprint(data) not in ("", own):
             raise ValueError(
                 f"Expected the data that the run in {self.path} was trained on; got others in {recipe.data.source}. "
                 "Say where its own are: --data. On others: tightbound evaluate RUN --data, or run.data(x) in Python."
@@ -191,6 +192,7 @@ class Run:
         """How long the training took, by ``timing.jsonl``; None where that is gone or damaged."""
         path = self.path / TIMING
         try:
+            require_file(path)  # nobody waits for a pipe
             last = path.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
             return float(json.loads(last)["seconds"])
         except (OSError, ValueError, TypeError, KeyError, RecursionError):
