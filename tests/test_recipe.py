@@ -383,7 +383,7 @@ def test_load_takes_a_path_and_names_it_in_errors(tmp_path: Path) -> None:
         ("digit", r"Expected a recipe \(.*digits, .*got 'digit'. Did you mean 'digits'\?"),
         ("missing.toml", "or the path of a .toml file; got 'missing.toml'"),
         ("../digits", "got '../digits'"),
-        ("\0.toml", "or the path of a .toml file; got"),
+        ("\0.toml", "Expected a path without a NUL byte; got one with it"),
     ],
 )
 def test_load_refuses_unknown_names(name: str, message: str) -> None:

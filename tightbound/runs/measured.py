@@ -21,6 +21,7 @@ from tightbound.evaluate import (
     evidence,
     information,
 )
+from tightbound.likelihoods import Likelihood
 from tightbound.model import Model
 from tightbound.progress import evaluating
 from tightbound.runs.recipe import Recipe
@@ -164,7 +165,8 @@ def measure(
     """
     with evaluating(len(observations), show=progress) as tell:
         found = dataclasses.replace(evidence(model, observations, progress=tell, **settings), remark=remark)
-    if train is not None and isinstance(model, VAE) and found.is_likelihood:
+    described = isinstance(model, VAE) and isinstance(model.likelihood, Likelihood) and found.is_likelihood
+    if train is not None and described:
         found = dataclasses.replace(found, baselines=baselines(model, train, observations))
     if len(observations) < 2:
         return Measured(found, None)
