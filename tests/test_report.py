@@ -131,6 +131,7 @@ def test_the_evidence_is_there_with_its_errors(page):
     assert found["verdict"] == " ".join(found["findings"])
     assert all(finding in page.text for finding in found["findings"])
     assert len(page.all("li")) == len(found["findings"]) > 2
+    assert "KL(q(z|x) ‖ p(z)), closed form: what the code costs" in page.text
     assert "180 test observations; of each, bounds from 20 samples of q(z|x)." in page.text
 
 

@@ -65,13 +65,13 @@ def _with_commands(text: str) -> str:
 
 
 def _table(found: dict[str, Any]) -> str:
-    kind = str(found["rate_kind"]).replace("-", " ")
+    how = str(found["rate_kind"]).replace("-", " ")
     kind = "estimate of −log p(x) " if found["reliable"] else "upper bound on −log p(x) "
     nll = kind + _ESTIMATED[_proposal(found)].format(**found)
     rows = [
         ("ELBO", found["elbo"], found["elbo_se"], "lower bound on log p(x), higher is better"),
         ("distortion", found["distortion"], found["distortion_se"], "−E log p(x|z): what the reconstruction costs"),
-        ("rate", found["rate"], found["rate_se"], f"KL(q(z|x) ‖ p(z)), {kind}: what the code costs"),
+        ("rate", found["rate"], found["rate_se"], f"KL(q(z|x) ‖ p(z)), {how}: what the code costs"),
         *(
             (f"IWAE, K = {bound['samples']}", bound["value"], bound["se"], "importance-weighted bound of K samples")
             for bound in found["iwae"]
