@@ -50,13 +50,13 @@ def trains(built: Built) -> None:
     model, data = built.model, built.data
     with torch.no_grad():
         assert model.draw(data.train.eval_batch(0, 5), samples=2).log_w.isfinite().all()
-    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    before = {name: p.detach().cpu().clone() for name, p in model.named_parameters()}
     ended = fit(
         model, data, objective=built.objective, seed=built.recipe.seed, progress=False, settings=built.recipe.train
     )
     assert ended.steps == 2
     assert np.isfinite(ended.loss)
-    moved = {name.split(".")[0] for name, p in model.named_parameters() if not p.equal(before[name])}
+    moved = {name.split(".")[0] for name, p in model.named_parameters() if not p.cpu().equal(before[name])}
     assert {"posterior", "likelihood"} <= moved
     assert model.reconstruct(data.test.eval_batch(0, 2)).shape == (2, *data.test.shape)
     assert model.sample(2).shape == (2, *data.test.shape)

@@ -163,6 +163,7 @@ def compiling() -> Iterator[None]:
     """
     with only_thread(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.")
+        warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")  # fewer digits, which nobody asked for
         yield
 
 
