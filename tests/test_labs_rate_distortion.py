@@ -45,15 +45,19 @@ def test_it_is_where_a_search_ends(x: Tensor, beta: float, latent: int) -> None:
     ]
     for each in free:
         each.requires_grad_()
-    search = torch.optim.LBFGS(free, max_iter=2000, tolerance_grad=1e-10, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
-        search.zero_grad()
+        for each in free:
+            each.grad = None
         rate, distortion = parts(x, free[0], free[1], free[2].exp())
         (value := distortion + beta * rate).backward()
         return value
 
-    search.step(loss)
+    for _ in range(3):  # a search that has gone stale starts afresh from where it is
+        search = torch.optim.LBFGS(
+            free, max_iter=2000, tolerance_grad=1e-10, tolerance_change=1e-12, line_search_fn="strong_wolfe"
+        )
+        search.step(loss)
     rate, distortion = (each.item() for each in parts(x, free[0], free[1], free[2].exp()))
     assert distortion + beta * rate == pytest.approx(best.distortion(beta) + beta * best.rate(beta), abs=1e-6)
     assert rate == pytest.approx(best.rate(beta), abs=1e-3)

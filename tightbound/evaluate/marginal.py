@@ -22,6 +22,7 @@ ERROR = 0.05  # nats that the draws of an observation may be off
 START = 64  # draws from q(z | x) that a fit starts from, at least
 PILOT = 6  # sets from which it is guessed how many are needed
 LEAST, MOST = 4, 128  # sets of an observation
+TURNS = 8  # of further fitting at most; there is another one as long as the ELBO rises by more than noise
 HARD = 64  # sets; an observation that needs more is refined further, which costs about as much
 SPARED = 3  # by which opposite draws and slices divide the variance, as a rule
 WORSE = 1.0  # nats that the ELBO of a fitted proposal may lie below that of q(z | x): more than its draws' noise
@@ -117,18 +118,31 @@ class Fits:
         """
         proposal = refine(self.target, self.batch, start_of(self.target.from_latent(z)))
         found = self.pilot(proposal, "pilot")
-        hard = (found.sets(error) > HARD).nonzero()[:, 0].to(proposal.mean.device)
-        if not len(hard):
-            return proposal, found
-        part = Fits(self.target, self.batch.rows(hard), [self.seeds[i] for i in hard.tolist()], width=self.width)
-        longer = refine(self.target, part.batch, proposal.rows(hard), sweeps=LONGER, seed=1)
-        again = part.pilot(longer, "pilot again")
-        better = again.elbo > found.elbo[hard.cpu()]
-        chosen, where = better.nonzero()[:, 0], hard.cpu()[better]
+        hard = (found.sets(error) > HARD).nonzero()[:, 0]
+        for turn in range(1, TURNS + 1):
+            if not len(hard):
+                break
+            won = self._longer(hard, proposal, found, turn)
+            hard = hard[(won > WORSE) & (found.sets(error)[hard] > HARD)]
+        return proposal, found
+
+    def _longer(self, hard: Tensor, proposal: Proposal, found: Pilot, turn: int) -> Tensor:
+        """Fit some rows further, in place where that is better; gives the nats by which each one's ELBO rose."""
+        part = Fits(
+            self.target,
+            self.batch.rows(hard.to(proposal.mean.device)),
+            [self.seeds[i] for i in hard.tolist()],
+            width=self.width,
+        )
+        longer = refine(self.target, part.batch, proposal.rows(hard.to(proposal.mean.device)), sweeps=LONGER, seed=turn)
+        again = part.pilot(longer, "pilot again" if turn == 1 else f"pilot again {turn}")
+        won = again.elbo - found.elbo[hard]
+        better = won > 0
+        chosen, where = better.nonzero()[:, 0], hard[better]
         # Of those that became better, the fit and its first draws stand in the place of the old ones.
         for old, new in zip((*proposal, *found), (*longer, *again), strict=True):
             old[where.to(old.device)] = new[chosen.to(old.device)]
-        return proposal, found
+        return won
 
     def estimate(self, proposal: Proposal, tried: Pilot, elbo: Tensor, *, error: float) -> Marginal:
         """log p(x) from fresh draws, as many as its error asks for.
