@@ -1,4 +1,8 @@
-"""Adam in one pass over memory: weights, moments, averaged weights and 16-bit copies move together."""
+"""Adam in one pass over memory: weights, moments, averaged weights and 16-bit copies move together.
+
+Compiled, the pass is one kernel made of plain operations. Where nothing is compiled, each of these operations would be
+a pass of its own; torch's fused kernel takes their place.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.optim.adamw import adamw
 
 EPSILON = 1e-8  # under Adam's fraction
+FUSED = ("cpu", "cuda")  # devices for which torch has a fused kernel in every version that we take
+SWEPT = 64  # steps of the fused kernel between two looks for moments that are still: in so many none becomes a denormal
 STILL = 1e-30  # a first moment below it is none: left to fade, it would end in denormals, which processors are slow at
 
 
@@ -53,6 +60,7 @@ class Adam:
         self.first = [torch.zeros_like(w) for w in self.weights]
         self.second = [torch.zeros_like(w) for w in self.weights]
         self.average = [w.clone() for w in self.weights] if ema else []
+        self._counts = [torch.zeros((), device=w.device) for w in self.weights]  # of steps, as the fused kernel has it
 
     def state(self) -> dict[str, list[Tensor]]:
         """What a step leaves to the next, besides the weights."""
@@ -61,9 +69,8 @@ class Adam:
     def constants(self, number: int, rate: float) -> Tensor:
         """What the step after ``number`` others multiplies by: a tensor, so that a compiled step reads it anew."""
         first, second = (1 - beta ** (number + 1) for beta in self.betas)
-        decay = min(self.ema, (1 + number) / (10 + number))  # or the first weights would linger in the average
-        w = self.weights[0]
-        return torch.tensor([rate / first, 1 / math.sqrt(second), 1 - decay, rate], dtype=w.dtype).to(w.device)
+        w, share = self.weights[0], 1 - self._share_kept(number)
+        return torch.tensor([rate / first, 1 / math.sqrt(second), share, rate], dtype=w.dtype).to(w.device)
 
     def move(self, gradients: Sequence[Tensor], copies: Sequence[Tensor], constants: Tensor) -> None:
         """One step down ``gradients``; each of ``copies`` follows its weight, unless it is that weight itself."""
@@ -82,6 +89,48 @@ class Adam:
                 self.average[i].lerp_(w, share)
             if copies[i] is not w:
                 copies[i].copy_(w)
+
+
+    def move_plainly(self, gradients: Sequence[Tensor], copies: Sequence[Tensor], number: int, rate: float) -> None:
+        """The same step, after ``number`` others, where nothing is compiled."""
+        if self.weights[0].device.type not in FUSED:
+            self.move(gradients, copies, self.constants(number, rate))
+            return
+        gradients = [_as(g, w) for g, w in zip(gradients, self.weights, strict=True)]
+        if self.clip:
+            gradients = clipped(gradients, self.clip)
+        for decay in dict.fromkeys(self.decay):
+            self._fused([i for i, own in enumerate(self.decay) if own == decay], gradients, number, rate, decay)
+        if number % SWEPT == 0:
+            for first in self.first:
+                first.copy_(torch.hardshrink(first, STILL))
+        for average, w in zip(self.average, self.weights, strict=bool(self.average)):
+            average.lerp_(w, 1 - self._share_kept(number))
+        for copy, w in zip(copies, self.weights, strict=True):
+            if copy is not w:
+                copy.copy_(w)
+
+    def _fused(self, places: list[int], gradients: list[Tensor], number: int, rate: float, decay: float) -> None:
+        """Torch's kernel on the weights that share a decay."""
+        for i in places:
+            self._counts[i].fill_(number)
+        columns = (self.weights, gradients, self.first, self.second)
+        of_these = [[column[i] for i in places] for column in columns]
+        adamw(
+            *of_these, [], [self._counts[i] for i in places], fused=True, amsgrad=False, beta1=self.betas[0],
+            beta2=self.betas[1], lr=rate, weight_decay=decay, eps=EPSILON, maximize=False,
+        )  # fmt: skip
+
+    def _share_kept(self, number: int) -> float:
+        """Of averaged weights: little at first, or the first weights would linger in the average."""
+        return min(self.ema, (1 + number) / (10 + number))
+
+
+def _as(gradient: Tensor, weight: Tensor) -> Tensor:
+    """In the type and the order in memory of its weight: the fused kernel reads both alike."""
+    if gradient.dtype == weight.dtype and gradient.stride() == weight.stride():
+        return gradient
+    return torch.empty_like(weight).copy_(gradient)
 
 
 def clipped(gradients: Sequence[Tensor], most: float) -> list[Tensor]:

@@ -83,7 +83,7 @@ class TrainStep:
             self.copies[i] = w.to(execution.dtype) if low else w
         in_one = execution.compiled and not self.settings.micro_batch  # whose pieces are compiled each by itself
         self._gradients = compiled(self._gradients_in_one) if in_one else self._gradients_plainly
-        self._move = compiled(self.adam.move) if execution.compiled else self.adam.move
+        self._move = compiled(self.adam.move) if execution.compiled else None
 
     def _choose_loss(self, execution: Execution) -> None:
         model, rows = self.model, self.settings.micro_batch
@@ -179,10 +179,13 @@ class TrainStep:
 
     def update(self, number: int) -> None:
         """The second half: weights, averaged weights and 16-bit copies follow the gradient."""
-        self._move(self.gradients, self.copies, self.adam.constants(number, self.rate(number + 1)))
+        rate = self.rate(number + 1)
+        if self._move is not None:
+            self._move(self.gradients, self.copies, self.adam.constants(number, rate))
+        else:
+            self.adam.move_plainly(self.gradients, self.copies, number, rate)
         if self.their_adam is not None and self.player is not None:
-            constants = self.their_adam.constants(number, self.player.learning_rate)
-            self.their_adam.move(self.their_gradients, self.their_weights, constants)
+            self.their_adam.move_plainly(self.their_gradients, self.their_weights, number, self.player.learning_rate)
 
     def loss_of(self, batch: Batch) -> Tensor:
         """The loss of one batch at the first step."""
