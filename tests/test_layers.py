@@ -32,6 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "distributed": set(),
     "runtime": {"settings"},
     "execution": {"runtime"},
+    "threads": {"runtime"},
     "batch": set(),
     "draws": set(),
     "networks": set(),

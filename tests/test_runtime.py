@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from tightbound.runtime import evaluation_mode, on_one_thread, own_random_state
+from tightbound.runtime import evaluation_mode, own_random_state
 
 CPU = torch.device("cpu")
 
@@ -87,14 +87,3 @@ def test_random_numbers_inside_disturb_nobody_outside() -> None:
         assert torch.rand(3).equal(expected)  # without a seed they go on from the caller's
     assert torch.rand(3).equal(expected)
     assert not seeded.equal(expected)
-
-
-def test_one_thread_inside_and_the_callers_afterwards() -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    try:
-        with on_one_thread():
-            assert torch.get_num_threads() == 1
-        assert torch.get_num_threads() == 3
-    finally:
-        torch.set_num_threads(before)

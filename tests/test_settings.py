@@ -8,7 +8,7 @@ import math
 
 import pytest
 
-from tightbound.settings import Training
+from tightbound.settings import MOST_THREADS, Training
 
 
 def test_defaults_are_allowed_and_frozen() -> None:
@@ -94,3 +94,21 @@ def test_updated_changes_a_copy_and_checks_it() -> None:
 def test_an_unknown_setting_gets_a_suggestion(name: str, message: str) -> None:
     with pytest.raises(TypeError, match=message.replace("?", r"\?")):
         Training().updated({name: 1})
+
+
+@pytest.mark.parametrize("threads", [0, 1, MOST_THREADS])
+def test_any_number_of_threads_that_a_processor_may_have(threads: int) -> None:
+    assert Training(threads=threads).threads == threads
+
+
+@pytest.mark.parametrize(
+    ("threads", "error", "words"),
+    [
+        (-1, ValueError, "Expected threads >= 0; got -1"),
+        (MOST_THREADS + 1, ValueError, f"Expected threads of at most {MOST_THREADS}; got {MOST_THREADS + 1}. 0 finds"),
+        (1.5, TypeError, "Expected a whole number for threads; got 1.5"),
+    ],
+)
+def test_another_number_of_threads_is_refused(threads: float, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        Training(threads=threads)  # type: ignore[arg-type]

@@ -177,7 +177,7 @@ def test_metrics_have_no_clock_and_timing_has(tmp_path: Path) -> None:
     timing = [json.loads(line) for line in (tmp_path / "timing.jsonl").read_text().splitlines()]
     assert metrics == ended.metrics
     assert not any("second" in key or "time" in key for line in metrics for key in line)
-    assert all(line.keys() == {"step", "seconds"} for line in timing)
+    assert all(line.keys() == {"step", "seconds", "threads"} for line in timing)
     seconds = [line["seconds"] for line in timing]
     assert seconds == sorted(seconds)
     assert seconds[-1] <= ended.seconds + 0.001

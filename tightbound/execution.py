@@ -1,4 +1,4 @@
-"""How numbers are computed: the precision of matrix products, compiled or not, and whether either pays."""
+"""How numbers are computed: the precision of matrix products, compiled or not, on how many threads; and what pays."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ class Execution:
     Args:
         precision: "float32" or "bfloat16", of matrix products.
         compiled: whether gradient and update are one compiled graph.
+        threads: of the processor; 0 for as many as torch has.
 
     Example:
         >>> Execution("bfloat16").dtype
@@ -40,6 +41,7 @@ class Execution:
 
     precision: str = "float32"
     compiled: bool = False
+    threads: int = 0
 
     @property
     def dtype(self) -> torch.dtype:

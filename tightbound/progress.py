@@ -21,6 +21,14 @@ class Progress(Protocol):
         """
         ...
 
+    def note(self, text: str) -> None:
+        """Something is to be said, unless it is empty.
+
+        Args:
+            text: a sentence.
+        """
+        ...
+
     def close(self) -> None:
         """The training is over."""
         ...
@@ -34,6 +42,9 @@ class Silent:
     """
 
     def advance(self, step: int, line: dict[str, Any]) -> None:
+        """Do nothing."""
+
+    def note(self, text: str) -> None:
         """Do nothing."""
 
     def close(self) -> None:
@@ -76,6 +87,12 @@ class Lines:
         if due:
             self._next = step + self.every
             self._print("" if self._held else self._last)
+
+    def note(self, text: str) -> None:
+        """Print it now, behind what was held back."""
+        if text:
+            self._print(self._held)
+            self._print(text)
 
     def close(self) -> None:
         """Print the last line if it was not yet."""
@@ -126,6 +143,11 @@ class Bar:
         wide = self._bar.console.width >= self.WIDE
         shown = describe(self._lines.get("validation", line)) if wide else "  ".join(map(_brief, self._lines.values()))
         self._bar.update(self._task, completed=step, text=shown)
+
+    def note(self, text: str) -> None:
+        """Print it above the bar."""
+        if text:
+            self._bar.console.print(text, highlight=False, markup=False)
 
     def close(self) -> None:
         """Take the bar down."""

@@ -250,27 +250,6 @@ def own_random_state(device: torch.device, *, seed: int | None = None) -> Iterat
             restore_random_state(state, device)
 
 
-@contextmanager
-def on_one_thread() -> Iterator[None]:
-    """Torch computes on one thread inside: for many small steps, which further threads only hold up.
-
-    On a busy machine they do so by a factor of several, as each waits for the others at every step. The number is the
-    process's own: what other threads of it compute meanwhile has one thread too.
-
-    Example:
-        >>> with on_one_thread():
-        ...     torch.get_num_threads()
-        1
-    """
-    with only_thread():
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
-
-
 def seed_generators(seed: int, device: torch.device) -> None:
     """Seed the CPU's generator and the device's own, and leave those of other devices alone.
 

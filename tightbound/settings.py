@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 LARGEST_SEED = 2**63 - 1
 MOST_EPOCHS = 1e9
+LEAST = {"batch_size": 1, "log_every": 1, "micro_batch": 0, "warmup_steps": 0, "patience": 0, "threads": 0}
+MOST_THREADS = 1024  # more than any processor has
 CHOICES = {
     "schedule": ("cosine", "constant"),
     "precision": ("auto", "float32", "bfloat16"),
@@ -39,6 +41,8 @@ class Training:
             natively and the loss comes out the same.
         compile: "always" compiles the step, "never" does not, "auto" does where the training is long enough to gain.
         device: "cpu", "cuda", "mps", or "auto": the fastest at hand.
+        threads: Of the processor. 0 compares one thread with as many as the process may use, on a few steps, and again
+            when steps begin to take another time.
         log_every: Steps between two lines of training metrics; finiteness is checked then as well.
         checkpoint_seconds: Seconds between checkpoints; one is written at the end of training in any case.
 
@@ -62,19 +66,14 @@ class Training:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: Literal["auto", "always", "never"] = "auto"
     device: str = "auto"
+    threads: int = 0
     log_every: int = 50
     checkpoint_seconds: float = 30.0
 
     def __post_init__(self) -> None:
         for item in fields(self):
             object.__setattr__(self, item.name, plain(getattr(self, item.name)))
-        for name, least in (
-            ("batch_size", 1),
-            ("log_every", 1),
-            ("micro_batch", 0),
-            ("warmup_steps", 0),
-            ("patience", 0),
-        ):
+        for name, least in LEAST.items():
             if not isinstance(getattr(self, name), Integral):
                 raise TypeError(f"Expected a whole number for {name}; got {getattr(self, name)!r}.")
             if getattr(self, name) < least:
@@ -108,6 +107,10 @@ class Training:
             raise TypeError(f"Expected two numbers for betas; got {self.betas!r}. (0.9, 0.999) is usual.")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"Expected two betas in [0, 1); got {self.betas}. (0.9, 0.999) is usual.")
+        if self.threads > MOST_THREADS:
+            raise ValueError(
+                f"Expected threads of at most {MOST_THREADS}; got {self.threads}. 0 finds out how many pay."
+            )
         if not isinstance(self.device, str):
             raise TypeError(f"Expected a device by its name, such as 'cpu'; got {self.device!r}.")
         for name, choices in CHOICES.items():
@@ -137,6 +140,13 @@ class Training:
                 hint = f" Did you mean {close[0]!r}?" if close else ""
                 raise TypeError(f"Expected a training setting among {', '.join(known)}; got {name!r}.{hint}")
         return replace(self, **changes)
+
+
+def _require_betas(betas: object) -> None:
+    if not isinstance(betas, tuple) or not all(isinstance(beta, Real) for beta in betas):
+        raise TypeError(f"Expected two numbers for betas; got {betas!r}. (0.9, 0.999) is usual.")
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        raise ValueError(f"Expected two betas in [0, 1); got {betas}. (0.9, 0.999) is usual.")
 
 
 def plain(value: Any) -> Any:

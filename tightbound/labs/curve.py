@@ -24,7 +24,8 @@ from tightbound.objectives import ELBO
 from tightbound.plots import style
 from tightbound.posteriors import DiagonalNormal
 from tightbound.priors import StandardNormal
-from tightbound.runtime import on_one_thread, own_random_state
+from tightbound.runtime import own_random_state
+from tightbound.threads import on_threads
 from tightbound.training import Training, fit
 
 BETAS = (0.25, 1, 4, 16)
@@ -86,7 +87,7 @@ def rate_distortion(
     data = load("digits")
     best = BestLinear.of(data.train.eval_batch().x.flatten(1), sigma=SIGMA, latent=latent_dim)
     rows = []
-    with on_one_thread(), advancing(len(betas) * len(KINDS), show=progress) as advance:
+    with on_threads(1), advancing(len(betas) * len(KINDS), show=progress) as advance:
         for beta in sorted(betas):
             row: dict[str, Any] = {"beta": beta, "exact": _exact(best, beta)}
             for kind, (hidden, learning_rate) in KINDS.items():

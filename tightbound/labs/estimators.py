@@ -29,8 +29,9 @@ from tightbound.labs.result import Result
 from tightbound.labs.words import require_whole, table
 from tightbound.plots import style
 from tightbound.posteriors import DiagonalNormal
-from tightbound.runtime import on_one_thread, own_random_state
+from tightbound.runtime import own_random_state
 from tightbound.settings import require_seed
+from tightbound.threads import on_threads
 
 CPU = torch.device("cpu")
 SIGMA = 0.7
@@ -120,7 +121,7 @@ def gradients(*, latents: int = 8, repeats: int = 60, seed: int = 0) -> Result:
     require_whole("latents", latents, least=1, why="A model without latents has no draws.")
     require_whole("repeats", repeats, least=40, why="Bias and variance would have no errors.")
     require_seed(seed)
-    with on_one_thread(), own_random_state(CPU, seed=seed):
+    with on_threads(1), own_random_state(CPU, seed=seed):
         wrong = _Problem(latents, OFF)
         elbo = _compared(wrong, OF_THE_ELBO, SAMPLES, repeats, seed)
         landed = _compared(_Problem(latents, 0.0), ("pathwise", "sticking the landing"), (1,), repeats, seed)

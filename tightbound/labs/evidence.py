@@ -25,8 +25,9 @@ from tightbound.labs.result import Result
 from tightbound.labs.words import require_whole, table
 from tightbound.plots import style
 from tightbound.posteriors import FullNormal
-from tightbound.runtime import on_one_thread, own_random_state
+from tightbound.runtime import own_random_state
 from tightbound.settings import require_seed
+from tightbound.threads import on_threads
 
 CPU = torch.device("cpu")
 SHOWN = 4  # columns of the second table
@@ -136,7 +137,7 @@ def bounds(*, observations: int = 500, samples: int = 1024, seed: int = 0) -> Re
     require_whole("samples", samples, least=2, why="With one sample there is no bound but the ELBO.")
     require_seed(seed)
     of = _solved()
-    with on_one_thread(), own_random_state(CPU, seed=seed), torch.no_grad():
+    with on_threads(1), own_random_state(CPU, seed=seed), torch.no_grad():
         x = of.evidence.sample((observations,))
         found = [_measured(of, guess, x, samples) for guess in GUESSES]
     numbers = {

@@ -22,9 +22,10 @@ from tightbound.labs.result import Result
 from tightbound.labs.words import require_whole, table
 from tightbound.model import Model
 from tightbound.plots import style
-from tightbound.runtime import on_one_thread, own_random_state
+from tightbound.runtime import own_random_state
 from tightbound.settings import require_seed
 from tightbound.surface import listed
+from tightbound.threads import on_threads
 
 CPU = torch.device("cpu")
 TARGETS = (0.49, 0.499, 0.501, 0.51)  # p₀: so near one half that the gradient is small and changes its sign
@@ -137,7 +138,7 @@ def discrete(*, phi: float = 0.5, repeats: int = 200_000, seed: int = 0) -> Resu
             f"Expected phi between −{LARGEST:g} and {LARGEST:g}; got {phi}. A bit that is nearly always the same shows "
             "nothing: take log-odds such as 0.5."
         )
-    with on_one_thread(), own_random_state(CPU, seed=seed):
+    with on_threads(1), own_random_state(CPU, seed=seed):
         rows = [
             _row(name, target, phi, _gradients(gradient, samples, target, phi, repeats))
             for target in TARGETS

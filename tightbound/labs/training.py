@@ -24,7 +24,7 @@ from tightbound.runs.advice import BETA, Choice, Outcome, choices
 from tightbound.runs.build import Built, build
 from tightbound.runs.measured import measure
 from tightbound.runs.sweep import in_words, row
-from tightbound.runtime import on_one_thread
+from tightbound.threads import on_threads
 from tightbound.training import TrainResult, batches, fit
 
 # The recipe for digits, cut down to seconds. No warm-up of β, so that a run has one objective from its first step.
@@ -93,7 +93,7 @@ def trade_off(
     require_sizes(epochs, latent_dim, seed)
     require_whole("samples", samples, least=1, why="Each observation needs one draw at least.")
     outcomes, curves = [], []
-    with on_one_thread(), advancing(len(betas), show=progress) as advance:
+    with on_threads(1), advancing(len(betas), show=progress) as advance:
         for beta in betas:
             made, ended = _trained({"objective.beta": beta}, epochs, latent_dim, seed)
             found = measure(made.model, _held_out(made), samples=samples, seed=seed, precision="float32")
@@ -149,7 +149,7 @@ def decomposition(*, epochs: float = 40, latent_dim: int = 10, seed: int = 0, pr
         True
     """
     require_sizes(epochs, latent_dim, seed)
-    with on_one_thread(), advancing(1, show=progress) as advance:
+    with on_threads(1), advancing(1, show=progress) as advance:
         _, ended = _trained(SLOW, epochs, latent_dim, seed, objective=_ByDimension(), double=True)
         advance(1)
     lines = [line for line in ended.metrics if line["split"] == "train"]

@@ -90,7 +90,6 @@ class Adam:
             if copies[i] is not w:
                 copies[i].copy_(w)
 
-
     def move_plainly(self, gradients: Sequence[Tensor], copies: Sequence[Tensor], number: int, rate: float) -> None:
         """The same step, after ``number`` others, where nothing is compiled."""
         if self.weights[0].device.type not in FUSED:
@@ -114,11 +113,12 @@ class Adam:
         """Torch's kernel on the weights that share a decay."""
         for i in places:
             self._counts[i].fill_(number)
-        columns = (self.weights, gradients, self.first, self.second)
-        of_these = [[column[i] for i in places] for column in columns]
+        weights, gradients, first, second = (
+            [column[i] for i in places] for column in (self.weights, gradients, self.first, self.second)
+        )
         adamw(
-            *of_these, [], [self._counts[i] for i in places], fused=True, amsgrad=False, beta1=self.betas[0],
-            beta2=self.betas[1], lr=rate, weight_decay=decay, eps=EPSILON, maximize=False,
+            weights, gradients, first, second, [], [self._counts[i] for i in places], fused=True, amsgrad=False,
+            beta1=self.betas[0], beta2=self.betas[1], lr=rate, weight_decay=decay, eps=EPSILON, maximize=False,
         )  # fmt: skip
 
     def _share_kept(self, number: int) -> float:

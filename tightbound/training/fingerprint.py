@@ -18,7 +18,13 @@ from tightbound.data import Observations
 from tightbound.data.mapped import Ahead
 from tightbound.settings import Training
 
-FREE = ("checkpoint_seconds", "device", "precision", "compile")  # settings that have a fact of their own, or no effect
+FREE = (
+    "checkpoint_seconds",
+    "device",
+    "precision",
+    "compile",
+    "threads",
+)  # settings that have a fact of their own, or no effect
 SAMPLED_ROWS = 64
 CHUNK = 2**24  # bytes of observations that are read in one go
 FILE = "file of the data"  # its stamp is written beside the facts, and is none of them

@@ -24,6 +24,7 @@ from tightbound.ownership import owned
 from tightbound.progress import progress_for
 from tightbound.runtime import home, in_training, own_random_state, require_computing, resolve_device
 from tightbound.settings import Training, require_seed
+from tightbound.threads import on_threads
 from tightbound.training import batches
 from tightbound.training.fingerprint import run_fingerprint
 from tightbound.training.loop import Loop, Setup
@@ -136,7 +137,7 @@ def fit(
         with joined() as here, in_training(model):
             loop = prepare(model, data, objective or ELBO(), settings, seed, source, here)
             owner = owned(source, make=resume is not True) if source is not None and here.is_main else nullcontext()
-            with owner, own_random_state(loop.step.device), asked.listening():
+            with owner, own_random_state(loop.step.device), on_threads(None), asked.listening():
                 return _trained(loop, asked, resume=resume, progress=progress)
     finally:
         asked.pass_on()  # only now, as whoever leaves the other processes early would be taken for lost

@@ -28,6 +28,7 @@ from tightbound.training.batches import Sampler
 from tightbound.training.failure import NonFiniteError, explain, runaway
 from tightbound.training.fingerprint import Fingerprints
 from tightbound.training.journal import Journal, ended
+from tightbound.training.pace import Pace
 from tightbound.training.result import TrainResult
 from tightbound.training.signals import NUMBERS, Asked
 from tightbound.training.state import Best, Standing, State
@@ -96,6 +97,7 @@ class Loop:
         self.at = Standing()
         self._good = self._state()  # the last state in which every number was finite
         self._clock = time.perf_counter()
+        self.pace = Pace(setup.settings, step)
 
     def begin(self) -> None:
         """Start at step 0.
@@ -159,6 +161,8 @@ class Loop:
             )
         self.step.set_mode(training=True)
         self.step.use(Execution(state.execution.precision))
+        self.pace.go_on(state.execution.threads, self._batch(0))
+        self._restore(state)
         if state.execution.compiled:
             self._compile(self._batch(0))
             self._restore(state)
@@ -175,9 +179,11 @@ class Loop:
         setup = self.setup
         steps, sampler, world = setup.steps, setup.sampler, setup.world
         self._clock, saved = time.perf_counter(), time.monotonic()
+        shown.note(self.pace.said)
         while self.at.number < steps and not self.at.early:
             epochs = math.floor(sampler.epoch(self.at.number))
-            self._step()
+            if self._step():
+                shown.note(self.pace.said)
             last = self.at.number == steps
             epoch_ended = math.floor(sampler.epoch(self.at.number)) > epochs or last
             log = epoch_ended or self.at.number % setup.settings.log_every == 0
@@ -204,6 +210,7 @@ class Loop:
         torch.manual_seed(setup.noise_seed)
         batch = self._batch(0)
         step.use(step.choose_precision(batch))
+        self.pace.start(batch)
         rows = batch.size * getattr(step.objective, "samples", 1)
         wanted = setup.settings.compile
         weights = sum(w.numel() for w in step.weights)
@@ -215,13 +222,17 @@ class Loop:
         if reason and self.setup.world.is_main:
             print(f"The step runs uncompiled, and slower: {reason}.", file=sys.stderr)
 
-    def _step(self) -> None:
+    def _step(self) -> bool:
+        """Take a step; true where those after it run on another number of threads."""
         at = self.at
         if self._file is not None:
             self._file.require_same()
+        began = time.perf_counter()
         values = self.step.step(self._batch(at.number), at.number)
         sums = values if at.sums is None else at.sums.add_(values)
         self.at = replace(at, number=at.number + 1, sums=sums, summed=at.summed + 1)
+        seconds, left = time.perf_counter() - began, self.setup.steps - self.at.number
+        return self.pace.after(seconds, lambda: self._batch(at.number), left)
 
     def _batch(self, number: int) -> Batch:
         setup = self.setup
@@ -260,7 +271,7 @@ class Loop:
         }
         self.journal.metric(**line)
         self._tick()
-        self.journal.timing(step=at.number, seconds=round(self.at.seconds, 3))
+        self.journal.timing(step=at.number, seconds=round(self.at.seconds, 3), threads=torch.get_num_threads())
         best = self.at.best if self.setup.held_out is not None else replace(self.at.best, loss=line["loss"])
         self.at = replace(self.at, sums=None, summed=0, best=best)
         shown.advance(at.number, line)

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from tightbound.execution import Execution
+from tightbound.settings import MOST_THREADS
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +111,8 @@ def _execution(plain: dict[str, Any]) -> Execution:
     made = Execution(**plain)
     if made.precision not in ("float32", "bfloat16") or type(made.compiled) is not bool:
         raise ValueError(f"precision is {made.precision!r}, compiled {made.compiled!r}")
+    if type(made.threads) is not int or not 0 <= made.threads <= MOST_THREADS:
+        raise ValueError(f"threads is {made.threads!r}")
     return made
 
 
