@@ -13,6 +13,9 @@ import torch
 from training import QUIET, data, equal, model, weights
 
 from tightbound import threads
+from tightbound.data import Observations
+from tightbound.evaluate import evidence
+from tightbound.runs import measured
 from tightbound.threads import Watch, best, on_threads, quota, tried, usable
 from tightbound.training import fit, pace
 from tightbound.training.checkpoint import load_state
@@ -271,6 +274,27 @@ def test_a_resumed_training_takes_the_number_of_its_checkpoint(monkeypatch: pyte
     train(tmp_path / "run", resume=True)
     assert len(tries) == 1
     assert load_state(tmp_path / "run")["execution"]["threads"] == 1
+
+
+@pytest.mark.parametrize(("factor", "expected"), [(30.0, 1), (0.5, 4)])
+def test_an_evaluation_runs_on_what_its_trial_finds(
+    monkeypatch: pytest.MonkeyPatch, factor: float, expected: int
+) -> None:
+    seen: list[int] = []
+
+    def looked(*args: Any, **settings: Any) -> Any:
+        seen.append(torch.get_num_threads())
+        return evidence(*args, **settings)
+
+    monkeypatch.setattr(measured, "usable", lambda: 4)
+    monkeypatch.setattr(measured, "tried", lambda work, counts: {counts[0]: 1.0, counts[1]: factor})
+    monkeypatch.setattr(measured, "evidence", looked)
+    found = measured.measure(model().eval(), Observations(data(5)), samples=3)
+    assert seen == [expected]
+    assert torch.get_num_threads() == 4
+    torch.set_num_threads(1)
+    monkeypatch.undo()
+    assert measured.measure(model().eval(), Observations(data(5)), samples=3).to_json() == found.to_json()
 
 
 @pytest.mark.parametrize("threads", [-1, 1.5, True, "2", 10**9])

@@ -25,9 +25,12 @@ from tightbound.likelihoods import Likelihood
 from tightbound.model import Model
 from tightbound.progress import evaluating
 from tightbound.runs.recipe import Recipe
+from tightbound.runtime import evaluation_mode, home, own_random_state
 from tightbound.semi_supervised import SemiSupervisedVAE
+from tightbound.threads import best, on_threads, tried, usable
 
 FEW_STEPS = 100  # after which hardly any model has learned
+ROWS, DRAWS = 64, 5  # that a trial of threads scores
 MUTUAL = "mutual_information"  # what its numbers are called among the others
 _WHOLE = {"samples": 1, "active_units": 0, "latent_dim": 1, "observations": 1}  # whole numbers, at least so large
 _ALWAYS = ("elbo", "distortion", "rate", "nll")  # older versions kept these too
@@ -163,16 +166,43 @@ def measure(
         >>> measure(model, Observations(torch.randn(1, 5)), samples=5).information is None
         True
     """
-    with evaluating(len(observations), show=progress) as tell:
+    with on_threads(_suited(model, observations)):
+        return _measured(model, observations, train, remark, settings, show=progress)
+
+
+def _measured(
+    model: Model, observations: Observations, train: Observations | None, remark: str, settings: dict[str, Any], *,
+    show: bool,
+) -> Measured:  # fmt: skip
+    with evaluating(len(observations), show=show) as tell:
         found = dataclasses.replace(evidence(model, observations, progress=tell, **settings), remark=remark)
     described = isinstance(model, VAE) and isinstance(model.likelihood, Likelihood) and found.is_likelihood
     if train is not None and described:
         found = dataclasses.replace(found, baselines=baselines(model, train, observations))
     if len(observations) < 2:
         return Measured(found, None)
-    with evaluating(len(observations), show=progress) as tell:
+    with evaluating(len(observations), show=show) as tell:
         told = information(model, observations, seed=settings.get("seed", 0), progress=tell)
     return Measured(found, told, classification(model, observations) if _classifies(model, observations) else None)
+
+
+def _suited(model: Model, observations: Observations) -> int | None:
+    """The number of threads on which some draws are scored soonest just now; None where it is not to be chosen."""
+    device, dtype = home(model)
+    most = usable()
+    if device.type != "cpu" or most < 2 or not len(observations):
+        return None
+    batch = observations.eval_batch(0, ROWS, dtype)
+
+    def scored() -> None:
+        with torch.no_grad(), own_random_state(device, seed=0):
+            model.draw(batch, samples=DRAWS)
+
+    try:
+        with evaluation_mode(model):
+            return best(tried(scored, [1, most]))
+    except Exception:  # whatever is wrong with model or data is said where they are measured
+        return None
 
 
 def _classifies(model: Model, observations: Observations) -> bool:
