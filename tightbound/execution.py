@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch.distributions import Distribution
 
+from tightbound.compilations import COST
 from tightbound.runtime import only_thread
 
-COST = 20.0  # seconds that a first compilation takes on two cores
-STEP_SAVED = 0.35  # share of a training step's time that compiling saves, at the sizes where that was measured
-STEP = 1e-3  # seconds of a step that are there whatever its size
+SAVED = {"cpu": 1.5e-3, "cuda": 4e-3}  # seconds that compiling saves of a step whatever its size: single operations
+SAVED_SHARE = 0.1  # and of the time of its matrix products, between which densities are computed
 RATE = 2e11  # operations a second in matrix products
 WRITTEN_SAVED = 4e-9  # seconds that a compiled evaluation saves for each number the decoder writes
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -49,23 +49,27 @@ class Execution:
         return PRECISIONS[self.precision]
 
 
-def step_pays(*, steps: int, parameters: int, rows: int) -> bool:
-    """Whether a training saves more by a compiled step than compiling costs: from sizes alone, so always the same.
+def step_pays(*, steps: int, parameters: int, rows: int, cost: float = COST, device: str = "cpu") -> bool:
+    """Whether a training saves more by a compiled step than compiling costs: from sizes and what is known of the cost.
 
     Args:
         steps: of the training.
         parameters: of the model.
         rows: observations times draws in a step.
+        cost: seconds that compiling takes.
+        device: where it computes, by its type.
 
     Returns:
         Whether it does.
 
     Example:
-        >>> step_pays(steps=500, parameters=10_000, rows=64), step_pays(steps=100_000, parameters=10**6, rows=128)
+        >>> step_pays(steps=5000, parameters=10_000, rows=64), step_pays(steps=100_000, parameters=10**6, rows=128)
         (False, True)
+        >>> step_pays(steps=5000, parameters=10_000, rows=64, cost=2)
+        True
     """
-    seconds = STEP + 6 * parameters * rows / RATE
-    return steps * seconds * STEP_SAVED > COST
+    products = 6 * parameters * rows / RATE if device == "cpu" else 0.0
+    return steps * (SAVED.get(device, 0.0) + SAVED_SHARE * products) > cost
 
 
 def evaluation_pays(*, numbers: int) -> bool:

@@ -56,7 +56,7 @@ def run_fingerprint(
         "objective": [repr(objective), _shapes(objective) if isinstance(objective, nn.Module) else {}],
         "seed": seed,
         "number of processes": processes,
-        "model": [_shapes(model), _structure(model)],
+        "model": facts_of(model),
     }
     return Fingerprints({name: fingerprint(value) for name, value in facts.items()}, data)
 
@@ -112,6 +112,11 @@ class Fingerprints:
             self._found = [others["data"]]
         ours = {name: value for name, value in self.there().items() if name != FILE}
         return [name for name, value in ours.items() if others.get(name, value if name == "data" else "") != value]
+
+
+def facts_of(model: nn.Module) -> list[Any]:
+    """What a model is, but for the values of its weights."""
+    return [_shapes(model), _structure(model)]
 
 
 def _structure(model: nn.Module) -> list[Any]:

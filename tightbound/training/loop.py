@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tightbound.batch import Batch
 from tightbound.checks import check_data
+from tightbound.compilations import expected
 from tightbound.data import Observations
 from tightbound.data.mapped import watched
 from tightbound.distributed import World
@@ -214,7 +215,10 @@ class Loop:
         rows = batch.size * getattr(step.objective, "samples", 1)
         wanted = setup.settings.compile
         weights = sum(w.numel() for w in step.weights)
-        if wanted == "always" or (wanted == "auto" and step_pays(steps=setup.steps, parameters=weights, rows=rows)):
+        cost, kind = expected(step.compilation(batch)), step.device.type
+        pays = step_pays(steps=setup.steps, parameters=weights, rows=rows, cost=cost, device=kind)
+        pays = setup.world.any(setup.world.is_main and pays)[0]  # what is remembered differs between machines
+        if wanted == "always" or (wanted == "auto" and pays):
             self._compile(batch)
 
     def _compile(self, batch: Batch) -> None:

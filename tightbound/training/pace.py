@@ -9,8 +9,8 @@ from dataclasses import replace
 import torch
 
 from tightbound.batch import Batch
+from tightbound.compilations import expected
 from tightbound.distributed import world
-from tightbound.execution import COST
 from tightbound.settings import Training
 from tightbound.threads import Watch, best, usable
 from tightbound.training.step import TrainStep
@@ -62,7 +62,8 @@ class Pace:
         if torch.get_num_threads() == before or not execution.compiled:
             return torch.get_num_threads() != before
         gain = 1 - found[torch.get_num_threads()] / found[before]
-        if self._fixed or left * seconds * gain < COST:  # a step is compiled for its number of threads
+        cost = expected(self.step.compilation(batch()))
+        if self._fixed or left * seconds * gain < cost:  # a step is compiled for its number of threads
             self._use(before)
             return False
         self.step.try_compiled(batch())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vjp
 
 from tightbound.batch import Batch
+from tightbound.compilations import remember
 from tightbound.distributed import world
 from tightbound.execution import Execution, called_again, compiled, compiling, multiplies_bfloat16, products_in
 from tightbound.model import Model
@@ -20,9 +22,13 @@ from tightbound.schedules import WarmupCosine
 from tightbound.settings import Training
 from tightbound.threads import tried
 from tightbound.training.adam import Adam
+from tightbound.training.fingerprint import facts_of, fingerprint
 from tightbound.training.micro import micro_batched
 
 PRODUCTS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # layers that may read 16-bit copies of their weights
+PASSING = (  # settings that a compiled step does not have in it
+    "epochs", "learning_rate", "schedule", "warmup_steps", "validation", "patience", "log_every", "checkpoint_seconds",
+)  # fmt: skip
 SAME = 1e-3  # largest relative difference of two losses that count as the same
 AGREE = 0.05  # the same of two gradients: in 16 bits compiled code rounds elsewhere, and no more than that
 SECOND = "second_player"  # what the log calls the second player's loss
@@ -151,12 +157,16 @@ class TrainStep:
             restore_random_state(noise, self.device)
             self.restore(before)
             self.use(replace(plain, compiled=True))
+            began = time.perf_counter()
             with compiling():
                 self.step_alone(batch)
+            seconds = time.perf_counter() - began
+            with compiling():
                 found = [*self.gradients, *self.their_gradients]
                 called_again(self.step_alone, batch)
             if _differ(found, expected):
                 raise ArithmeticError("the compiler made another gradient of it")
+            remember(self.compilation(batch), seconds)
         except Exception as error:  # a model may do anything; whatever the compiler says, the plain step remains
             self.use(replace(self.execution, compiled=False))
             return (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -164,6 +174,14 @@ class TrainStep:
             restore_random_state(noise, self.device)
             self.restore(before)
         return ""
+
+    def compilation(self, batch: Batch) -> str:
+        """A short name of all that a compiled step depends on, besides the values of weights and data."""
+        execution, settings = replace(self.execution, compiled=True), asdict(self.settings) | dict.fromkeys(PASSING)
+        inputs = [[*each.shape, str(each.dtype)] for each in batch if isinstance(each, Tensor)]
+        where = [torch.__version__, str(self.device)]
+        facts = [where, asdict(execution), settings, repr(self.objective), inputs, facts_of(self.model)]
+        return fingerprint(facts)
 
     def step_alone(self, batch: Batch) -> None:
         """A first step that no other process has a part in."""
