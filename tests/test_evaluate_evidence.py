@@ -75,6 +75,18 @@ def test_elbo_is_minus_distortion_minus_rate(wrong):
     assert wrong.nll.value == -wrong.iwae[-1][1].value
 
 
+def test_the_rise_of_a_bound_is_paired_by_observation(problem, x, wrong):
+    assert (wrong.rises[0].value, wrong.rises[0].se) == (0.0, 0.0)
+    for (_, bound), rise, told in zip(wrong.iwae, wrong.rises, wrong.to_json()["iwae"], strict=True):
+        assert rise.value == pytest.approx(bound.value - wrong.elbo.value, abs=1e-9)
+        assert (told["rise"], told["rise_se"]) == (rise.value, rise.se)
+    assert 0 < wrong.rises[-1].se < wrong.iwae[-1][1].se  # what observations differ by cancels
+    exact = evidence(problem.model(problem.exact_posterior()), x, samples=10)
+    assert exact.rises[-1].value == pytest.approx(0.0, abs=1e-9)
+    assert exact.rises[-1].se == pytest.approx(0.0, abs=1e-9)
+    assert exact.iwae[-1][1].se > 0.01
+
+
 def test_closed_form_rate_agrees_with_the_draws(problem, x, wrong):
     assert wrong.rate_kind == "closed-form"
     assert_mean(wrong.per_observation["rate"] - wrong.per_observation["rate_sampled"], 0.0)

@@ -129,7 +129,9 @@ def test_json_has_every_key_and_no_nan():
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
     assert plain["nll"] == made.nll.value
     assert plain["nll_se"] == made.nll.se
-    assert plain["iwae"][-1] == {"samples": 100, "value": made.iwae[-1][1].value, "se": made.iwae[-1][1].se}
+    last, rise = made.iwae[-1][1], made.rises[-1]
+    kept = {"samples": 100, "value": last.value, "se": last.se, "rise": rise.value, "rise_se": rise.se}
+    assert plain["iwae"][-1] == kept
     assert len(plain["kl_per_dimension"]) == plain["latent_dim"] == 2
 
 

@@ -221,6 +221,12 @@ def test_the_bound_is_drawn_by_samples_above_its_elbo() -> None:
     assert not any("ELBO" in text.get_text() for text in plots.bound_by_samples([(10, -89.0, 0.5)]).axes[0].texts)
 
 
+def test_what_the_bars_of_a_bound_mean_is_said() -> None:
+    for paired, words in ((True, "of the rise above the first, paired"), (False, "over observations, the same at")):
+        figure = plots.bound_by_samples([(1, -92.0, 0.0), (10, -89.0, 0.5)], paired=paired)
+        assert any(words in text.get_text().replace("\n", " ") for text in figure.texts)
+
+
 def test_what_the_bound_rises_to_is_drawn_where_it_is_known() -> None:
     axes = plots.bound_by_samples([(1, -92.0, 0.5), (10, -89.0, 0.5)], log_px=-86.0).axes[0]
     assert "log p(x)\n−86.00" in [text.get_text() for text in axes.texts]

@@ -275,6 +275,7 @@ def _report(
         rate_kind="closed-form" if "rate" in columns else "sampled",
         rate_sampled=mean(columns["rate_sampled"]),
         iwae=tuple((k, mean(columns[f"iwae {k}"])) for k in sample_counts(samples)),
+        rises=tuple(mean(columns[f"iwae {k}"] - columns["iwae 1"]) for k in sample_counts(samples)),
         nll=mean(-log_px),
         bits_per_dim=bits_per_dim(log_px[fine].mean().item(), observed.shape.numel()),
         per_observation={**{name: columns[name] for name in kept}, "rate": rate},

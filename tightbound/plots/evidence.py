@@ -20,14 +20,16 @@ def bound_by_samples(
     elbo: tuple[float, float] | None = None,
     *,
     log_px: float | None = None,
+    paired: bool = False,
 ) -> Figure:
     """The importance-weighted bound rising over the number of samples, from the ELBO towards log p(x).
 
     Args:
         bounds: (K, value, standard error) for several K, in nats per observation; of an evaluation,
-            ``[(k, bound.value, bound.se) for k, bound in report.iwae]``.
+            ``[(k, bound.value, rise.se) for (k, bound), rise in zip(report.iwae, report.rises)]``.
         elbo: value and standard error; by default the entry at K = 1, if there is one.
         log_px: what it rises to, estimated by better means than these samples.
+        paired: whether the errors are those of the rise above the first entry, by pairs, and not of each entry.
 
     Raises:
         ValueError: for no entries, K below 1, or values that are not finite.
@@ -75,7 +77,8 @@ def bound_by_samples(
             1.01, log_px, named, transform=panel.get_yaxis_transform(), va="center", color=VERMILION, fontsize=SMALL
         )
         above += f", {number(log_px - values[-1], 2)} below log p(x)"
-    note(figure, "Bars: ± 2 standard errors over observations; the same observations at every K.")
+    meant = "of the rise above the first, paired by observation" if paired else "over observations, the same at every K"
+    note(figure, f"Bars: ± 2 standard errors {meant}.")
     span = f"from {number(values[0], 2)} to {number(values[-1], 2)} nats"
     return describe(
         figure, f"Importance-weighted bound for {samples[0]:.0f} to {samples[-1]:.0f} samples: {span}{above}."

@@ -98,13 +98,15 @@ def _curves(run: Run) -> Iterator[Picture]:
 def _evidence(run: Run, evaluation: dict[str, Any]) -> Iterator[Picture]:
     samples = evaluation["samples"]
     if samples > 1:
-        bounds = [(bound["samples"], bound["value"], bound["se"] or 0.0) for bound in evaluation["iwae"]]
+        paired = all(isinstance(bound.get("rise_se"), float) for bound in evaluation["iwae"])
+        error = "rise_se" if paired else "se"  # older evaluations have no other
+        bounds = [(bound["samples"], bound["value"], bound[error] or 0.0) for bound in evaluation["iwae"]]
         caption = (
             f"The more samples of q(z|x), the nearer to log p(x). It lies {evaluation['gap']:.2g} nats above the ELBO: "
             "that is KL(q(z|x) ‖ p(z|x)), how far the posterior is from the true one."
         )
         log_px = None if evaluation.get("proposal", "posterior") == "posterior" else -evaluation["nll"]
-        figure = plots.bound_by_samples(bounds, log_px=log_px)
+        figure = plots.bound_by_samples(bounds, log_px=log_px, paired=paired)
         yield Picture("bounds", "How tight the bound is", caption, figure)
     k = run.per_observation().get("k", torch.empty(0))
     if (known := k[~k.isnan()]).numel():
