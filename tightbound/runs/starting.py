@@ -26,6 +26,7 @@ from tightbound.runs.recipe import GIVEN, Recipe
 from tightbound.runs.run import ENVIRONMENT, Run, open_run, recipe_in, with_data_found
 from tightbound.training import TrainResult, fit
 from tightbound.training.checkpoint import WEIGHTS, has_state, load_weights
+from tightbound.training.on_log import OnLog
 
 MOST_AT_ONCE = 1000  # runs that begin within one second
 
@@ -64,6 +65,7 @@ def train(
     data: Any = None,
     start: Run | None = None,
     progress: bool = True,
+    on_log: OnLog | None = None,
 ) -> Trained:
     """Build a recipe and train it into a new folder.
 
@@ -73,6 +75,7 @@ def train(
         data: data in place of the recipe's own: anything that :func:`tightbound.data.load` takes.
         start: a run of the same model, whose weights it starts from.
         progress: whether to show how it goes.
+        on_log: called with each line of metrics, as :func:`tightbound.fit` does.
 
     Returns:
         The run, with the model and the data that it was made of.
@@ -104,16 +107,17 @@ def train(
         load_weights(start.path, built.model)
     folder = _new_folder(recipe) if folder is None and world().is_main else folder or default_folder(recipe)
     begun = "" if start is None else f"from the weights of {start.path.resolve()}"
-    return _train(folder, built, new=True, begun=begun, progress=progress)
+    return _train(folder, built, new=True, begun=begun, progress=progress, on_log=on_log)
 
 
-def resume(path: str | Path, *, data: Any = None, progress: bool = True) -> Trained:
+def resume(path: str | Path, *, data: Any = None, progress: bool = True, on_log: OnLog | None = None) -> Trained:
     """Go on with a run that was stopped or killed; the result is that of a run never stopped, bit for bit.
 
     Args:
         path: the run's folder.
         data: the data that it was started with, where they were made in Python or have moved.
         progress: whether to show how it goes.
+        on_log: called with each line of metrics, as :func:`tightbound.fit` does.
 
     Returns:
         The run, with the model and the data that it was made of.
@@ -148,11 +152,18 @@ def resume(path: str | Path, *, data: Any = None, progress: bool = True) -> Trai
     if begun or (folder / CONFIG).exists():
         recipe = with_data_found(open_run(folder)).recipe
         require_same_weights(folder, recipe)
-    return _train(folder, build(recipe, data), resume=begun, progress=progress)
+    return _train(folder, build(recipe, data), resume=begun, progress=progress, on_log=on_log)
 
 
 def _train(
-    folder: Path, built: Built, *, new: bool = False, resume: bool = False, begun: str = "", progress: bool
+    folder: Path,
+    built: Built,
+    *,
+    new: bool = False,
+    resume: bool = False,
+    begun: str = "",
+    progress: bool,
+    on_log: OnLog | None,
 ) -> Trained:
     recipe, main = built.recipe, world().is_main
     source = Path(recipe.data.source)
@@ -180,6 +191,7 @@ def _train(
             out=folder,
             resume=resume,
             progress=progress,
+            on_log=on_log,
             settings=recipe.train,
         )
     return Trained(Run(folder, recipe, config), built.model, built.data, result, built.notes)

@@ -27,6 +27,7 @@ from tightbound.settings import Training, require_seed
 from tightbound.training import batches
 from tightbound.training.fingerprint import run_fingerprint
 from tightbound.training.loop import Loop, Setup
+from tightbound.training.on_log import OnLog, require_on_log
 from tightbound.training.result import TrainResult
 from tightbound.training.signals import Asked
 from tightbound.training.step import TrainStep
@@ -60,6 +61,7 @@ def fit(
     out: str | Path | None = None,
     resume: bool | Literal["auto"] = False,
     progress: bool = True,
+    on_log: OnLog | None = None,
     settings: Training | None = None,
     **changes: Any,
 ) -> TrainResult:
@@ -88,6 +90,9 @@ def fit(
         resume: go on from the checkpoint in ``out``: the result is that of a run never stopped, bit for bit. "auto":
             go on where there is one, else begin, as restarted processes want it.
         progress: whether to show how it goes.
+        on_log: a function that is called with each line of ``metrics.jsonl``, a dict, once the step is over and in the
+            first process only. Whatever it draws, computes or does to the model, the training goes on as without it,
+            bit for bit; an error in it ends the training, with the state saved. It sees the weights of the last step.
         settings: a :class:`Training`; the defaults otherwise.
         **changes: single settings by name, such as ``epochs=10``; they are listed below.
 
@@ -104,6 +109,7 @@ def fit(
             missing, damaged or of another training.
         RuntimeError: inside ``torch.no_grad()``.
         NonFiniteError: when loss or gradient stop being finite, with the step and the term that went first.
+        OnLogError: when ``on_log`` fails.
 
     Example:
         >>> import torch, tightbound as tb
@@ -120,6 +126,7 @@ def fit(
     require_gradients()
     require_computing()
     _require_arguments(objective, settings, out)
+    require_on_log(on_log)
     settings, seed = (settings or Training()).updated(changes), require_seed(seed)
     if not isinstance(model, Model):
         raise TypeError(
@@ -134,7 +141,7 @@ def fit(
     asked = Asked()
     try:
         with joined() as here, in_training(model):
-            loop = prepare(model, data, objective or ELBO(), settings, seed, source, here)
+            loop = prepare(model, data, objective or ELBO(), settings, seed, source, here, on_log=on_log)
             owner = owned(source, make=resume is not True) if source is not None and here.is_main else nullcontext()
             with owner, own_random_state(loop.step.device), asked.listening():
                 return _trained(loop, asked, resume=resume, progress=progress)
@@ -174,8 +181,9 @@ def _trained(loop: Loop, asked: Asked, *, resume: bool | Literal["auto"], progre
 
 
 def prepare(
-    model: Model, data: Any, objective: Objective, settings: Training, seed: int, source: Path | None, here: World
-) -> Loop:
+    model: Model, data: Any, objective: Objective, settings: Training, seed: int, source: Path | None, here: World, *,
+    on_log: OnLog | None = None,
+) -> Loop:  # fmt: skip
     """A training that is ready to begin: model and data tried, everything where it is computed.
 
     Args:
@@ -186,6 +194,7 @@ def prepare(
         seed: of noise, batches and the validation split.
         source: the run's folder, if any.
         here: the processes that share each batch.
+        on_log: as :func:`fit` takes it.
 
     Returns:
         The loop, not begun.
@@ -229,6 +238,7 @@ def prepare(
             settings, device=device, objective=objective, seed=seed, processes=here.count, model=model,
             data=observations,
         ),
+        on_log=on_log,
     )  # fmt: skip
     return Loop(setup, step)
 

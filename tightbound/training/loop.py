@@ -28,6 +28,7 @@ from tightbound.training.batches import Sampler
 from tightbound.training.failure import NonFiniteError, explain, runaway
 from tightbound.training.fingerprint import Fingerprints
 from tightbound.training.journal import Journal, ended
+from tightbound.training.on_log import OnLog, OnLogError, tell
 from tightbound.training.result import TrainResult
 from tightbound.training.signals import NUMBERS, Asked
 from tightbound.training.state import Best, Standing, State
@@ -53,6 +54,7 @@ class Setup:
         sampler: Which observations each step sees.
         source: The run's folder, to go on from; None without one.
         fingerprint: What must be the same to go on.
+        on_log: A function of the user's own that is told every line of metrics, if any.
     """
 
     settings: Training
@@ -64,6 +66,7 @@ class Setup:
     sampler: Sampler
     source: Path | None
     fingerprint: Fingerprints
+    on_log: OnLog | None = None
 
     @property
     def out(self) -> Path | None:
@@ -232,6 +235,7 @@ class Loop:
 
     def _look(self, shown: Progress, *, log: bool, validation: bool) -> None:
         """Read what the steps left unread; where it is good, log it and hold it."""
+        told = len(self.journal.metrics)
         buffers = [buffer for module in self.step.modules().values() for buffer in module.buffers()]
         self.setup.world.broadcast(buffers)  # running statistics are of each process's own batches
         finite = self.at.sums is None or bool(self.at.sums.isfinite().all())
@@ -243,6 +247,18 @@ class Loop:
             self._validate(self.setup.held_out, shown)
         self._tick()
         self._good = self._state()
+        self._tell(self.journal.metrics[told:])
+
+    def _tell(self, lines: list[dict[str, Any]]) -> None:
+        """Give the lines of a look to the user's function, and undo whatever it did to the training."""
+        setup, failed = self.setup, None
+        if setup.on_log is not None and setup.world.is_main and lines:
+            failed = tell(setup.on_log, lines)
+            self._restore(self._good)
+            self.step.set_mode(training=True)
+        if any(setup.world.any(failed is not None)):  # whoever goes on alone would wait for ever
+            self._save()
+            raise OnLogError(failed, self.at.number, setup.source) from failed
 
     def _tick(self) -> None:
         now = time.perf_counter()
