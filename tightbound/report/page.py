@@ -162,7 +162,8 @@ def _training(run: Run) -> str:
     if not metrics:
         return "none on record"
     step, epoch = metrics[-1]["step"], metrics[-1]["epoch"]
-    return f"{step} steps, {epoch:.4g} epochs, seed {run.recipe.seed}. {run.recipe.objective.in_words(step)}"
+    made = f", images {augmented}" if (augmented := run.recipe.data.augmented()) else ""
+    return f"{step} steps, {epoch:.4g} epochs{made}, seed {run.recipe.seed}. {run.recipe.objective.in_words(step)}"
 
 
 def _section(picture: Picture) -> str:

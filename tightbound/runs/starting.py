@@ -191,6 +191,7 @@ def _train(
             out=folder,
             resume=resume,
             progress=progress,
+            transform=built.transform,
             on_log=on_log,
             settings=recipe.train,
         )

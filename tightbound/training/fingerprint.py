@@ -26,7 +26,7 @@ FILE = "file of the data"  # its stamp is written beside the facts, and is none 
 
 def run_fingerprint(
     settings: Training, *, device: torch.device, objective: object, seed: int, processes: int, model: nn.Module,
-    data: Observations,
+    data: Observations, transform: object = None,
 ) -> Fingerprints:  # fmt: skip
     """A short fingerprint of each fact, by its name in words. That of the data is made while something else goes on.
 
@@ -38,6 +38,7 @@ def run_fingerprint(
         processes: how many share each batch.
         model: what is trained.
         data: what it is trained on, those held out included.
+        transform: what is made of each batch, if anything.
 
     Returns:
         What gives sixteen letters for each fact; equal facts have equal ones.
@@ -52,7 +53,9 @@ def run_fingerprint(
         "number of processes": processes,
         "model": [_shapes(model), _structure(model)],
     }
-    return Fingerprints({name: fingerprint(value) for name, value in facts.items()}, data)
+    known = {name: fingerprint(value) for name, value in facts.items()}
+    known["transform"] = "" if transform is None else fingerprint(repr(transform))  # as of runs before there were any
+    return Fingerprints(known, data)
 
 
 class Fingerprints:

@@ -17,6 +17,7 @@ from torch import nn
 from tightbound.checks import check_model, require_gradients, require_trainable, said_of, squashes
 from tightbound.data import Data, Observations
 from tightbound.data import observations as as_observations
+from tightbound.data.transforms import Transform
 from tightbound.distributed import World, joined
 from tightbound.model import Model
 from tightbound.objectives import ELBO, Objective, resolve
@@ -31,6 +32,7 @@ from tightbound.training.on_log import OnLog, require_on_log
 from tightbound.training.result import TrainResult
 from tightbound.training.signals import Asked
 from tightbound.training.step import TrainStep
+from tightbound.training.transforming import require_transform
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -61,6 +63,7 @@ def fit(
     out: str | Path | None = None,
     resume: bool | Literal["auto"] = False,
     progress: bool = True,
+    transform: Transform | None = None,
     on_log: OnLog | None = None,
     settings: Training | None = None,
     **changes: Any,
@@ -90,6 +93,9 @@ def fit(
         resume: go on from the checkpoint in ``out``: the result is that of a run never stopped, bit for bit. "auto":
             go on where there is one, else begin, as restarted processes want it.
         progress: whether to show how it goes.
+        transform: what is made of a batch's x in each step of training, and of nothing else: one of
+            :mod:`tightbound.data.transforms`, or a function of your own to another tensor of the same shape. It runs on
+            the training's device, and draws from torch's random numbers.
         on_log: a function that is called with each line of ``metrics.jsonl``, a dict, once the step is over and in the
             first process only. Whatever it draws, computes or does to the model, the training goes on as without it,
             bit for bit; an error in it ends the training, with the state saved. It sees the weights of the last step.
@@ -127,6 +133,7 @@ def fit(
     require_computing()
     _require_arguments(objective, settings, out)
     require_on_log(on_log)
+    require_transform(transform)
     settings, seed = (settings or Training()).updated(changes), require_seed(seed)
     if not isinstance(model, Model):
         raise TypeError(
@@ -141,7 +148,9 @@ def fit(
     asked = Asked()
     try:
         with joined() as here, in_training(model):
-            loop = prepare(model, data, objective or ELBO(), settings, seed, source, here, on_log=on_log)
+            loop = prepare(
+                model, data, objective or ELBO(), settings, seed, source, here, transform=transform, on_log=on_log
+            )
             owner = owned(source, make=resume is not True) if source is not None and here.is_main else nullcontext()
             with owner, own_random_state(loop.step.device), asked.listening():
                 return _trained(loop, asked, resume=resume, progress=progress)
@@ -182,7 +191,7 @@ def _trained(loop: Loop, asked: Asked, *, resume: bool | Literal["auto"], progre
 
 def prepare(
     model: Model, data: Any, objective: Objective, settings: Training, seed: int, source: Path | None, here: World, *,
-    on_log: OnLog | None = None,
+    transform: Transform | None = None, on_log: OnLog | None = None,
 ) -> Loop:  # fmt: skip
     """A training that is ready to begin: model and data tried, everything where it is computed.
 
@@ -194,7 +203,8 @@ def prepare(
         seed: of noise, batches and the validation split.
         source: the run's folder, if any.
         here: the processes that share each batch.
-        on_log: as :func:`fit` takes it.
+        transform: as :func:`fit` takes it.
+        on_log: likewise.
 
     Returns:
         The loop, not begun.
@@ -236,8 +246,9 @@ def prepare(
         source=source,
         fingerprint=run_fingerprint(
             settings, device=device, objective=objective, seed=seed, processes=here.count, model=model,
-            data=observations,
+            data=observations, transform=transform,
         ),
+        transform=transform,
         on_log=on_log,
     )  # fmt: skip
     return Loop(setup, step)

@@ -17,11 +17,12 @@ from tightbound.batch import Batch
 from tightbound.checks import check_data
 from tightbound.data import Observations
 from tightbound.data.mapped import watched
+from tightbound.data.transforms import Transform
 from tightbound.distributed import World
 from tightbound.execution import Execution, obstacle, step_pays
 from tightbound.files import foreign
 from tightbound.progress import Progress
-from tightbound.runtime import random_state, restore_random_state
+from tightbound.runtime import own_random_state, random_state, restore_random_state
 from tightbound.settings import Training, seed_after
 from tightbound.training import checkpoint
 from tightbound.training.batches import Sampler
@@ -33,6 +34,7 @@ from tightbound.training.result import TrainResult
 from tightbound.training.signals import NUMBERS, Asked
 from tightbound.training.state import Best, Standing, State
 from tightbound.training.step import TrainStep
+from tightbound.training.transforming import check_transform, transformed
 from tightbound.training.validation import validate
 
 READ_FIRST = 1.0  # seconds that the first step waits for the fingerprint of the data
@@ -54,6 +56,7 @@ class Setup:
         sampler: Which observations each step sees.
         source: The run's folder, to go on from; None without one.
         fingerprint: What must be the same to go on.
+        transform: What is made of each batch of the training, if anything.
         on_log: A function of the user's own that is told every line of metrics, if any.
     """
 
@@ -66,6 +69,7 @@ class Setup:
     sampler: Sampler
     source: Path | None
     fingerprint: Fingerprints
+    transform: Transform | None = None
     on_log: OnLog | None = None
 
     @property
@@ -113,6 +117,7 @@ class Loop:
             )
         for part in setup.looked_at:
             check_data(step.model, part)
+        self._try_transform()
         step.set_mode(training=True)
         setup.world.broadcast([t for m in step.modules().values() for t in (*m.parameters(), *m.buffers())])
         self._choose_execution()
@@ -160,6 +165,7 @@ class Loop:
                 f"The newest checkpoint is missing: going on from the one before, of step {int(number)}.",
                 file=sys.stderr,
             )
+        self._try_transform()
         self.step.set_mode(training=True)
         self.step.use(Execution(state.execution.precision))
         if state.execution.compiled:
@@ -229,9 +235,18 @@ class Loop:
     def _batch(self, number: int) -> Batch:
         setup = self.setup
         batch = setup.data.batch(setup.world.shard(setup.sampler.indices(number)), self.step.dtype)
+        if setup.transform is not None:
+            batch = batch._replace(x=transformed(setup.transform, batch.x))
         if setup.data.ask is not None:
             setup.data.prefetch(setup.world.shard(setup.sampler.indices(number + 1)))
         return batch._replace(checked=True)
+
+    def _try_transform(self) -> None:
+        setup, step = self.setup, self.step
+        if setup.transform is not None:  # all processes try the same, so that what is refused is refused by all
+            with own_random_state(step.device, seed=setup.seed):
+                batch = setup.data.batch(setup.sampler.indices(0), step.dtype).to(step.device)
+            check_transform(setup.transform, step.model, batch, name=setup.data.name, seed=setup.seed)
 
     def _look(self, shown: Progress, *, log: bool, validation: bool) -> None:
         """Read what the steps left unread; where it is good, log it and hold it."""
