@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
+import textwrap
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -33,6 +35,7 @@ from tightbound.training.result import TrainResult
 from tightbound.training.signals import Asked
 from tightbound.training.step import TrainStep
 from tightbound.training.transforming import require_transform
+from tightbound.training.validation import alike, chosen
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -40,16 +43,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 def _shows_every_setting(function: F) -> F:
     """Let ``help`` show the settings that the function takes by name."""
     signature = inspect.signature(function)
+    own_names = set(signature.parameters)
     own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
     more = [
         inspect.Parameter(item.name, inspect.Parameter.KEYWORD_ONLY, default=item.default, annotation=item.type)
         for item in fields(Training)
+        if item.name not in signature.parameters
     ]
     function.__signature__ = signature.replace(parameters=[*own, *more])  # type: ignore[attr-defined]
-    listed = (inspect.getdoc(Training) or "").partition("Attributes:\n")[2]
+    listed = (inspect.getdoc(Training) or "").partition("Attributes:\n")[2].partition("\n\n")[0]
+    entries = [entry for entry in re.split(r"\n(?=    \w)", listed) if entry.split(":")[0].strip() not in own_names]
     if function.__doc__ is not None:
-        settings = "\n".join(f"    {line}" if line.strip() else "" for line in listed.splitlines())
-        function.__doc__ = function.__doc__.replace("    @settings", settings)
+        function.__doc__ = function.__doc__.replace("    @settings", textwrap.indent("\n".join(entries), "    "))
     return function
 
 
@@ -59,6 +64,7 @@ def fit(
     data: Any,
     *,
     objective: Objective | None = None,
+    validation: Any = None,
     seed: int = 0,
     out: str | Path | None = None,
     resume: bool | Literal["auto"] = False,
@@ -88,6 +94,9 @@ def fit(
         data: training observations: an array, a tensor, a torch ``Dataset``, ``Observations``, or ``Data`` for its
             train split.
         objective: what is made small; the ELBO by default. One that is a module is trained with the model.
+        validation: what is held out of the training set: a share below 1, or a number of observations; a tenth by
+            default, as the settings say. Or observations of their own, as ``data`` takes them, and ``Data`` for its
+            test set: nothing is then held out, and they are looked at as those of training are.
         seed: of the noise, the batches and the validation split.
         out: folder for metrics, checkpoints and weights, without a run in it yet; nothing is written by default.
         resume: go on from the checkpoint in ``out``: the result is that of a run never stopped, bit for bit. "auto":
@@ -134,7 +143,8 @@ def fit(
     _require_arguments(objective, settings, out)
     require_on_log(on_log)
     require_transform(transform)
-    settings, seed = (settings or Training()).updated(changes), require_seed(seed)
+    settings, seed = (settings or Training()).updated(dict(changes)), require_seed(seed)
+    settings, given = chosen(settings, validation)
     if not isinstance(model, Model):
         raise TypeError(
             f"Expected a model such as tb.VAE(prior, posterior, likelihood); got {type(model).__name__}. Write a "
@@ -149,8 +159,9 @@ def fit(
     try:
         with joined() as here, in_training(model):
             loop = prepare(
-                model, data, objective or ELBO(), settings, seed, source, here, transform=transform, on_log=on_log
-            )
+                model, data, objective or ELBO(), settings, seed, source, here, validation=given, transform=transform,
+                on_log=on_log,
+            )  # fmt: skip
             owner = owned(source, make=resume is not True) if source is not None and here.is_main else nullcontext()
             with owner, own_random_state(loop.step.device), asked.listening():
                 return _trained(loop, asked, resume=resume, progress=progress)
@@ -191,7 +202,7 @@ def _trained(loop: Loop, asked: Asked, *, resume: bool | Literal["auto"], progre
 
 def prepare(
     model: Model, data: Any, objective: Objective, settings: Training, seed: int, source: Path | None, here: World, *,
-    transform: Transform | None = None, on_log: OnLog | None = None,
+    validation: Observations | None = None, transform: Transform | None = None, on_log: OnLog | None = None,
 ) -> Loop:  # fmt: skip
     """A training that is ready to begin: model and data tried, everything where it is computed.
 
@@ -203,6 +214,7 @@ def prepare(
         seed: of noise, batches and the validation split.
         source: the run's folder, if any.
         here: the processes that share each batch.
+        validation: observations for it, where none are held out of the training set.
         transform: as :func:`fit` takes it.
         on_log: likewise.
 
@@ -211,7 +223,11 @@ def prepare(
     """
     observations = data.train if isinstance(data, Data) else as_observations(data)
     device = here.device(resolve_device(settings.device))
+    apart = [data.test] if isinstance(data, Data) else []
     train, held_out = batches.split(observations, settings.validation, seed)
+    if validation is not None:
+        held_out = validation = alike(train, validation)
+        apart.append(validation)
     sampler = batches.Sampler(len(train), settings.batch_size, seed=seed, device=device)
     if sampler.batch_size < here.count:
         raise ValueError(
@@ -241,12 +257,12 @@ def prepare(
         world=here,
         data=_on(train, device),
         held_out=held_out,
-        looked_at=(data.train, data.test) if isinstance(data, Data) else (observations,),
+        looked_at=(observations, *apart),
         sampler=sampler,
         source=source,
         fingerprint=run_fingerprint(
             settings, device=device, objective=objective, seed=seed, processes=here.count, model=model,
-            data=observations, transform=transform,
+            data=observations, validation=validation, transform=transform,
         ),
         transform=transform,
         on_log=on_log,
