@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 LARGEST_SEED = 2**63 - 1
 MOST_EPOCHS = 1e9
@@ -137,6 +137,36 @@ class Training:
                 hint = f" Did you mean {close[0]!r}?" if close else ""
                 raise TypeError(f"Expected a training setting among {', '.join(known)}; got {name!r}.{hint}")
         return replace(self, **changes)
+
+
+class TrainingChanges(TypedDict, total=False):
+    """Single settings of a training by name, as :func:`tightbound.fit` takes them: those of :class:`Training`.
+
+    ``validation`` is none of them, as ``fit`` takes observations for it as well. An editor and a type checker read here
+    which settings ``fit`` has, and of which type.
+
+    Example:
+        >>> changes: TrainingChanges = {"epochs": 3, "batch_size": 64}
+        >>> Training().updated(dict(changes)).epochs
+        3
+    """
+
+    epochs: float
+    batch_size: int
+    micro_batch: int
+    learning_rate: float
+    schedule: Literal["cosine", "constant"]
+    warmup_steps: int
+    betas: tuple[float, float]
+    weight_decay: float
+    clip: float
+    ema: float
+    patience: int
+    precision: Literal["auto", "float32", "bfloat16"]
+    compile: Literal["auto", "always", "never"]
+    device: str
+    log_every: int
+    checkpoint_seconds: float
 
 
 def plain(value: Any) -> Any:

@@ -14,6 +14,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+__all__ = ["Compose", "Flip", "Shift"]
+
 Transform = Callable[[Tensor], Tensor]
 WAYS = ("horizontal", "vertical", "both")
 

@@ -32,6 +32,8 @@ from tightbound.posteriors import DiagonalNormal
 from tightbound.runtime import on_one_thread, own_random_state
 from tightbound.settings import require_seed
 
+__all__ = ["gradients"]
+
 CPU = torch.device("cpu")
 SIGMA = 0.7
 OFF = 0.5  # how far the means of a wrong q are off, in standard deviations of p(z | x)

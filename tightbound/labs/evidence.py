@@ -28,6 +28,8 @@ from tightbound.posteriors import FullNormal
 from tightbound.runtime import on_one_thread, own_random_state
 from tightbound.settings import require_seed
 
+__all__ = ["bounds"]
+
 CPU = torch.device("cpu")
 SHOWN = 4  # columns of the second table
 

@@ -26,6 +26,8 @@ from tightbound.runtime import on_one_thread, own_random_state
 from tightbound.settings import require_seed
 from tightbound.surface import listed
 
+__all__ = ["discrete"]
+
 CPU = torch.device("cpu")
 TARGETS = (0.49, 0.499, 0.501, 0.51)  # p₀: so near one half that the gradient is small and changes its sign
 TEMPERATURES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)

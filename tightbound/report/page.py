@@ -22,6 +22,8 @@ from tightbound.runs.run import (
     Run,
 )
 
+__all__ = ["render", "write_report"]
+
 WIDE = 530  # CSS pixels: a wider figure has a row of its own
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # nothing is fetched and nothing runs
 

@@ -42,6 +42,8 @@ from tightbound.runtime import evaluation_mode, own_random_state, require_comput
 from tightbound.semi_supervised import SemiSupervisedVAE
 from tightbound.told import Late, Planes
 
+__all__ = ["Built", "build", "build_model", "build_objective", "loaded"]
+
 WIDTH = 256  # of features, where a recipe names no hidden layer
 
 

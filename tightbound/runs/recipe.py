@@ -21,6 +21,11 @@ from tightbound.runs.rows import ObjectiveRecipe
 from tightbound.runs.schema import Names, Variants, read, to_table
 from tightbound.settings import Training, require_seed
 
+__all__ = [
+    "DataRecipe", "EvaluateRecipe", "ModelRecipe", "Recipe", "from_file", "from_table", "from_toml", "load", "shipped",
+    "to_toml",
+]  # fmt: skip
+
 MOST_LAYERS = 1000
 SCALES = (1e-15, 1e15)  # beyond which 1/σ² and the sums of its squares leave float32
 MOST_BYTES = 10**6  # of a recipe's text: a thousand times what one needs

@@ -28,6 +28,8 @@ from tightbound.training import TrainResult, fit
 from tightbound.training.checkpoint import WEIGHTS, has_state, load_weights
 from tightbound.training.on_log import OnLog
 
+__all__ = ["Trained", "default_folder", "require_one_data", "require_own", "resume", "train"]
+
 MOST_AT_ONCE = 1000  # runs that begin within one second
 
 

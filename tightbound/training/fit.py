@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, Unpack
 
 import torch
 from torch import nn
@@ -26,7 +26,7 @@ from tightbound.objectives import ELBO, Objective, resolve
 from tightbound.ownership import owned
 from tightbound.progress import progress_for
 from tightbound.runtime import home, in_training, own_random_state, require_computing, resolve_device
-from tightbound.settings import Training, require_seed
+from tightbound.settings import Training, TrainingChanges, require_seed
 from tightbound.training import batches
 from tightbound.training.fingerprint import run_fingerprint
 from tightbound.training.loop import Loop, Setup
@@ -72,7 +72,7 @@ def fit(
     transform: Transform | None = None,
     on_log: OnLog | None = None,
     settings: Training | None = None,
-    **changes: Any,
+    **changes: Unpack[TrainingChanges],
 ) -> TrainResult:
     r"""Train a model; afterwards it holds the best weights by validation loss and is in evaluation mode.
 
