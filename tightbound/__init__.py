@@ -89,7 +89,7 @@ def train(
     out: str | os.PathLike[str] | None = None,
     changes: Mapping[str, Any] | None = None,
     progress: bool = True,
-    on_log: Callable[[dict[str, Any]], object] | None = None,
+    on_log: Callable[[dict[str, Any]], object] | str | None = None,
 ) -> Run:
     """Train a recipe into a new folder. The command line's ``tightbound train`` evaluates and reports besides.
 
@@ -99,7 +99,8 @@ def train(
         out: the run's new folder; ``runs/<recipe>-<time>`` by default.
         changes: new values for fields of the recipe, by dotted name, such as ``{"train.epochs": 10}``.
         progress: whether to show how it goes.
-        on_log: a function that is called with each line of metrics, as ``fit`` does.
+        on_log: a function that is called with each line of metrics, as ``fit`` does; or the name of a tracker that gets
+            them: "tensorboard", "wandb", "mlflow" or "trackio".
 
     Returns:
         The run: ``run.model()`` is the trained model.
