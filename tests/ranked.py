@@ -181,6 +181,19 @@ def refused(folder: Path, here: World) -> dict[str, Any]:
     return {"small": told(lambda: fit(model(), data(), **{**QUIET, "batch_size": here.count - 1}))}
 
 
+def logged(folder: Path, here: World) -> dict[str, Any]:
+    """What each process is told, and an error in the function of the first."""
+    lines: list[dict[str, Any]] = []
+
+    def fail(line: dict[str, Any]) -> None:
+        if line["step"] >= 3:
+            raise ValueError(f"of process {here.rank}")
+
+    ended = fit(model(), data(), on_log=lines.append, **{**QUIET, "epochs": 1})
+    error = told(lambda: fit(model(), data(), on_log=fail, out=folder / "run", **{**QUIET, "epochs": 1}))
+    return {"lines": lines, "metrics": ended.metrics, "error": error.replace(str(folder), "")}
+
+
 def chosen(folder: Path, here: World) -> dict[str, Any]:
     """Precision where processes see different things, and what is said of a step that cannot be compiled."""
     step = TrainStep(model(), ELBO(), Training(), steps=1, device=CPU)
@@ -216,7 +229,8 @@ def alone_each(folder: Path, here: World) -> dict[str, Any]:
 
 
 CASES = {case.__name__: case for case in (
-    exact, enumerated, mean, validated, noisy, followed, interrupted, bad, refused, chosen, killed, resumed, alone_each,
+    exact, enumerated, mean, validated, noisy, followed, interrupted, bad, refused, logged, chosen, killed, resumed,
+    alone_each,
 )}  # fmt: skip
 
 

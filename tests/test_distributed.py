@@ -20,7 +20,7 @@ from tightbound.training import fit
 from tightbound.training.batches import Sampler
 
 ROUNDING = {"rtol": 1e-7, "atol": 1e-8}  # float64's, which hundreds of Adam's steps have multiplied
-CHOICES = "noisy,followed,interrupted,bad,refused,chosen"
+CHOICES = "noisy,followed,interrupted,bad,refused,logged,chosen"
 GROUPS = (
     "one:1:exact,enumerated,validated,interrupted",
     f"two:2:exact,enumerated,validated,{CHOICES}",
@@ -229,6 +229,17 @@ def test_all_choose_alike_and_the_first_alone_speaks(root: Path) -> None:
     assert first["precisions"] == second["precisions"] == ["float32", "bfloat16"]
     assert first["said"] == "The step runs uncompiled, and slower: out of luck.\n"
     assert second["said"] == ""
+
+
+def test_the_first_alone_is_told_and_all_end_where_it_fails(root: Path) -> None:
+    first, second = found(root, "two", "logged")
+    assert first["lines"] == first["metrics"]
+    assert second["lines"] == []
+    assert first["error"].startswith("OnLogError: Expected on_log to take each line of metrics; got ValueError: of pro")
+    assert second["error"] == (
+        "OnLogError: Expected on_log to take each line of metrics; got an error in the first process, at step 3. The "
+        "state is saved: mend it, and go on with resume=True, or --resume /run."
+    )
 
 
 def test_one_training_after_another(root: Path) -> None:

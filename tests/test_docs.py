@@ -23,6 +23,7 @@ from tightbound.runs import recipe as recipes
 from tightbound.runs import run as runs
 from tightbound.training.checkpoint import OLDER, STATE, WEIGHTS
 from tightbound.training.journal import METRICS, TIMING
+from tightbound.training.loggers import TENSORBOARD
 
 ROOT = PACKAGE.parent
 DOCS = ROOT / "docs"
@@ -259,7 +260,7 @@ def test_the_architecture_names_every_file_of_a_run() -> None:
     guarded = (OLDER.as_posix(), DIGESTS, LOCK)
     judged = (runs.EVALUATION, runs.PER_OBSERVATION, runs.UNFINISHED, runs.CERTIFICATE, runs.GAPS, runs.INFORMATION)
     checked = (runs.CHECKS, runs.CHECKED, runs.DISENTANGLEMENT, runs.FACTORED, runs.CLASSIFICATION, runs.INDEPENDENCE)
-    assert written == {*about, *guarded, *judged, *checked, runs.REPORT, runs.FIGURES}
+    assert written == {*about, *guarded, *judged, *checked, runs.REPORT, runs.FIGURES, TENSORBOARD}
 
 
 def test_the_page_of_labs_runs_and_shows_what_they_print(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import re
 import subprocess
 import sys
+import types
+import typing
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +17,10 @@ import torch
 
 import tightbound as tb
 from tightbound.runs import recipe as recipes
+from tightbound.settings import TrainingChanges
 from tightbound.surface import missing
 
+ROOT = Path(__file__).parents[1]
 SMALL = {"model.latent_dim": 2, "model.hidden": [8], "train.epochs": 0.2, "evaluate.samples": 2}
 
 
@@ -82,6 +88,35 @@ def test_help_of_fit_shows_every_setting() -> None:
     assert set(inspect.signature(tb.Training).parameters) <= set(shown)
     for name in inspect.signature(tb.Training).parameters:
         assert f"{name}: " in (inspect.getdoc(tb.fit) or "")
+
+
+def test_the_settings_of_fit_have_the_types_of_their_dataclass() -> None:
+    settings = typing.get_type_hints(tb.Training)
+    del settings["validation"]  # of which fit has more to say
+    assert typing.get_type_hints(TrainingChanges) == settings
+    assert list(TrainingChanges.__annotations__) == list(settings)
+    assert TrainingChanges.__required_keys__ == frozenset()
+    assert typing.get_type_hints(tb.fit)["changes"] == typing.Unpack[TrainingChanges]
+
+
+# Public modules: those of tb, and those of the reference
+PUBLIC = sorted(
+    {f"tightbound.{name}" for name in tb.__all__ if isinstance(getattr(tb, name), types.ModuleType)}
+    | set(re.findall(r"automodule:: (\S+)", (ROOT / "docs" / "api.md").read_text(encoding="utf-8")))
+)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_public_module_says_what_it_has(name: str) -> None:
+    module = importlib.import_module(name)
+    assert all(hasattr(module, each) for each in module.__all__)
+    own = {
+        each
+        for each, value in vars(module).items()
+        if (inspect.isclass(value) or inspect.isfunction(value)) and value.__module__ == name and each[0] != "_"
+    }
+    assert own <= set(module.__all__)
+    assert not any(each.startswith("_") for each in module.__all__)
 
 
 # What an import loads

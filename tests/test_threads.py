@@ -254,14 +254,15 @@ def test_steps_that_slow_down_are_tried_again(monkeypatch: pytest.MonkeyPatch, t
         return count[0] in (3, 5)
 
     monkeypatch.setattr(Watch, "due", due)
-    found = model()
-    fit(found, data(), epochs=2, out=tmp_path / "run", **QUIET)
+    found, grey = model(), (255 * torch.rand(100, 3)).to(torch.uint8)
+    drawn = Observations(grey, scale=255, binarise=True)  # batches that take random numbers
+    fit(found, drawn, epochs=2, out=tmp_path / "run", **QUIET)
     assert len(tries) == 3
     assert load_state(tmp_path / "run")["execution"]["threads"] == 1
     expected = model()
     monkeypatch.undo()
     torch.set_num_threads(1)
-    fit(expected, data(), epochs=2, **QUIET)
+    fit(expected, drawn, epochs=2, **QUIET)
     assert equal(weights(found), weights(expected))  # of a dense model not even the last bit depends on threads
 
 

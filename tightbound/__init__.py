@@ -12,7 +12,7 @@ from tightbound._version import __version__
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from tightbound import bounds as bounds
     from tightbound import data as data
@@ -89,6 +89,7 @@ def train(
     out: str | os.PathLike[str] | None = None,
     changes: Mapping[str, Any] | None = None,
     progress: bool = True,
+    on_log: Callable[[dict[str, Any]], object] | str | None = None,
 ) -> Run:
     """Train a recipe into a new folder. The command line's ``tightbound train`` evaluates and reports besides.
 
@@ -98,6 +99,8 @@ def train(
         out: the run's new folder; ``runs/<recipe>-<time>`` by default.
         changes: new values for fields of the recipe, by dotted name, such as ``{"train.epochs": 10}``.
         progress: whether to show how it goes.
+        on_log: a function that is called with each line of metrics, as ``fit`` does; or the name of a tracker that gets
+            them: "tensorboard", "wandb", "mlflow" or "trackio".
 
     Returns:
         The run: ``run.model()`` is the trained model.
@@ -124,7 +127,7 @@ def train(
             f"Expected data with the recipe {wanted.name!r}, which is for data of your own; got none. For example: "
             f"tb.train({wanted.name!r}, data=x)."
         )
-    return starting.train(wanted, out, data=data, progress=progress).run
+    return starting.train(wanted, out, data=data, progress=progress, on_log=on_log).run
 
 
 def load_model(folder: str | os.PathLike[str]) -> Model:

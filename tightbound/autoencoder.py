@@ -31,6 +31,8 @@ from tightbound.priors import Prior
 from tightbound.runtime import evaluation_mode, home, only_thread
 from tightbound.support import require_support
 
+__all__ = ["VAE", "has_room"]
+
 HOTTEST = 1e6  # times the prior's standard deviations; far below where float32 ends
 NO_ROOM = "can't allocate memory|not enough memory|out of memory|[Oo]verflow"  # as torch's allocators say it
 

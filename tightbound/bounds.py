@@ -15,6 +15,8 @@ from torch import Tensor
 
 from tightbound.draws import Draws
 
+__all__ = ["MIWAE", "Renyi", "elbo", "iwae", "log_mean", "miwae", "renyi"]
+
 BoundFunction = Callable[[Draws], Tensor]  # K draws for each of B observations to (B,), in nats, higher is better
 
 

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.func import functional_call
 
+__all__ = ["Conditional", "Networked", "as_parts", "at_least_single", "bounded", "every_parameter"]
+
 
 class Conditional(nn.Module, ABC):
     """A distribution given a context: the one interface of priors, posteriors and likelihoods.

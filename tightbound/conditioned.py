@@ -17,6 +17,8 @@ from tightbound.model import ROWS
 from tightbound.runtime import evaluation_mode, home, only_thread
 from tightbound.told import Beside
 
+__all__ = ["ConditionalVAE"]
+
 Part = TypeVar("Part", bound=Conditional)
 LOST = 0.05  # of a covariate's deviation: by what rounding must not move it
 

@@ -13,6 +13,8 @@ from torch.distributions import Distribution, Independent, MultivariateNormal
 from tightbound.distributions import Bernoulli, ClassFirst, Exponential, Gumbel, Joint, LogNormal, Normal, OneHot
 from tightbound.distributions.reparameterised import EULER
 
+__all__ = ["kl", "kl_per_dimension", "pairwise_log_prob"]
+
 
 def kl(q: Distribution, p: Distribution) -> Tensor:
     r"""Closed-form :math:`\mathrm{KL}(q \,\|\, p) = \mathbb{E}_q[\log q(z) - \log p(z)]`, in nats.

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+__all__ = ["Draws", "Relaxation"]
+
 
 @dataclass(frozen=True, eq=False)
 class Draws:

@@ -17,6 +17,8 @@ from torch.func import functional_call
 from tightbound.conditional import every_parameter
 from tightbound.runtime import only_thread
 
+__all__ = ["Bent", "Steps"]
+
 Kind = Literal["autoregressive", "spline"]
 BINS = 8  # of a spline
 LARGEST = 2**28  # weights of one flow: its masks are made before anyone could look at an outline of it

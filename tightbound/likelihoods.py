@@ -19,6 +19,11 @@ from tightbound import distributions
 from tightbound.conditional import Networked
 from tightbound.support import require_support
 
+__all__ = [
+    "Bernoulli", "Categorical", "ContinuousBernoulli", "DiscretizedLogistic", "Gaussian", "Laplace", "Likelihood",
+    "NegativeBinomial", "Poisson", "UnnormalisedBernoulli", "point_estimate",
+]  # fmt: skip
+
 Scale = float | Literal["learned", "per-element"]
 SMALLEST_SCALE = 1e-3  # in the likelihood's unit: without a floor a density has no maximum to climb to
 

@@ -16,6 +16,8 @@ from tightbound.distributions import Part
 from tightbound.draws import Draws, Relaxation
 from tightbound.runtime import evaluation_mode, home, own_random_state
 
+__all__ = ["Model", "with_log_joint"]
+
 DRAWN = 2**16  # latents drawn in one go: the noise depends on this alone, never on how many are decoded at a time
 ROWS = 1024  # observations embedded at a time
 WRITTEN = 2**20  # numbers that a decoder writes at a time: what a processor's cache holds

@@ -11,6 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+__all__ = [
+    "MLP", "ConvDecoder", "ConvEncoder", "Residual", "Standardized", "activation", "end_in_zeros", "image_shape",
+    "start_at", "xavier_",
+]  # fmt: skip
+
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "tanh": nn.Tanh,

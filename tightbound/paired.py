@@ -13,6 +13,8 @@ from tightbound.model import Model
 from tightbound.posteriors import DiagonalNormal
 from tightbound.support import require_support
 
+__all__ = ["PairedVAE"]
+
 
 class PairedVAE(Model):
     r"""A model of pairs (x₁, x₂), each with a latent of its own, whose posteriors are one where the pair is alike.

@@ -15,6 +15,11 @@ from tightbound import distributions, flows
 from tightbound.conditional import Conditional, Networked, as_parts, at_least_single, bounded
 from tightbound.told import in_every_class
 
+__all__ = [
+    "Bernoulli", "Categorical", "ClassFirst", "DiagonalNormal", "Exponential", "Flow", "FullNormal", "Gumbel", "Joint",
+    "LogNormal", "Posterior",
+]  # fmt: skip
+
 
 class Posterior(Networked, ABC):
     """q(z | x), z a vector.

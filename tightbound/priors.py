@@ -13,6 +13,11 @@ from torch import Tensor, nn
 from tightbound import distributions, flows
 from tightbound.conditional import Conditional, as_parts
 
+__all__ = [
+    "Bernoulli", "Categorical", "Exponential", "Flow", "Gumbel", "Joint", "LogNormal", "MixtureOfNormals", "Prior",
+    "StandardNormal", "VampPrior",
+]  # fmt: skip
+
 COLD = 1e-6  # the temperature that 0 stands for where logits are divided by it
 
 

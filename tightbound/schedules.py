@@ -8,6 +8,8 @@ from typing import overload
 
 from torch import Tensor
 
+__all__ = ["Linear", "WarmupCosine", "at"]
+
 
 @dataclass(frozen=True)
 class Linear:

@@ -14,6 +14,8 @@ from tightbound.posteriors import ClassFirst
 from tightbound.priors import Categorical, Joint
 from tightbound.runtime import home, only_thread
 
+__all__ = ["SemiSupervisedVAE", "conditional_of", "of_one_condition"]
+
 
 class SemiSupervisedVAE(VAE):
     r"""A VAE whose latent is a class y and a vector z: p(x | z, y) p(z) p(y), with q(y | x) q(z | x, y): M2.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 LARGEST_SEED = 2**63 - 1
 MOST_EPOCHS = 1e9
@@ -147,6 +147,37 @@ def _require_betas(betas: object) -> None:
         raise TypeError(f"Expected two numbers for betas; got {betas!r}. (0.9, 0.999) is usual.")
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
         raise ValueError(f"Expected two betas in [0, 1); got {betas}. (0.9, 0.999) is usual.")
+
+
+class TrainingChanges(TypedDict, total=False):
+    """Single settings of a training by name, as :func:`tightbound.fit` takes them: those of :class:`Training`.
+
+    ``validation`` is none of them, as ``fit`` takes observations for it as well. An editor and a type checker read here
+    which settings ``fit`` has, and of which type.
+
+    Example:
+        >>> changes: TrainingChanges = {"epochs": 3, "batch_size": 64}
+        >>> Training().updated(dict(changes)).epochs
+        3
+    """
+
+    epochs: float
+    batch_size: int
+    micro_batch: int
+    learning_rate: float
+    schedule: Literal["cosine", "constant"]
+    warmup_steps: int
+    betas: tuple[float, float]
+    weight_decay: float
+    clip: float
+    ema: float
+    patience: int
+    precision: Literal["auto", "float32", "bfloat16"]
+    compile: Literal["auto", "always", "never"]
+    device: str
+    threads: int
+    log_every: int
+    checkpoint_seconds: float
 
 
 def plain(value: Any) -> Any:

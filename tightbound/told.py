@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from tightbound.networks import image_shape
 
+__all__ = ["Beside", "Late", "Planes", "in_every_class"]
+
 
 class Beside(nn.Module):
     """A network that is told a constant beside its input.

@@ -43,15 +43,16 @@ MOST_CHECKED = 100_000  # observations of a check, which keeps all of them in me
 
 
 def train(
-    recipe: Recipe, out: Path | None, *, before: Recipe | None = None, start: Run | None = None, progress: bool = True
-) -> int:
+    recipe: Recipe, out: Path | None, *, before: Recipe | None = None, start: Run | None = None, progress: bool = True,
+    log: str | None = None,
+) -> int:  # fmt: skip
     """Train, evaluate, report. ``before``: the recipe as it was before the command line changed it."""
     with joined() as here:
         if progress and here.is_main:
             for note in notes(before or recipe, recipe):
                 tell(note)
         with signals_kept():
-            trained = starting.train(recipe, out, start=start, progress=progress)
+            trained = starting.train(recipe, out, start=start, progress=progress, on_log=log)
     return _after(trained, progress=progress) if here.is_main else int(trained.result.ended == "interrupted")
 
 
@@ -71,18 +72,20 @@ def notes(before: Recipe, recipe: Recipe) -> list[str]:
     ]
 
 
-def train_on(path: Path, changed: Callable[[Recipe], Recipe], out: Path | None, *, progress: bool = True) -> int:
+def train_on(
+    path: Path, changed: Callable[[Recipe], Recipe], out: Path | None, *, progress: bool = True, log: str | None = None
+) -> int:
     """Train, evaluate, report a new run that starts from the weights of another. ``changed``: its recipe by the old."""
     start = open_run(path)
     recipe = changed(with_data_found(start).recipe)
     tell(f"A new run of {recipe.train.epochs:g} epochs, from the weights of {path}.")
-    return train(recipe, out, start=start, progress=progress)
+    return train(recipe, out, start=start, progress=progress, log=log)
 
 
-def resume(path: Path, *, data: str | None = None, progress: bool = True) -> int:
+def resume(path: Path, *, data: str | None = None, progress: bool = True, log: str | None = None) -> int:
     """Go on with a run, evaluate, report."""
     with joined() as here, signals_kept():
-        trained = starting.resume(path, data=data, progress=progress)
+        trained = starting.resume(path, data=data, progress=progress, on_log=log)
     return _after(trained, progress=progress) if here.is_main else int(trained.result.ended == "interrupted")
 
 

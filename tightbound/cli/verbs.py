@@ -88,6 +88,7 @@ def train(
     out: Path | None = None,
     resume: Path | None = None,
     procs: Whole = 1,
+    log: Literal["tensorboard", "wandb", "mlflow", "trackio"] | None = None,
     quiet: Switch = False,
     changes: Changes | None = None,
 ) -> int:
@@ -106,6 +107,8 @@ def train(
         resume: The folder of a run to go on with, in place of a recipe. With --data where its data have moved. With
             other options it is a new run that starts from its weights: --resume RUN --train.epochs 20.
         procs: Processes that share each batch, one for each GPU; on several machines: `torchrun … -m tightbound train`.
+        log: A tracker that gets each line of metrics besides metrics.jsonl; `pip install` it first. TensorBoard's files
+            are in RUN/tensorboard: `tensorboard --logdir runs` shows all runs.
         quiet: Say nothing while it works.
     """
     given = changes or Changes()
@@ -122,11 +125,11 @@ def train(
     from tightbound.cli import commands
     from tightbound.cli.launch import in_processes
 
-    work: Callable[[], int] = partial(commands.resume, Path(str(resume)), data=given.data, progress=not quiet)
+    work: Callable[[], int] = partial(commands.resume, Path(str(resume)), data=given.data, progress=not quiet, log=log)
     if resume is not None and anew:
-        work = partial(commands.train_on, resume, given.apply, out, progress=not quiet)
+        work = partial(commands.train_on, resume, given.apply, out, progress=not quiet, log=log)
     if wanted is not None:
-        work = partial(commands.train, wanted, out, before=before, progress=not quiet)
+        work = partial(commands.train, wanted, out, before=before, progress=not quiet, log=log)
     return in_processes(procs, work)
 
 

@@ -5,6 +5,7 @@ stays on disk. :class:`Observations` turns stored values into what a model sees,
 numbers they are.
 """
 
+from tightbound.data import transforms
 from tightbound.data.chunked import moments
 from tightbound.data.factors import correlated, held_out
 from tightbound.data.few import few_factors, few_labels
@@ -18,5 +19,5 @@ from tightbound.data.summary import DataSummary, summarise
 
 __all__ = [
     "Data", "DataSummary", "Observations", "correlated", "few_factors", "few_labels", "held_out", "is_image", "load",
-    "moments", "observations", "pairs", "sprites", "summarise",
+    "moments", "observations", "pairs", "sprites", "summarise", "transforms",
 ]  # fmt: skip

@@ -29,6 +29,8 @@ from tightbound.data.observations import Observations
 from tightbound.data.splits import Data
 from tightbound.data.summary import all_below
 
+__all__ = ["from_array", "read_npy", "read_npz"]
+
 MOST_CHANNELS = 4  # of an image, the alpha channel included
 _KEYS = "x_train (with x_test, y_train, y_test), x (with y and factors), or a single array"
 _OTHERS = {  # what other people call them, in lower case

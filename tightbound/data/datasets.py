@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
@@ -13,9 +15,14 @@ from tightbound.data.images import INDIRECT, plain
 from tightbound.data.numbers import dense, tensor_of
 from tightbound.data.observations import Observations
 
+AGAIN = 16  # items that are read twice: a flip of one in two stays unseen once in 65536 times
+
 
 def from_dataset(dataset: Dataset[Any], *, name: str = "data set") -> Observations:
-    """Read every item of a data set once and keep it in memory. Where a transform is random, one draw of it is kept.
+    """Read every item of a data set once and keep it in memory.
+
+    A few items are read again at the end. Where they differ, a random transform has made them: one draw of it is kept,
+    and a warning says so.
 
     Pictures of PIL whose values are no colours, such as those with a palette, become RGB.
 
@@ -31,7 +38,6 @@ def from_dataset(dataset: Dataset[Any], *, name: str = "data set") -> Observatio
         ValueError: if the data set is empty, if its items differ in shape or dtype, or if some have labels, some none.
 
     Example:
-        >>> import torch
         >>> from_dataset(TensorDataset(torch.zeros(5, 2), torch.arange(5))).labels
         tensor([0, 1, 2, 3, 4])
     """
@@ -66,7 +72,23 @@ def from_dataset(dataset: Dataset[Any], *, name: str = "data set") -> Observatio
             )
         stored[index] = value
         labels.append(label)
+    _require_constant(dataset, stored, name)
     return from_array(stored, labels=None if labels[0] is None else labels, name=name)
+
+
+def _require_constant(dataset: Dataset[Any], stored: Tensor, name: str) -> None:
+    """Warn of a data set whose items are others when they are read again."""
+    for index in torch.linspace(0, len(stored) - 1, min(AGAIN, len(stored))).long().tolist():
+        value, kept = _item(dataset, index, name)[0], stored[index]
+        if value.shape != kept.shape or bool(((value != kept) & ((value == value) | (kept == kept))).any()):
+            warnings.warn(
+                f"Expected items that are the same whenever they are read; got another one the second time at index "
+                f"{index} of {name}, as of a random transform. One draw of each is kept for all epochs. Take the "
+                "transform out of the data set and give it to fit, which draws anew in each step: "
+                "transform=tb.data.transforms.Flip(), or a function of your own.",
+                stacklevel=4,
+            )
+            return
 
 
 def _item(dataset: Dataset[Any], index: int, name: str) -> tuple[Tensor, object]:

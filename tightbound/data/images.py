@@ -35,6 +35,8 @@ from tightbound.progress import progress
 if TYPE_CHECKING:
     from PIL import Image
 
+__all__ = ["plain", "read_images"]
+
 # What Pillow may find in a file: to read some other formats it starts programs.
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 _BITS = 258  # the tag of a TIFF file that says how many bits each channel has

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import constraints
 
+__all__ = ["Bernoulli", "IndependentBernoulli", "UnnormalisedBernoulli", "independent"]
+
 
 class _ByLogit(td.Bernoulli):
     """Scores elements by their logits; a subclass says which values it lets through."""

@@ -26,6 +26,8 @@ from tightbound.distributions.joint import Joint
 from tightbound.distributions.reparameterised import Gumbel, Logistic, Reparameterised
 from tightbound.distributions.sampling import sample_and_log_prob
 
+__all__ = ["BinaryConcrete", "Concrete", "Relaxed", "relaxation", "relaxed"]
+
 
 class Relaxed(Reparameterised, ABC):
     """A relaxed code: a slope where the code itself is a step."""

@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.distributions.utils import broadcast_all
 
+__all__ = ["NegativeBinomial", "Poisson"]
+
 
 class Poisson(Distribution):
     r"""Counts of rate :math:`\lambda = e^{\ell}`, by its logarithm.

@@ -14,6 +14,8 @@ from tightbound.distributions.class_first import ClassFirst
 from tightbound.distributions.joint import Joint
 from tightbound.support import support_of
 
+__all__ = ["OneHot", "Part", "at_least_two", "class_probabilities", "codes_of", "every_code", "one_hot", "parts_of"]
+
 MOST_CODES = 4096  # that can be listed: a decoder scores each of them for each observation
 
 

@@ -12,6 +12,8 @@ from torch.distributions.utils import broadcast_all
 
 from tightbound.support import GreyLevels
 
+__all__ = ["ContinuousBernoulli", "DiscretizedLogistic"]
+
 
 class ContinuousBernoulli(Distribution):
     r"""A density on [0, 1] in the form of a Bernoulli, by its logit.

@@ -11,6 +11,8 @@ from torch.distributions import Distribution, constraints
 
 from tightbound.distributions.sampling import sample_and_log_prob
 
+__all__ = ["Joint", "SideBySide"]
+
 
 class Joint(Distribution):
     r"""Independent parts as one vector: :math:`\log q(z) = \sum_i \log q_i(z_i)`, :math:`z = (z_1, \ldots, z_n)`.

@@ -24,6 +24,8 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.distributions.utils import broadcast_all
 
+__all__ = ["Exponential", "Gumbel", "LogNormal", "Logistic", "Normal", "Reparameterised", "Uniform"]
+
 EULER = 0.5772156649015329  # γ: the mean of a standard Gumbel
 
 

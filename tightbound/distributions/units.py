@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
+__all__ = ["InUnits"]
+
 
 class InUnits(Distribution):
     r"""A distribution of :math:`u = (x - c) / s`, as one of x.

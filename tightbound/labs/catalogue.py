@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tightbound.labs.result import Result
 
+__all__ = ["Lab", "described", "find"]
+
 
 @dataclass(frozen=True)
 class Lab:

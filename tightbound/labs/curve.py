@@ -28,6 +28,8 @@ from tightbound.runtime import own_random_state
 from tightbound.threads import on_threads
 from tightbound.training import Training, fit
 
+__all__ = ["rate_distortion"]
+
 BETAS = (0.25, 1, 4, 16)
 SIGMA = 0.2  # of pixels between 0 and 1
 KINDS = {"linear": ((), 0.1), "nonlinear": ((128,), 0.01)}  # hidden layers of both networks, and the learning rate

@@ -23,6 +23,8 @@ from tightbound.plots import style
 from tightbound.runtime import own_random_state
 from tightbound.settings import require_seed
 
+__all__ = ["reparameterisation"]
+
 CPU = torch.device("cpu")
 FOLLOWED = (0.07, 0.3, 0.55, 0.8, 0.96)  # quantiles of the noise whose draws are followed through the map
 BINS = 60

@@ -33,6 +33,8 @@ from tightbound.runtime import own_random_state
 from tightbound.settings import require_seed
 from tightbound.threads import on_threads
 
+__all__ = ["gradients"]
+
 CPU = torch.device("cpu")
 SIGMA = 0.7
 OFF = 0.5  # how far the means of a wrong q are off, in standard deviations of p(z | x)

@@ -29,6 +29,8 @@ from tightbound.runtime import own_random_state
 from tightbound.settings import require_seed
 from tightbound.threads import on_threads
 
+__all__ = ["bounds"]
+
 CPU = torch.device("cpu")
 SHOWN = 4  # columns of the second table
 

@@ -15,6 +15,8 @@ from tightbound.likelihoods import Gaussian
 from tightbound.posteriors import Posterior
 from tightbound.priors import StandardNormal
 
+__all__ = ["BestLinear", "LinearGaussian", "affine"]
+
 
 @dataclass(frozen=True, eq=False)
 class LinearGaussian:

@@ -27,6 +27,8 @@ from tightbound.settings import require_seed
 from tightbound.surface import listed
 from tightbound.threads import on_threads
 
+__all__ = ["discrete"]
+
 CPU = torch.device("cpu")
 TARGETS = (0.49, 0.499, 0.501, 0.51)  # p₀: so near one half that the gradient is small and changes its sign
 TEMPERATURES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)

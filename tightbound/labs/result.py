@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from tightbound.files import write_json, write_text
 from tightbound.plots import save
 
+__all__ = ["Result"]
+
 
 @dataclass(frozen=True, eq=False)
 class Result:

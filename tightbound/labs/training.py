@@ -27,6 +27,8 @@ from tightbound.runs.sweep import in_words, row
 from tightbound.threads import on_threads
 from tightbound.training import TrainResult, batches, fit
 
+__all__ = ["decomposition", "trade_off"]
+
 # The recipe for digits, cut down to seconds. No warm-up of β, so that a run has one objective from its first step.
 SHORT = {
     "model.hidden": [128],

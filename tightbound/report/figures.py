@@ -92,6 +92,8 @@ def _curves(run: Run) -> Iterator[Picture]:
             words.append("As far as validation stays above training, the model has learned its examples by heart.")
             words.append("Ringed: the best validation loss, whose weights this run keeps.")
             words.append("Validation is of averaged weights, which lag at first." if run.recipe.train.ema else "")
+            if made := run.recipe.data.augmented():
+                words.append(f"Training's images are {made}, those of validation are not.")
         yield Picture("training", "Training", " ".join(words).strip(), plots.training_curves(metrics))
 
 

@@ -22,6 +22,8 @@ from tightbound.runs.run import (
     Run,
 )
 
+__all__ = ["render", "write_report"]
+
 WIDE = 530  # CSS pixels: a wider figure has a row of its own
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # nothing is fetched and nothing runs
 
@@ -162,7 +164,8 @@ def _training(run: Run) -> str:
     if not metrics:
         return "none on record"
     step, epoch = metrics[-1]["step"], metrics[-1]["epoch"]
-    return f"{step} steps, {epoch:.4g} epochs, seed {run.recipe.seed}. {run.recipe.objective.in_words(step)}"
+    made = f", images {augmented}" if (augmented := run.recipe.data.augmented()) else ""
+    return f"{step} steps, {epoch:.4g} epochs{made}, seed {run.recipe.seed}. {run.recipe.objective.in_words(step)}"
 
 
 def _section(picture: Picture) -> str:

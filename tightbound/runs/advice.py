@@ -12,6 +12,11 @@ from torch import Tensor
 
 from tightbound.evaluate import Estimate
 
+__all__ = [
+    "Choice", "Outcome", "Value", "by_value", "choices", "comparable", "difference", "over_seeds", "surely_positive",
+    "unsettled",
+]  # fmt: skip
+
 BETA = "objective.beta"
 UNITS, NATS = 2, 2 * math.log(2)  # two dimensions of a bit each: the least there is to disentangle
 NOT_COMPARABLE = ("model.likelihood", "train.validation")  # another sample space; other observations

@@ -18,6 +18,7 @@ from tightbound.autoencoder import VAE
 from tightbound.conditional import Conditional
 from tightbound.conditioned import ConditionalVAE
 from tightbound.data import Data, Observations, few_factors, few_labels, is_image, load, moments, summarise
+from tightbound.data.transforms import Transform
 from tightbound.likelihoods import Likelihood
 from tightbound.runs import registry
 from tightbound.runs.config import Config
@@ -26,12 +27,22 @@ from tightbound.runs.notes import notes_on, on_condition
 from tightbound.runs.pieces import LIKELIHOODS, POSTERIORS, PRIORS, row
 from tightbound.runs.plan import imported
 from tightbound.runs.recipe import GIVEN, ModelRecipe, Recipe
-from tightbound.runs.resolving import conditions_of, levels_of, needs_float64, prepared, reason, resolve
+from tightbound.runs.resolving import (
+    conditions_of,
+    levels_of,
+    needs_float64,
+    prepared,
+    reason,
+    resolve,
+    transform_of,
+)
 from tightbound.runs.rows import ObjectiveRecipe, PosteriorRow
 from tightbound.runs.sizes import require_room
 from tightbound.runtime import evaluation_mode, own_random_state, require_computing
 from tightbound.semi_supervised import SemiSupervisedVAE
 from tightbound.told import Late, Planes
+
+__all__ = ["Built", "build", "build_model", "build_objective", "loaded"]
 
 WIDTH = 256  # of features, where a recipe names no hidden layer
 
@@ -47,6 +58,7 @@ class Built:
         objective: What its training makes small.
         data: As the likelihood wants them.
         notes: What a person should know of the data and of what follows from them, a sentence each.
+        transform: What training makes of each batch of images, if anything.
 
     Example:
         >>> build(Recipe(), torch.randn(50, 3)).model.prior
@@ -59,6 +71,7 @@ class Built:
     objective: objectives.Objective
     data: Data
     notes: tuple[str, ...] = ()
+    transform: Transform | None = None
 
 
 def build(recipe: Recipe, data: Any = None) -> Built:
@@ -87,6 +100,7 @@ def build(recipe: Recipe, data: Any = None) -> Built:
         found = dataclasses.replace(found, train=few_labels(found.train, recipe.data.labels, seed=recipe.seed))
     if recipe.data.factors is not None:
         found = dataclasses.replace(found, train=few_factors(found.train, recipe.data.factors, seed=recipe.seed))
+    transform = transform_of(recipe.data, tuple(found.train.shape))
     facts, unseen = summarise(found.train), summarise(found.test)
     resolved = resolve(recipe, facts)
     levels = levels_of(resolved.model.likelihood, facts, unseen, test=found.test)
@@ -105,7 +119,7 @@ def build(recipe: Recipe, data: Any = None) -> Built:
         objective = objectives.resolve(build_objective(resolved.objective), model, some)
     resolved = dataclasses.replace(resolved, objective=_recorded(resolved.objective, objective))
     notes = (*notes_on(found, facts, unseen, model, wide=config.wide), *of_condition)
-    return Built(resolved, config, model, objective, found, notes)
+    return Built(resolved, config, model, objective, found, notes, transform)
 
 
 def loaded(recipe: Recipe, data: Any = None) -> tuple[Recipe, Data]:

@@ -9,6 +9,7 @@ from tightbound.runs.recipe import Recipe
 from tightbound.runs.schema import to_table
 from tightbound.training.fingerprint import FREE, fingerprint, fingerprint_of_data
 
+NEWER = {"shift": 0, "flip": "none"}  # fields of the data at the values that runs without them were trained with
 UNBOUND = ("name", "about", "reaches", "evaluate")  # what a recipe may say otherwise when all is done
 
 
@@ -36,7 +37,8 @@ def training_fingerprint(recipe: Recipe) -> str:
         False
     """
     table = {name: value for name, value in to_table(recipe).items() if name not in (*UNBOUND, "model")}
-    table["data"] = {name: value for name, value in table["data"].items() if name != "source"}
+    data = {name: value for name, value in table["data"].items() if name != "source"}
+    table["data"] = {name: value for name, value in data.items() if NEWER.get(name) != value}
     table["train"] = {name: value for name, value in table["train"].items() if name not in FREE}
     return fingerprint(table)
 

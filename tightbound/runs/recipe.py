@@ -21,6 +21,11 @@ from tightbound.runs.rows import ObjectiveRecipe
 from tightbound.runs.schema import Names, Variants, read, to_table
 from tightbound.settings import Training, require_seed
 
+__all__ = [
+    "DataRecipe", "EvaluateRecipe", "ModelRecipe", "Recipe", "from_file", "from_table", "from_toml", "load", "shipped",
+    "to_toml",
+]  # fmt: skip
+
 MOST_LAYERS = 1000
 SCALES = (1e-15, 1e15)  # beyond which 1/σ² and the sums of its squares leave float32
 MOST_BYTES = 10**6  # of a recipe's text: a thousand times what one needs
@@ -43,6 +48,10 @@ class DataRecipe:
         labels: Labels that training knows, of each class equally many. By default all that there are.
         factors: Training observations whose factors it knows, taken at random. By default all.
         test_fraction: What is split off as the test set where the source has none of its own.
+        shift: Pixels by which training's images are moved at most, anew in each step; validation and evaluation see
+            them as they are.
+        flip: Along which axis training's images are turned over, each with probability 1/2 in each step: "none",
+            "horizontal", "vertical" or "both".
 
     Example:
         >>> DataRecipe(source="photos", size=64).test_fraction
@@ -54,6 +63,18 @@ class DataRecipe:
     labels: int | None = None
     factors: int | None = None
     test_fraction: float = 0.1
+    shift: int = 0
+    flip: Literal["none", "horizontal", "vertical", "both"] = "none"
+
+    def __post_init__(self) -> None:
+        if self.shift < 0:
+            raise ValueError(f"Expected shift >= 0 pixels; got {self.shift}.")
+
+    def augmented(self) -> str:
+        """What training makes of its images, in words; empty where it takes them as they are."""
+        ways = {"none": [], "both": ["flipped along both axes"]}.get(self.flip, [f"flipped {self.flip}ly"])
+        moved = [f"shifted by up to {self.shift} pixel{'s'[: self.shift > 1]}"] if self.shift else []
+        return " and ".join([*moved, *ways])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,10 @@ import torch
 from tightbound.data import Data, DataSummary, Observations, is_image
 from tightbound.data.few import UNKNOWN, with_unknown
 from tightbound.data.summary import first_unlike
+from tightbound.data.transforms import Compose, Flip, Shift, Transform
 from tightbound.runs import registry
 from tightbound.runs.pieces import LIKELIHOODS, POSTERIORS, row
-from tightbound.runs.recipe import ModelRecipe, Recipe
+from tightbound.runs.recipe import DataRecipe, ModelRecipe, Recipe
 from tightbound.runs.rows import LikelihoodRow
 
 LARGEST_MLP_SIDE = 32
@@ -124,6 +125,39 @@ def _require_like_training(
     if expected:
         odd = "" if test is None else f", first at row {first_unlike(test, facts)}"
         raise ValueError(f"Expected {expected}; got {unseen.describe()}{odd}. Make both sets in the same way.")
+
+
+def transform_of(recipe: DataRecipe, shape: tuple[int, ...]) -> Transform | None:
+    """What training makes of each batch of images.
+
+    Args:
+        recipe: which says by how far they are shifted, and how they are flipped.
+        shape: of one observation.
+
+    Returns:
+        The transform, or None where they stay as they are.
+
+    Raises:
+        ValueError: for observations that are no images, and for a shift as far as an image is wide or high.
+
+    Example:
+        >>> transform_of(DataRecipe(shift=2, flip="horizontal"), (1, 8, 8))
+        Compose(transforms=(Shift(pixels=2), Flip(way='horizontal')))
+    """
+    if not recipe.augmented():
+        return None
+    if len(shape) != 3:
+        raise ValueError(
+            f"Expected images (channels, height, width) for data.shift and data.flip; got observations of shape "
+            f"{shape}. Leave the two fields out."
+        )
+    if recipe.shift >= min(shape[1:]):
+        raise ValueError(
+            f"Expected data.shift below the {min(shape[1:])} pixels of an image's side; got {recipe.shift}. Take less."
+        )
+    shifts = (Shift(recipe.shift),) if recipe.shift else ()
+    flips = (Flip(recipe.flip),) if recipe.flip != "none" else ()
+    return Compose((*shifts, *flips))
 
 
 def needs_float64(facts: DataSummary) -> bool:

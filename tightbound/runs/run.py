@@ -31,6 +31,8 @@ from tightbound.training import batches
 from tightbound.training.checkpoint import OBJECTIVE, OLDER, STATE, WEIGHTS, check_weights, load_weights
 from tightbound.training.journal import METRICS, TIMING, read_metrics, require_metrics
 
+__all__ = ["Run", "open_run", "recipe_in", "with_data_found"]
+
 ENVIRONMENT = "environment.json"
 EVALUATION = "evaluation.json"
 PER_OBSERVATION = "per-observation.safetensors"

@@ -6,8 +6,8 @@ import dataclasses
 import os
 import sys
 import time
-from collections.abc import Iterable
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,10 @@ from tightbound.runs.recipe import GIVEN, Recipe
 from tightbound.runs.run import ENVIRONMENT, Run, open_run, recipe_in, with_data_found
 from tightbound.training import TrainResult, fit
 from tightbound.training.checkpoint import WEIGHTS, has_state, load_weights
+from tightbound.training.loggers import named, require_logger
+from tightbound.training.on_log import OnLog
+
+__all__ = ["Trained", "default_folder", "require_one_data", "require_own", "resume", "train"]
 
 MOST_AT_ONCE = 1000  # runs that begin within one second
 
@@ -64,6 +68,7 @@ def train(
     data: Any = None,
     start: Run | None = None,
     progress: bool = True,
+    on_log: OnLog | str | None = None,
 ) -> Trained:
     """Build a recipe and train it into a new folder.
 
@@ -73,6 +78,8 @@ def train(
         data: data in place of the recipe's own: anything that :func:`tightbound.data.load` takes.
         start: a run of the same model, whose weights it starts from.
         progress: whether to show how it goes.
+        on_log: called with each line of metrics, as :func:`tightbound.fit` does; or the name of a tracker that gets
+            them: "tensorboard", "wandb", "mlflow" or "trackio".
 
     Returns:
         The run, with the model and the data that it was made of.
@@ -90,6 +97,8 @@ def train(
         >>> trained.result.steps, len(trained.data.test), trained.model.training
         (5, 5, False)
     """
+    if isinstance(on_log, str):
+        require_logger(on_log)
     if start is not None and model_fingerprint(recipe) != model_fingerprint(start.recipe):
         raise ValueError(
             f"Expected the model of {start.path}, to start from its weights; got a recipe with another [model]. Leave "
@@ -104,16 +113,19 @@ def train(
         load_weights(start.path, built.model)
     folder = _new_folder(recipe) if folder is None and world().is_main else folder or default_folder(recipe)
     begun = "" if start is None else f"from the weights of {start.path.resolve()}"
-    return _train(folder, built, new=True, begun=begun, progress=progress)
+    return _train(folder, built, new=True, begun=begun, progress=progress, on_log=on_log)
 
 
-def resume(path: str | Path, *, data: Any = None, progress: bool = True) -> Trained:
+def resume(path: str | Path, *, data: Any = None, progress: bool = True, on_log: OnLog | str | None = None) -> Trained:
     """Go on with a run that was stopped or killed; the result is that of a run never stopped, bit for bit.
 
     Args:
         path: the run's folder.
         data: the data that it was started with, where they were made in Python or have moved.
         progress: whether to show how it goes.
+        on_log: as of :func:`train`.
+        on_log: called with each line of metrics, as :func:`tightbound.fit` does; or the name of a tracker that gets
+            them: "tensorboard", "wandb", "mlflow" or "trackio".
 
     Returns:
         The run, with the model and the data that it was made of.
@@ -131,6 +143,8 @@ def resume(path: str | Path, *, data: Any = None, progress: bool = True) -> Trai
         ...     resume(f"{folder}/run", data=x, progress=False).result == first.result
         True
     """
+    if isinstance(on_log, str):
+        require_logger(on_log)
     folder = Path(path)
     recipe, begun = recipe_in(folder), has_state(folder)
     if begun and is_of_first_format(folder):
@@ -148,11 +162,18 @@ def resume(path: str | Path, *, data: Any = None, progress: bool = True) -> Trai
     if begun or (folder / CONFIG).exists():
         recipe = with_data_found(open_run(folder)).recipe
         require_same_weights(folder, recipe)
-    return _train(folder, build(recipe, data), resume=begun, progress=progress)
+    return _train(folder, build(recipe, data), resume=begun, progress=progress, on_log=on_log)
 
 
 def _train(
-    folder: Path, built: Built, *, new: bool = False, resume: bool = False, begun: str = "", progress: bool
+    folder: Path,
+    built: Built,
+    *,
+    new: bool = False,
+    resume: bool = False,
+    begun: str = "",
+    progress: bool,
+    on_log: OnLog | str | None,
 ) -> Trained:
     recipe, main = built.recipe, world().is_main
     source = Path(recipe.data.source)
@@ -172,17 +193,30 @@ def _train(
             text = as_json({"format": FORMAT, **dataclasses.asdict(config)})
             write_kept(folder, CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
             write_json(folder / ENVIRONMENT, environment())
-        result = fit(
-            built.model,
-            built.data,
-            objective=built.objective,
-            seed=recipe.seed,
-            out=folder,
-            resume=resume,
-            progress=progress,
-            settings=recipe.train,
-        )
+        with _logged(on_log if main else None, folder) as log:
+            result = fit(
+                built.model,
+                built.data,
+                objective=built.objective,
+                seed=recipe.seed,
+                out=folder,
+                resume=resume,
+                progress=progress,
+                transform=built.transform,
+                on_log=log,
+                settings=recipe.train,
+            )
     return Trained(Run(folder, recipe, config), built.model, built.data, result, built.notes)
+
+
+@contextmanager
+def _logged(on_log: OnLog | str | None, folder: Path) -> Iterator[OnLog | None]:
+    """A function as it is; of a tracker's name the logger, which is closed behind the training."""
+    if isinstance(on_log, str):
+        with named(on_log, folder) as logger:
+            yield logger
+    else:
+        yield on_log
 
 
 def _require_fresh(folder: Path) -> None:

@@ -73,6 +73,8 @@ def explain(step: TrainStep, start: int, stop: int, batch: Callable[[int], Batch
     """
     for number in range(start, stop):
         seen = batch(number)
+        if not seen.x.isfinite().all():  # the data are, so that a transform has made them so
+            return NonFiniteError(f"At step {number + 1} the transform gave values that are not finite. Mend it.")
         tensor = step.gradient(seen, number)
         advice = (_on_scale(seen.x) if number < EARLY else "") or ADVICE
         values = dict(zip(("loss", *step.names), tensor.tolist(), strict=True))

@@ -32,7 +32,7 @@ FILE = "file of the data"  # its stamp is written beside the facts, and is none 
 
 def run_fingerprint(
     settings: Training, *, device: torch.device, objective: object, seed: int, processes: int, model: nn.Module,
-    data: Observations,
+    data: Observations, validation: Observations | None = None, transform: object = None,
 ) -> Fingerprints:  # fmt: skip
     """A short fingerprint of each fact, by its name in words. That of the data is made while something else goes on.
 
@@ -44,6 +44,8 @@ def run_fingerprint(
         processes: how many share each batch.
         model: what is trained.
         data: what it is trained on, those held out included.
+        validation: what it is validated on, where that is no part of these.
+        transform: what is made of each batch, if anything.
 
     Returns:
         What gives sixteen letters for each fact; equal facts have equal ones.
@@ -58,7 +60,10 @@ def run_fingerprint(
         "number of processes": processes,
         "model": facts_of(model),
     }
-    return Fingerprints({name: fingerprint(value) for name, value in facts.items()}, data)
+    known = {name: fingerprint(value) for name, value in facts.items()}
+    known["transform"] = "" if transform is None else fingerprint(repr(transform))  # as of runs before there were any
+    known["validation set"] = "" if validation is None else fingerprint_of_data(validation)
+    return Fingerprints(known, data)
 
 
 class Fingerprints:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
+import textwrap
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, Unpack
 
 import torch
 from torch import nn
@@ -17,20 +19,24 @@ from torch import nn
 from tightbound.checks import check_model, require_gradients, require_trainable, said_of, squashes
 from tightbound.data import Data, Observations
 from tightbound.data import observations as as_observations
+from tightbound.data.transforms import Transform
 from tightbound.distributed import World, joined
 from tightbound.model import Model
 from tightbound.objectives import ELBO, Objective, resolve
 from tightbound.ownership import owned
 from tightbound.progress import progress_for
 from tightbound.runtime import home, in_training, own_random_state, require_computing, resolve_device
-from tightbound.settings import Training, require_seed
+from tightbound.settings import Training, TrainingChanges, require_seed
 from tightbound.threads import on_threads
 from tightbound.training import batches
 from tightbound.training.fingerprint import run_fingerprint
 from tightbound.training.loop import Loop, Setup
+from tightbound.training.on_log import OnLog, require_on_log
 from tightbound.training.result import TrainResult
 from tightbound.training.signals import Asked
 from tightbound.training.step import TrainStep
+from tightbound.training.transforming import require_transform
+from tightbound.training.validation import alike, chosen
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -38,16 +44,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 def _shows_every_setting(function: F) -> F:
     """Let ``help`` show the settings that the function takes by name."""
     signature = inspect.signature(function)
+    own_names = set(signature.parameters)
     own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
     more = [
         inspect.Parameter(item.name, inspect.Parameter.KEYWORD_ONLY, default=item.default, annotation=item.type)
         for item in fields(Training)
+        if item.name not in signature.parameters
     ]
     function.__signature__ = signature.replace(parameters=[*own, *more])  # type: ignore[attr-defined]
-    listed = (inspect.getdoc(Training) or "").partition("Attributes:\n")[2]
+    listed = (inspect.getdoc(Training) or "").partition("Attributes:\n")[2].partition("\n\n")[0]
+    entries = [entry for entry in re.split(r"\n(?=    \w)", listed) if entry.split(":")[0].strip() not in own_names]
     if function.__doc__ is not None:
-        settings = "\n".join(f"    {line}" if line.strip() else "" for line in listed.splitlines())
-        function.__doc__ = function.__doc__.replace("    @settings", settings)
+        function.__doc__ = function.__doc__.replace("    @settings", textwrap.indent("\n".join(entries), "    "))
     return function
 
 
@@ -57,12 +65,15 @@ def fit(
     data: Any,
     *,
     objective: Objective | None = None,
+    validation: Any = None,
     seed: int = 0,
     out: str | Path | None = None,
     resume: bool | Literal["auto"] = False,
     progress: bool = True,
+    transform: Transform | None = None,
+    on_log: OnLog | None = None,
     settings: Training | None = None,
-    **changes: Any,
+    **changes: Unpack[TrainingChanges],
 ) -> TrainResult:
     r"""Train a model; afterwards it holds the best weights by validation loss and is in evaluation mode.
 
@@ -84,11 +95,20 @@ def fit(
         data: training observations: an array, a tensor, a torch ``Dataset``, ``Observations``, or ``Data`` for its
             train split.
         objective: what is made small; the ELBO by default. One that is a module is trained with the model.
+        validation: what is held out of the training set: a share below 1, or a number of observations; a tenth by
+            default, as the settings say. Or observations of their own, as ``data`` takes them, and ``Data`` for its
+            test set: nothing is then held out, and they are looked at as those of training are.
         seed: of the noise, the batches and the validation split.
         out: folder for metrics, checkpoints and weights, without a run in it yet; nothing is written by default.
         resume: go on from the checkpoint in ``out``: the result is that of a run never stopped, bit for bit. "auto":
             go on where there is one, else begin, as restarted processes want it.
         progress: whether to show how it goes.
+        transform: what is made of a batch's x in each step of training, and of nothing else: one of
+            :mod:`tightbound.data.transforms`, or a function of your own to another tensor of the same shape. It runs on
+            the training's device, and draws from torch's random numbers.
+        on_log: a function that is called with each line of ``metrics.jsonl``, a dict, once the step is over and in the
+            first process only. Whatever it draws, computes or does to the model, the training goes on as without it,
+            bit for bit; an error in it ends the training, with the state saved. It sees the weights of the last step.
         settings: a :class:`Training`; the defaults otherwise.
         **changes: single settings by name, such as ``epochs=10``; they are listed below.
 
@@ -105,6 +125,7 @@ def fit(
             missing, damaged or of another training.
         RuntimeError: inside ``torch.no_grad()``.
         NonFiniteError: when loss or gradient stop being finite, with the step and the term that went first.
+        OnLogError: when ``on_log`` fails.
 
     Example:
         >>> import torch, tightbound as tb
@@ -121,7 +142,10 @@ def fit(
     require_gradients()
     require_computing()
     _require_arguments(objective, settings, out)
-    settings, seed = (settings or Training()).updated(changes), require_seed(seed)
+    require_on_log(on_log)
+    require_transform(transform)
+    settings, seed = (settings or Training()).updated(dict(changes)), require_seed(seed)
+    settings, given = chosen(settings, validation)
     if not isinstance(model, Model):
         raise TypeError(
             f"Expected a model such as tb.VAE(prior, posterior, likelihood); got {type(model).__name__}. Write a "
@@ -135,7 +159,10 @@ def fit(
     asked = Asked()
     try:
         with joined() as here, in_training(model):
-            loop = prepare(model, data, objective or ELBO(), settings, seed, source, here)
+            loop = prepare(
+                model, data, objective or ELBO(), settings, seed, source, here, validation=given, transform=transform,
+                on_log=on_log,
+            )  # fmt: skip
             owner = owned(source, make=resume is not True) if source is not None and here.is_main else nullcontext()
             with owner, own_random_state(loop.step.device), on_threads(None), asked.listening():
                 return _trained(loop, asked, resume=resume, progress=progress)
@@ -175,8 +202,9 @@ def _trained(loop: Loop, asked: Asked, *, resume: bool | Literal["auto"], progre
 
 
 def prepare(
-    model: Model, data: Any, objective: Objective, settings: Training, seed: int, source: Path | None, here: World
-) -> Loop:
+    model: Model, data: Any, objective: Objective, settings: Training, seed: int, source: Path | None, here: World, *,
+    validation: Observations | None = None, transform: Transform | None = None, on_log: OnLog | None = None,
+) -> Loop:  # fmt: skip
     """A training that is ready to begin: model and data tried, everything where it is computed.
 
     Args:
@@ -187,13 +215,20 @@ def prepare(
         seed: of noise, batches and the validation split.
         source: the run's folder, if any.
         here: the processes that share each batch.
+        validation: observations for it, where none are held out of the training set.
+        transform: as :func:`fit` takes it.
+        on_log: likewise.
 
     Returns:
         The loop, not begun.
     """
     observations = data.train if isinstance(data, Data) else as_observations(data)
     device = here.device(resolve_device(settings.device))
+    apart = [data.test] if isinstance(data, Data) else []
     train, held_out = batches.split(observations, settings.validation, seed)
+    if validation is not None:
+        held_out = validation = alike(train, validation)
+        apart.append(validation)
     sampler = batches.Sampler(len(train), settings.batch_size, seed=seed, device=device)
     if sampler.batch_size < here.count:
         raise ValueError(
@@ -223,13 +258,15 @@ def prepare(
         world=here,
         data=_on(train, device),
         held_out=held_out,
-        looked_at=(data.train, data.test) if isinstance(data, Data) else (observations,),
+        looked_at=(observations, *apart),
         sampler=sampler,
         source=source,
         fingerprint=run_fingerprint(
             settings, device=device, objective=objective, seed=seed, processes=here.count, model=model,
-            data=observations,
+            data=observations, validation=validation, transform=transform,
         ),
+        transform=transform,
+        on_log=on_log,
     )  # fmt: skip
     return Loop(setup, step)
 

@@ -18,22 +18,25 @@ from tightbound.checks import check_data
 from tightbound.compilations import expected
 from tightbound.data import Observations
 from tightbound.data.mapped import watched
+from tightbound.data.transforms import Transform
 from tightbound.distributed import World
 from tightbound.execution import Execution, obstacle, step_pays
 from tightbound.files import foreign
 from tightbound.progress import Progress
-from tightbound.runtime import random_state, restore_random_state
+from tightbound.runtime import own_random_state, random_state, restore_random_state
 from tightbound.settings import Training, seed_after
 from tightbound.training import checkpoint
 from tightbound.training.batches import Sampler
 from tightbound.training.failure import NonFiniteError, explain, runaway
 from tightbound.training.fingerprint import Fingerprints
 from tightbound.training.journal import Journal, ended
+from tightbound.training.on_log import OnLog, OnLogError, tell
 from tightbound.training.pace import Pace
 from tightbound.training.result import TrainResult
 from tightbound.training.signals import NUMBERS, Asked
-from tightbound.training.state import Best, Standing, State
+from tightbound.training.state import Best, Standing, State, require_alike
 from tightbound.training.step import TrainStep
+from tightbound.training.transforming import check_transform, transformed
 from tightbound.training.validation import validate
 
 READ_FIRST = 1.0  # seconds that the first step waits for the fingerprint of the data
@@ -55,6 +58,8 @@ class Setup:
         sampler: Which observations each step sees.
         source: The run's folder, to go on from; None without one.
         fingerprint: What must be the same to go on.
+        transform: What is made of each batch of the training, if anything.
+        on_log: A function of the user's own that is told every line of metrics, if any.
     """
 
     settings: Training
@@ -66,6 +71,8 @@ class Setup:
     sampler: Sampler
     source: Path | None
     fingerprint: Fingerprints
+    transform: Transform | None = None
+    on_log: OnLog | None = None
 
     @property
     def out(self) -> Path | None:
@@ -113,6 +120,7 @@ class Loop:
             )
         for part in setup.looked_at:
             check_data(step.model, part)
+        self._try_transform()
         step.set_mode(training=True)
         setup.world.broadcast([t for m in step.modules().values() for t in (*m.parameters(), *m.buffers())])
         self._choose_execution()
@@ -153,13 +161,14 @@ class Loop:
             )
         with foreign(setup.source / checkpoint.STATE, "a checkpoint of this training"):
             state = State.from_plain(plain)
-            _require_alike(state.standing.best.weights, self.step.weights_now())
+            require_alike(state.standing.best.weights, self.step.weights_now())
             self._restore(state)
         if older and setup.world.is_main:
             print(
                 f"The newest checkpoint is missing: going on from the one before, of step {int(number)}.",
                 file=sys.stderr,
             )
+        self._try_transform()
         self.step.set_mode(training=True)
         self.step.use(Execution(state.execution.precision))
         self.pace.go_on(state.execution.threads, self._batch(0))
@@ -241,12 +250,22 @@ class Loop:
     def _batch(self, number: int) -> Batch:
         setup = self.setup
         batch = setup.data.batch(setup.world.shard(setup.sampler.indices(number)), self.step.dtype)
+        if setup.transform is not None:
+            batch = batch._replace(x=transformed(setup.transform, batch.x))
         if setup.data.ask is not None:
             setup.data.prefetch(setup.world.shard(setup.sampler.indices(number + 1)))
         return batch._replace(checked=True)
 
+    def _try_transform(self) -> None:
+        setup, step = self.setup, self.step
+        if setup.transform is not None:  # all processes try the same, so that what is refused is refused by all
+            with own_random_state(step.device, seed=setup.seed):
+                batch = setup.data.batch(setup.sampler.indices(0), step.dtype).to(step.device)
+            check_transform(setup.transform, step.model, batch, name=setup.data.name, seed=setup.seed)
+
     def _look(self, shown: Progress, *, log: bool, validation: bool) -> None:
         """Read what the steps left unread; where it is good, log it and hold it."""
+        told = len(self.journal.metrics)
         buffers = [buffer for module in self.step.modules().values() for buffer in module.buffers()]
         self.setup.world.broadcast(buffers)  # running statistics are of each process's own batches
         finite = self.at.sums is None or bool(self.at.sums.isfinite().all())
@@ -258,6 +277,18 @@ class Loop:
             self._validate(self.setup.held_out, shown)
         self._tick()
         self._good = self._state()
+        self._tell(self.journal.metrics[told:])
+
+    def _tell(self, lines: list[dict[str, Any]]) -> None:
+        """Give the lines of a look to the user's function, and undo whatever it did to the training."""
+        setup, failed = self.setup, None
+        if setup.on_log is not None and setup.world.is_main and lines:
+            failed = tell(setup.on_log, lines)
+            self._restore(self._good)
+            self.step.set_mode(training=True)
+        if any(setup.world.any(failed is not None)):  # whoever goes on alone would wait for ever
+            self._save()
+            raise OnLogError(failed, self.at.number, setup.source) from failed
 
     def _tick(self) -> None:
         now = time.perf_counter()
@@ -357,14 +388,3 @@ class Loop:
             print(remark, file=sys.stderr)
         metrics = self.journal.metrics
         return TrainResult(at.number, best.loss, best.step, at.seconds, ended, step.objective, metrics, remark)
-
-
-def _require_alike(kept: dict[str, dict[str, Tensor]] | None, ours: dict[str, dict[str, Tensor]]) -> None:
-    """Refuse best weights that are not those of this model."""
-    if kept is None:
-        return
-    shapes = [
-        {part: {name: value.shape for name, value in each[part].items()} for part in each} for each in (kept, ours)
-    ]
-    if shapes[0] != shapes[1]:
-        raise ValueError("the best weights are those of another model")

@@ -11,6 +11,7 @@ import torch
 from tightbound.batch import Batch
 from tightbound.compilations import expected
 from tightbound.distributed import world
+from tightbound.runtime import own_random_state
 from tightbound.settings import Training
 from tightbound.threads import Watch, best, usable
 from tightbound.training.step import TrainStep
@@ -57,16 +58,20 @@ class Pace:
         if self._watch is None or not self._watch.due(seconds):
             return False
         before = torch.get_num_threads()
-        found = self._try(batch())
+        with own_random_state(self.step.device):  # a batch may be drawn at random, and the training's own numbers stay
+            return self._tried_again(before, seconds, batch(), left)
+
+    def _tried_again(self, before: int, seconds: float, batch: Batch, left: int) -> bool:
+        found = self._try(batch)
         execution = self.step.execution
         if torch.get_num_threads() == before or not execution.compiled:
             return torch.get_num_threads() != before
         gain = 1 - found[torch.get_num_threads()] / found[before]
-        cost = expected(self.step.compilation(batch()))
+        cost = expected(self.step.compilation(batch))
         if self._fixed or left * seconds * gain < cost:  # a step is compiled for its number of threads
             self._use(before)
             return False
-        self.step.try_compiled(batch())
+        self.step.try_compiled(batch)
         return True
 
     def _try(self, batch: Batch) -> dict[int, float]:

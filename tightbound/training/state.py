@@ -107,6 +107,17 @@ class State:
         )
 
 
+def require_alike(kept: dict[str, dict[str, Tensor]] | None, ours: dict[str, dict[str, Tensor]]) -> None:
+    """Refuse best weights that are not those of this model."""
+    if kept is None:
+        return
+    shapes = [
+        {part: {name: value.shape for name, value in each[part].items()} for part in each} for each in (kept, ours)
+    ]
+    if shapes[0] != shapes[1]:
+        raise ValueError("the best weights are those of another model")
+
+
 def _execution(plain: dict[str, Any]) -> Execution:
     made = Execution(**plain)
     if made.precision not in ("float32", "bfloat16") or type(made.compiled) is not bool:
