@@ -71,7 +71,8 @@ PIECES: dict[str, type[nn.Module]] = {
     for name, cls in vars(module).items()
     if inspect.isclass(cls) and issubclass(cls, nn.Module) and cls.__module__ == module.__name__ and name[0] != "_"
 }
-PIECES |= {_name_of(cls): cls for cls in (VAE, ConditionalVAE, SemiSupervisedVAE, PairedVAE, *OF_TORCH)}
+_MODELS: tuple[type[nn.Module], ...] = (VAE, ConditionalVAE, SemiSupervisedVAE, PairedVAE)
+PIECES |= {_name_of(cls): cls for cls in (*_MODELS, *OF_TORCH)}
 
 
 def save_model(model: Model, folder: Path) -> None:
@@ -188,6 +189,27 @@ def read_description(folder: Path) -> tuple[Any, torch.dtype]:
     return spec, dtype
 
 
+def outline(folder: Path, spec: Any) -> Model:
+    """A model of this description that takes no memory: names and shapes of everything.
+
+    Args:
+        folder: where the description is, for errors.
+        spec: what :func:`read_description` gave, of the library's own pieces.
+
+    Raises:
+        ValueError: for what is no description of a model, and for one too large.
+    """
+    with foreign(folder / MODEL, "a model's description"), own_random_state(torch.device("cpu")):
+        with torch.device("meta"):
+            made = _built(spec, "model", {})
+        if not isinstance(made, Model):
+            raise ValueError(f"{type(made).__name__} is no model")
+        size = sum(value.numel() for value in (*made.parameters(), *made.buffers()))
+        if size > LARGEST:
+            raise ValueError(f"{size} numbers are more than a model may have here")
+    return made
+
+
 def built(folder: Path, spec: Any, dtype: torch.dtype) -> Model:
     """A model of this description, untrained, on the CPU.
 
@@ -197,16 +219,10 @@ def built(folder: Path, spec: Any, dtype: torch.dtype) -> Model:
         dtype: the same.
 
     Raises:
-        ValueError: for what is no description of a model, and for one too large.
+        ValueError: as :func:`outline`.
     """
+    outline(folder, spec)
     with foreign(folder / MODEL, "a model's description"), own_random_state(torch.device("cpu")):
-        with torch.device("meta"):
-            outline = _built(spec, "model", {})
-        if not isinstance(outline, Model):
-            raise ValueError(f"{type(outline).__name__} is no model")
-        size = sum(value.numel() for value in (*outline.parameters(), *outline.buffers()))
-        if size > LARGEST:
-            raise ValueError(f"{size} numbers are more than a model may have here")
         model: Model = _built(spec, "model", {}).to(dtype)
     return model
 

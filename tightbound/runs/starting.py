@@ -11,21 +11,23 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from tightbound.autoencoder import VAE
 from tightbound.data import Data
 from tightbound.distributed import world
-from tightbound.files import as_json, is_temporary, write_json, write_kept, write_text
+from tightbound.files import as_json, is_temporary, write_kept, write_text
 from tightbound.ownership import LOCK, owned
 from tightbound.paths import require_path, require_utf8
 from tightbound.runs import recipe as recipes
 from tightbound.runs.build import Built, build
-from tightbound.runs.environment import environment
+from tightbound.runs.from_fit import FromFit, data_of, given_to_fit, whole_recipe
 from tightbound.runs.identity import model_fingerprint, training_fingerprint, unlike
 from tightbound.runs.migrate import CONFIG, FORMAT, RECIPE, is_of_first_format, require_same_weights
+from tightbound.runs.printed import rebuilt
 from tightbound.runs.recipe import GIVEN, Recipe
-from tightbound.runs.run import ENVIRONMENT, Run, open_run, recipe_in, with_data_found
+from tightbound.runs.run import Run, open_run, recipe_in, require_inside, with_data_found
+from tightbound.saving import built, own_pieces, read_description
 from tightbound.training import TrainResult, fit
 from tightbound.training.checkpoint import WEIGHTS, has_state, load_weights
+from tightbound.training.record import RECORD
 
 MOST_AT_ONCE = 1000  # runs that begin within one second
 
@@ -36,7 +38,7 @@ class Trained:
 
     Attributes:
         run: Its folder.
-        model: The trained model, in evaluation mode, on the device where it was trained.
+        model: The trained model, a VAE as a rule, in evaluation mode, on the device where it was trained.
         data: What it was trained and is to be tested on, as the likelihood wants them.
         result: How the training went.
         notes: What a person should know of the data, a sentence each.
@@ -51,7 +53,7 @@ class Trained:
     """
 
     run: Run
-    model: VAE
+    model: Any
     data: Data
     result: TrainResult
     notes: tuple[str, ...] = ()
@@ -90,7 +92,7 @@ def train(
         >>> trained.result.steps, len(trained.data.test), trained.model.training
         (5, 5, False)
     """
-    if start is not None and model_fingerprint(recipe) != model_fingerprint(start.recipe):
+    if start is not None and model_fingerprint(recipe) != model_fingerprint(whole_recipe(start.recipe, start.path)):
         raise ValueError(
             f"Expected the model of {start.path}, to start from its weights; got a recipe with another [model]. Leave "
             "the model as it is, or train it from the beginning."
@@ -132,6 +134,11 @@ def resume(path: str | Path, *, data: Any = None, progress: bool = True) -> Trai
         True
     """
     folder = Path(path)
+    require_inside(folder)
+    if (folder / RECORD).is_file() and not (folder / RECIPE).is_file():
+        made = with_data_found(open_run(folder))
+        if isinstance(made.recipe, FromFit):
+            return _resume_fit(made, made.recipe, data, progress=progress)
     recipe, begun = recipe_in(folder), has_state(folder)
     if begun and is_of_first_format(folder):
         raise ValueError(
@@ -146,9 +153,29 @@ def resume(path: str | Path, *, data: Any = None, progress: bool = True) -> Trai
             "--train.epochs N."
         )
     if begun or (folder / CONFIG).exists():
-        recipe = with_data_found(open_run(folder)).recipe
+        recipe = whole_recipe(with_data_found(open_run(folder)).recipe, folder)
         require_same_weights(folder, recipe)
     return _train(folder, build(recipe, data), resume=begun, progress=progress)
+
+
+def _resume_fit(run: Run, recipe: FromFit, data: Any, *, progress: bool) -> Trained:
+    """Go on with a run that ``tb.fit`` made, where all of it is the library's own."""
+    folder = run.path
+    spec, dtype = read_description(folder)
+    own, objective = own_pieces(spec), rebuilt(recipe.said)
+    if own or objective is None:
+        what = own[0] if own else f"the objective {recipe.said}"
+        raise ValueError(
+            f"Expected a model and an objective of the library's own pieces to go on with; got {what} in {folder}, "
+            f"whose code no folder keeps. In Python, with all as it was: {recipe.again(str(folder))}."
+        )
+    given, _ = given_to_fit(recipe, data)
+    model = built(folder, spec, dtype)
+    result = fit(
+        model, given, objective=objective, seed=recipe.seed, out=folder, resume=True,
+        progress=progress, settings=recipe.train,
+    )  # fmt: skip
+    return Trained(run, model, data_of(recipe, data)[0], result)
 
 
 def _train(
@@ -171,7 +198,6 @@ def _train(
             write_text(folder / RECIPE, recipes.to_toml(recipe))
             text = as_json({"format": FORMAT, **dataclasses.asdict(config)})
             write_kept(folder, CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
-            write_json(folder / ENVIRONMENT, environment())
         result = fit(
             built.model,
             built.data,
