@@ -31,6 +31,7 @@ from tightbound.runtime import own_random_state
 from tightbound.saving import MODEL
 from tightbound.training import batches
 from tightbound.training.checkpoint import OBJECTIVE, OLDER, STATE, WEIGHTS, check_weights, load_weights
+from tightbound.training.history import by_epoch
 from tightbound.training.journal import METRICS, TIMING, read_metrics, require_metrics
 from tightbound.training.record import ENVIRONMENT, RECORD
 
@@ -213,6 +214,14 @@ class Run:
         with foreign(self.path / METRICS, "metrics as this version keeps them", self.renewed(METRICS)):
             require_metrics(lines)
         return lines
+
+    def history(self) -> dict[str, Any]:
+        """Loss and terms by epoch, as ``TrainResult.history`` gives them.
+
+        Raises:
+            ValueError: as :meth:`metrics`.
+        """
+        return by_epoch(self.metrics())
 
     def seconds(self) -> float | None:
         """How long the training took, by ``timing.jsonl``; None where that is gone or damaged."""
