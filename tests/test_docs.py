@@ -256,11 +256,12 @@ def test_the_architecture_has_the_arrows_that_are_enforced() -> None:
 def test_the_architecture_names_every_file_of_a_run() -> None:
     [files] = [table for table in tables(DOCS / "architecture.md") if table[0][0] == "file"]
     written = {name.rstrip("/") for row in files[1:] for name in re.findall(r"`([^`]+)`", row[0])}
-    about = (runs.RECIPE, runs.CONFIG, runs.ENVIRONMENT, WEIGHTS, METRICS, TIMING, STATE.as_posix())
+    about = (runs.RECIPE, runs.CONFIG, runs.RECORD, runs.MODEL, runs.ENVIRONMENT)
+    trained = (WEIGHTS, METRICS, TIMING, STATE.as_posix())
     guarded = (OLDER.as_posix(), DIGESTS, LOCK)
     judged = (runs.EVALUATION, runs.PER_OBSERVATION, runs.UNFINISHED, runs.CERTIFICATE, runs.GAPS, runs.INFORMATION)
     checked = (runs.CHECKS, runs.CHECKED, runs.DISENTANGLEMENT, runs.FACTORED, runs.CLASSIFICATION, runs.INDEPENDENCE)
-    assert written == {*about, *guarded, *judged, *checked, runs.REPORT, runs.FIGURES, TENSORBOARD}
+    assert written == {*about, *trained, *guarded, *judged, *checked, runs.REPORT, runs.FIGURES, TENSORBOARD}
 
 
 def test_the_page_of_labs_runs_and_shows_what_they_print(capsys: pytest.CaptureFixture[str]) -> None:

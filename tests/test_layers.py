@@ -62,8 +62,8 @@ ALLOWED: dict[str, set[str]] = {
         "surface",
     },
     "saving": {
-        "autoencoder", "conditioned", "files", "likelihoods", "model", "networks", "paths", "posteriors", "priors",
-        "runtime", "semi_supervised", "told",
+        "autoencoder", "conditioned", "files", "likelihoods", "model", "networks", "paired", "paths", "posteriors",
+        "priors", "runtime", "semi_supervised", "told",
     },
     "checks": {
         "batch", "conditioned", "data", "distributions", "model", "priors", "runtime", "support", "surface",

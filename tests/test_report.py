@@ -132,7 +132,7 @@ def test_the_evidence_is_there_with_its_errors(page):
     assert all(finding in page.text for finding in found["findings"])
     assert len(page.all("li")) == len(found["findings"]) > 2
     assert "KL(q(z|x) ‖ p(z)), closed form: what the code costs" in page.text
-    assert "180 test observations; of each, bounds from 20 samples of q(z|x)." in page.text
+    assert "180 observations; of each, bounds from 20 samples of q(z|x)." in page.text
 
 
 def test_the_head_says_what_it_is_when_it_was_made_and_how_to_make_it_again(page):

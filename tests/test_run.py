@@ -19,11 +19,11 @@ from tightbound.data import Observations, load
 from tightbound.files import temporary_for
 from tightbound.runs import recipe as recipes
 from tightbound.runs.build import build
-from tightbound.runs.environment import environment
 from tightbound.runs.measured import measure
 from tightbound.runs.recipe import Recipe
 from tightbound.runs.run import Run, open_run
 from tightbound.runs.starting import default_folder, resume, train
+from tightbound.training.environment import environment
 
 
 @pytest.fixture(scope="module")

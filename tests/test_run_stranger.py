@@ -106,14 +106,14 @@ def test_weights_of_another_model_are_refused(folder: Path, change: Callable[[di
     weights = load_file(folder / "model.safetensors")
     change(weights)
     save_file(weights, folder / "model.safetensors")
-    with pytest.raises(ValueError, match=r"Expected the weights of the recipe's model .* do not belong together"):
+    with pytest.raises(ValueError, match=r"Expected the weights of the run's model .* do not belong together"):
         open_run(folder).model()
 
 
 def test_weights_of_another_recipe_are_refused(folder: Path, tmp_path: Path) -> None:
     train(TINY.updated({"model.hidden": [9]}), tmp_path / "other", progress=False)
     shutil.copy(tmp_path / "other" / "model.safetensors", folder)
-    with pytest.raises(ValueError, match=r"Expected the weights of the recipe's model .* do not belong together"):
+    with pytest.raises(ValueError, match=r"Expected the weights of the run's model .* do not belong together"):
         open_run(folder).model()
 
 

@@ -89,7 +89,7 @@ def test_weights_are_checked_without_a_model_in_memory(tmp_path: Path) -> None:
     save_weights(tmp_path, {"model": nn.Linear(3, 2).state_dict()})
     check_weights(tmp_path, nn.Linear(3, 2, device="meta"))
     for other in (nn.Linear(2, 3, device="meta"), nn.Linear(3, 2, bias=False, device="meta"), nn.Sequential()):
-        with pytest.raises(ValueError, match=r"Expected the weights of the recipe's model .*: bias"):
+        with pytest.raises(ValueError, match=r"Expected the weights of the run's model .*: bias"):
             check_weights(tmp_path, other)
 
 

@@ -158,12 +158,15 @@ def load_model(folder: str | os.PathLike[str]) -> Model:
     from pathlib import Path
 
     from tightbound import saving
-    from tightbound.runs.migrate import RECIPE
+    from tightbound.runs.migrate import RECIPE, RECORD
 
-    if os.path.isfile(Path(folder) / RECIPE):  # where the system does not take the path, the next line says so
+    if any(
+        os.path.isfile(Path(folder) / name) for name in (RECIPE, RECORD)
+    ):  # where the system does not take the path, the next line says so
         from tightbound.runs.run import open_run
 
-        return open_run(Path(folder)).model()
+        model: Model = open_run(Path(folder)).model()
+        return model
     return saving.load_model(Path(folder))
 
 

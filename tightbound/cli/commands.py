@@ -20,7 +20,6 @@ from typing import Any, Literal
 import torch
 
 from tightbound import evaluate as evaluation
-from tightbound.autoencoder import VAE
 from tightbound.distributed import joined
 from tightbound.evaluate import Disentanglement, Schedule
 from tightbound.files import why
@@ -30,6 +29,7 @@ from tightbound.report.page import write_report
 from tightbound.runs import run, starting
 from tightbound.runs import sweep as sweeps
 from tightbound.runs.advice import comparable
+from tightbound.runs.from_fit import FromFit, moved, whole_recipe
 from tightbound.runs.measured import Measured, measure, remark_on
 from tightbound.runs.recipe import Recipe
 from tightbound.runs.run import Run, Split, open_run, with_data_found
@@ -77,7 +77,7 @@ def train_on(
 ) -> int:
     """Train, evaluate, report a new run that starts from the weights of another. ``changed``: its recipe by the old."""
     start = open_run(path)
-    recipe = changed(with_data_found(start).recipe)
+    recipe = changed(whole_recipe(with_data_found(start).recipe, path))
     tell(f"A new run of {recipe.train.epochs:g} epochs, from the weights of {path}.")
     return train(recipe, out, start=start, progress=progress, log=log)
 
@@ -98,7 +98,8 @@ def _after(trained: Trained, *, progress: bool) -> int:
         early = ", early, as the validation loss had stopped falling" if ended.ended == "early" else ""
         kept = f"kept the weights of step {ended.best_step}"
         tell(f"Trained {ended.steps} steps in {ended.seconds:.1f} s{early}; {kept}.")
-        tell(f"Likelihood: {made.recipe.model.likelihood} ({made.config.why}).")
+        if isinstance(made.recipe, Recipe):
+            tell(f"Likelihood: {made.recipe.model.likelihood} ({made.config.why}).")
         _warn_of_warm_up(made.recipe, ended.steps)
     try:
         with _unfinished(made) as keep:
@@ -115,7 +116,7 @@ def _after(trained: Trained, *, progress: bool) -> int:
     return 0
 
 
-def _warn_of_warm_up(recipe: Recipe, steps: int) -> None:
+def _warn_of_warm_up(recipe: Recipe | FromFit, steps: int) -> None:
     warmup = getattr(recipe.objective, "warmup_steps", 0)
     if warmup >= steps:
         tell(
@@ -289,7 +290,7 @@ def _compared(trained: Trained, *, progress: bool) -> tuple[Measured, Disentangl
     observed, model, data = sweeps.compared_on(trained), trained.model, trained.data
     settings, remark = _settings(trained.run.recipe), remark_on(trained.run.recipe, trained.result.steps)
     found = measure(model, observed, progress=progress, remark=remark, **settings)
-    if trained.run.recipe.data.factors is not None:
+    if whole_recipe(trained.run.recipe, trained.run.path).data.factors is not None:
         data = trained.run.data()  # the scores may know what training did not
     scores = None
     if data.train.factor_names:
@@ -319,11 +320,11 @@ def _remark(made: Run) -> str:
     return remark_on(made.recipe, max(steps)) if steps else ""  # without its metrics nobody knows
 
 
-def _settings(recipe: Recipe) -> dict[str, Any]:
+def _settings(recipe: Recipe | FromFit) -> dict[str, Any]:
     return dataclasses.asdict(recipe.evaluate)
 
 
-def model_of(made: Run) -> VAE:
+def model_of(made: Run) -> Any:
     """The run's model, on the device it was trained on where this machine has it."""
     try:
         device = resolve_device(made.recipe.train.device)
@@ -337,9 +338,8 @@ def opened(path: Path, source: str | None, *, own: bool = True) -> Run:
     made = open_run(path)
     if source is None:
         return made
-    moved = dataclasses.replace(made.recipe.data, source=source)
     config = made.config if own else dataclasses.replace(made.config, data="")
-    return dataclasses.replace(made, recipe=dataclasses.replace(made.recipe, data=moved), config=config)
+    return dataclasses.replace(made, recipe=moved(made.recipe, source), config=config)
 
 
 def at_least(name: str, value: int, least: int) -> None:

@@ -38,12 +38,12 @@ def sample(
     if not temperature >= 0:
         raise ValueError(f"Expected --temperature of 0 or more; got {temperature:g}.")
     made, out = _open(path, out, "samples", (".png", ".npy"), count, source=source)
+    model = vae_of(made)
     require_memory(
-        4 * count * (math.prod(made.config.shape) + made.recipe.model.latent_dim),
+        4 * count * (math.prod(made.config.shape) + model.prior().event_shape.numel()),
         of=f"{count:,} samples",
         remedy="Take fewer, in several calls of another --seed each.",
     )
-    model = model_of(made)
     given = _condition(made, model, count, label, like)
     with own_random_state(home(model)[0], seed=seed):
         x = model.sample(count, mean=not noise, temperature=temperature, **given)
@@ -88,7 +88,7 @@ def reconstruct(path: Path, *, count: int, split: Split, out: Path | None, sourc
     at_least("count", count, 1)
     made, out = _open(path, out, "reconstructions", (".png", ".npy"), 2 * count, source=source)
     shown, seen = figures.examples(made.split(split), count)
-    x = model_of(made).reconstruct(seen)
+    x = vae_of(made).reconstruct(seen)
     return _save(x, out, lambda: plots.reconstructions(shown, x, count))
 
 
@@ -99,9 +99,10 @@ def traverse(
     at_least("dimensions", dimensions, 1)
     at_least("steps", steps, 2)
     made, out = _open(path, out, "traversal", (".png", ".gif", ".webp"), source=source)
-    shown = min(dimensions, made.recipe.model.latent_dim)
+    model = vae_of(made)
+    shown = min(dimensions, model.prior().event_shape.numel())
     _at_most_pictures(shown * steps)
-    test, model = made.data().test, model_of(made)
+    test = made.data().test
     if not 0 <= index < len(test):
         raise ValueError(f"Expected --index between 0 and {len(test) - 1}, a test observation; got {index}.")
     found = made.evaluation() or evidence(model, test, samples=1, proposal="posterior").to_json()
@@ -121,7 +122,7 @@ def interpolate(path: Path, *, rows: int, steps: int, out: Path | None, source: 
     at_least("rows", rows, 1)
     at_least("steps", steps, 2)
     made, out = _open(path, out, "interpolation", (".png",), rows * (steps + 2), source=source)
-    model, test = of_one_condition(model_of(made), made.data().test)
+    model, test = of_one_condition(vae_of(made), made.data().test)
     seen = figures.examples(test, 2 * rows)[1].x
     if len(seen) < 2 * rows:
         raise ValueError(f"Expected two test observations a row, {2 * rows} for --rows {rows}; got {len(seen)}.")
@@ -136,13 +137,24 @@ def embed(path: Path, *, out: Path, split: Split | Literal["all"] | None, source
         parts = made.data(source).everything()
     else:
         parts = [made.split(split, source)]
-    model = model_of(made)
+    model = vae_of(made)
     codes = torch.cat([model.embed(part) for part in parts])
     if (classes := class_probabilities(model.prior())) is not None:
         variables, count = classes.shape
         what = "is 1" if count == 2 and codes.shape[1] == variables else f"has each of its {count} classes"
         tell(f"The codes are discrete: each of {variables} variables is given by the probability that it {what}.")
     return _save(codes, out, None)
+
+
+def vae_of(made: Run) -> VAE:
+    """The run's model, which must be one that draws and decodes."""
+    model = model_of(made)
+    if not isinstance(model, VAE):
+        raise ValueError(
+            f"Expected a tb.VAE for pictures, samples and embeddings; got {type(model).__name__} in {made.path}. "
+            f"In Python: tb.open_run({str(made.path)!r}).model(), and its own methods."
+        )
+    return model
 
 
 def _open(

@@ -16,6 +16,7 @@ from tightbound.data.rows import Rows
 
 BLOCK = 1024  # observations that share one seed when they are binarised for evaluation
 EVAL_SEED = 20_130_620  # a constant, so that everyone evaluates on the same binarised pixels
+UNNAMED = "data"  # the name of observations that nobody gave one
 _HALF = 2**15
 
 
@@ -86,7 +87,7 @@ class Observations:
     factor_names: tuple[str, ...] = ()
     column_names: tuple[str, ...] = ()
     mask: Tensor | None = None
-    name: str = "data"
+    name: str = UNNAMED
     scale: float = 1.0
     binarise: bool = False
     rows: Tensor | None = None

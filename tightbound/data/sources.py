@@ -19,7 +19,7 @@ from tightbound.data.factors import correlated, factor, held_out, read_h5
 from tightbound.data.folders import ENDINGS
 from tightbound.data.images import read_images
 from tightbound.data.mnist import mnist
-from tightbound.data.observations import Observations
+from tightbound.data.observations import UNNAMED, Observations
 from tightbound.data.splits import Data, split_off
 from tightbound.data.sprites import Colour, sprites
 from tightbound.files import require_file
@@ -115,6 +115,28 @@ def observations(source: Any) -> Observations:
     if _is_array(source):
         return from_array(source)
     raise TypeError(f"Expected {_OBJECTS}; got {type(source).__name__}. {_remedy_for(source)}")
+
+
+def found_again(name: str) -> str:
+    """What to give :func:`load` for data of that name; empty for data that were made in Python.
+
+    Args:
+        name: of data, or of observations.
+
+    Returns:
+        The same name where it is one that ``load`` knows, and a path from the root on where there is something.
+
+    Example:
+        >>> found_again("digits"), found_again("ndarray")
+        ('digits', '')
+    """
+    if name in _NAMES:
+        return name
+    path = Path(name)
+    try:
+        return str(path.resolve()) if name not in ("", UNNAMED) and path.exists() else ""
+    except (OSError, ValueError):  # a name that is no path
+        return ""
 
 
 def _remedy_for(source: Any) -> str:

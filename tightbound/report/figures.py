@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from tightbound import plots
@@ -17,8 +15,10 @@ from tightbound.conditioned import ConditionalVAE
 from tightbound.data import Data, Observations
 from tightbound.distributions import class_probabilities
 from tightbound.files import foreign
+from tightbound.model import Model
 from tightbound.plots.pictures import label_name
-from tightbound.runs.run import CHECKED, CHECKS, DISENTANGLEMENT, EVALUATION, FACTORED, INDEPENDENCE, Run
+from tightbound.report.checked import Picture, checked
+from tightbound.runs.run import DISENTANGLEMENT, EVALUATION, FACTORED, INDEPENDENCE, Run
 from tightbound.runtime import home, own_random_state
 from tightbound.semi_supervised import SemiSupervisedVAE, conditional_of, of_one_condition
 from tightbound.training.journal import METRICS
@@ -30,17 +30,7 @@ COLUMNS = 8  # samples of a class; and observations whose style is shown in ever
 SHOWN = 32  # reconstructions, and samples; twice as many of pictures, which are small
 
 
-@dataclass(frozen=True, eq=False)
-class Picture:
-    """A figure with what a reader should look for in it."""
-
-    name: str
-    title: str
-    caption: str
-    figure: Figure
-
-
-def pictures(run: Run, model: VAE, data: Data, refused: list[str] | None = None) -> Iterator[Picture]:
+def pictures(run: Run, model: Model, data: Data, refused: list[str] | None = None) -> Iterator[Picture]:
     """Every picture that fits the run, in the order a reader wants them.
 
     Args:
@@ -58,7 +48,17 @@ def pictures(run: Run, model: VAE, data: Data, refused: list[str] | None = None)
         with foreign(run.path / EVALUATION, "an evaluation as this version keeps it", run.renewed(EVALUATION)):
             bounds = list(_evidence(run, evaluation))
         yield from bounds
-    yield from _checked(run)
+    yield from checked(run)
+    if isinstance(model, VAE):
+        yield from _of_model(run, model, data, evaluation, refused)
+    elif refused is not None:
+        refused.append(f"No pictures of codes, reconstructions and samples: {type(model).__name__} is no tb.VAE.")
+    yield _stored(data)
+
+
+def _of_model(
+    run: Run, model: VAE, data: Data, evaluation: dict[str, Any], refused: list[str] | None
+) -> Iterator[Picture]:
     plain, test = of_one_condition(model, data.test)
     under = _under(model, plain, test)
     yield from _factors(run, model, plain, test)
@@ -77,7 +77,6 @@ def pictures(run: Run, model: VAE, data: Data, refused: list[str] | None = None)
             if refused is None:
                 raise
             refused.append(f"No picture of {name}: {error}")
-    yield _stored(data)
 
 
 def _training(run: Run) -> Iterator[Picture]:
@@ -121,52 +120,6 @@ def _evidence(run: Run, evaluation: dict[str, Any]) -> Iterator[Picture]:
         caption = "The rate, dimension by dimension. One without nats follows the prior and carries nothing."
         figure = plots.kl_per_dimension(torch.tensor(kl), torch.tensor(evaluation["active"]))
         yield Picture("kl", "Where the nats go", caption, figure)
-
-
-def _checked(run: Run) -> list[Picture]:
-    """Of each check that was made; of the others the page gives the reason."""
-    found = run.per_observation(CHECKED) if run.kept(CHECKS) is not None else {}
-    with foreign(run.path / CHECKED, "values as this version keeps them", run.renewed(CHECKED)):
-        return [*_intervals(found), *_predictions(found), *_neighbours(found)]
-
-
-def _intervals(found: dict[str, Tensor]) -> Iterator[Picture]:
-    if "ranks" in found:
-        caption = (
-            "Where the z that a simulated observation was made of lies among draws. High at both ends: intervals are "
-            "too narrow; high in the middle: too wide; slanted: biased."
-        )
-        figure = plots.rank_histograms(found["ranks"], found.get("ranks_refined"))
-        yield Picture("intervals", "Do intervals cover what they say?", caption, figure)
-
-
-def _predictions(found: dict[str, Tensor]) -> Iterator[Picture]:
-    if "p_values" in found:
-        caption = (
-            "Left: how many replicas, made of an observation's own codes, are less likely than it. Few of them: p(x|z) "
-            "is too sure of itself; nearly all: less sure than it may be. Where both sets are off alike, q(z|x) is to "
-            "blame. Right: the ELBO of an observation among those of observations that the model made."
-        )
-        figure = plots.predictive_checks(found["p_values"], found["simulated_p_values"], found["elbo_ranks"])
-        yield Picture("predictions", "Is a test observation among what is predicted?", caption, figure)
-
-
-def _neighbours(found: dict[str, Tensor]) -> Iterator[Picture]:
-    if "distances" not in found:
-        return
-    ours, theirs = (each[each.isfinite()] for each in (found["distances"], found["held_out_distances"]))
-    if len(ours) and len(theirs):
-        caption = (
-            "Samples to the left of test observations: the model copies. To the right: it makes what is not there."
-        )
-        yield Picture("distances", "Does the model copy?", caption, plots.neighbour_distances(ours, theirs))
-    if found["examples"].ndim > 2:
-        caption = (
-            "The first samples, not chosen by anyone: the mean of p(x|z), the draw of it that was compared, and the "
-            "training observation nearest to the draw, as the model saw it."
-        )
-        figure = plots.nearest_neighbours(found["means"], found["examples"], found["closest"])
-        yield Picture("neighbours", "Samples and their nearest training observations", caption, figure)
 
 
 def _factors(run: Run, model: VAE, plain: VAE, test: Observations) -> list[Picture]:

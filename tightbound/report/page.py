@@ -10,12 +10,14 @@ from importlib import resources
 from pathlib import Path
 
 from tightbound import plots
-from tightbound.autoencoder import VAE
 from tightbound.data import Data
 from tightbound.files import foreign, write_atomically, write_text
+from tightbound.model import Model
 from tightbound.report.figures import Picture, pictures
 from tightbound.report.sections import OF_FILES, escaped
 from tightbound.runs import recipe as recipes
+from tightbound.runs.from_fit import HELD_OUT, FromFit, in_words
+from tightbound.runs.recipe import Recipe
 from tightbound.runs.run import (
     FIGURES,
     REPORT,
@@ -28,7 +30,7 @@ WIDE = 530  # CSS pixels: a wider figure has a row of its own
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # nothing is fetched and nothing runs
 
 
-def write_report(run: Run, model: VAE, data: Data, *, refused: Sequence[str] = ()) -> Path:
+def write_report(run: Run, model: Model, data: Data, *, refused: Sequence[str] = ()) -> Path:
     """Write ``report.html`` and ``figures/`` into a run's folder. What cannot be shown of the model it says, and why.
 
     Args:
@@ -59,7 +61,7 @@ def write_report(run: Run, model: VAE, data: Data, *, refused: Sequence[str] = (
     return run.path / REPORT
 
 
-def render(run: Run, data: Data, sections: list[str], *, model: VAE | None = None) -> str:
+def render(run: Run, data: Data, sections: list[str], *, model: Model | None = None) -> str:
     """The page as text. Everything that comes from files or users is escaped.
 
     Args:
@@ -75,7 +77,9 @@ def render(run: Run, data: Data, sections: list[str], *, model: VAE | None = Non
         _header(run, data, model),
         *_judged(run),
         *sections,
-        _details("Recipe", recipes.to_toml(run.recipe)),
+        _details("Recipe", recipes.to_toml(run.recipe))
+        if isinstance(run.recipe, Recipe)
+        else _details("Settings", run.recipe.to_toml()),
         _details("Environment", _environment(run)),
         "<footer>Made by tightbound. Numbers are in nats per observation unless said otherwise; ± is one standard "
         "error over observations.</footer>",
@@ -116,9 +120,11 @@ def _style() -> str:
     return (resources.files("tightbound.report") / "style.css").read_text(encoding="utf-8")
 
 
-def _header(run: Run, data: Data, model: VAE | None) -> str:
+def _header(run: Run, data: Data, model: Model | None) -> str:
     facts = {"Data": _data(run, data), "Model": _model(run, model), "Training": _training(run), "Made": _made(run)}
     again = "tightbound recipes RUN > again.toml; tightbound train again.toml"
+    if isinstance(run.recipe, FromFit):
+        again = run.recipe.again("ANOTHER", resume=False)
     listed = "".join(f"<dt>{name}</dt><dd>{escaped(text)}</dd>" for name, text in facts.items())
     listed += f"<dt>Again</dt><dd><code>{escaped(again)}</code></dd>"
     about = f"<p>{escaped(run.recipe.about)}</p>" if run.recipe.about else ""
@@ -126,23 +132,27 @@ def _header(run: Run, data: Data, model: VAE | None) -> str:
 
 
 def _data(run: Run, data: Data) -> str:
+    shape = "×".join(map(str, run.config.shape)) + (", binarised" if data.test.binarise else "")
+    if HELD_OUT in data.test.notes:
+        kept = f"{len(data.test)} held out for validation, which are judged as there is no test set"
+        return f"{data.name}: {len(data.train)} training observations of {shape}, and {kept}"
     held_out = run.held_out(data)
     kept = f", {len(held_out)} of them held out for validation," if held_out is not None else ""
-    shape = "×".join(map(str, run.config.shape))
-    binarised = ", binarised" if data.test.binarise else ""
-    return f"{data.name}: {len(data.train)} training{kept} and {len(data.test)} test observations of {shape}{binarised}"
+    return f"{data.name}: {len(data.train)} training{kept} and {len(data.test)} test observations of {shape}"
 
 
-def _model(run: Run, made: VAE | None) -> str:
+def _model(run: Run, made: Model | None) -> str:
+    count = "" if made is None else f", {sum(each.numel() for each in made.parameters()):,} parameters"
+    if isinstance(run.recipe, FromFit):
+        return ("not at hand" if made is None else in_words(made)) + count
     model = run.recipe.model
     because = f" ({run.config.why})" if run.config.why else ""
-    of = ""
-    if made is not None:
-        widths = f" of {' and '.join(map(str, model.hidden))} units" if model.network == "mlp" and model.hidden else ""
-        of = f"{widths}, {sum(each.numel() for each in made.parameters()):,} parameters"
+    widths = ""
+    if made is not None and model.network == "mlp" and model.hidden:
+        widths = f" of {' and '.join(map(str, model.hidden))} units"
     return (
         f"{model.latent_dim} latent dimensions, {model.prior} prior, {model.posterior} posterior, "
-        f"{model.likelihood} likelihood{because}, {model.network} networks{of}"
+        f"{model.likelihood} likelihood{because}, {model.network} networks{widths}{count}"
     )
 
 

@@ -87,7 +87,7 @@ def _table(found: dict[str, Any]) -> str:
         *_trust(found),
         _row("active units", f"{found['active_units']} of {found['latent_dim']}", "", moves),
     ]
-    note = f"{found['observations']} test observations; of each, bounds from {found['samples']} samples of q(z|x)."
+    note = f"{found['observations']} observations; of each, bounds from {found['samples']} samples of q(z|x)."
     return f'<section class="wide"><h2>Evidence</h2><p class="note">{escaped(note)}</p>{_framed(cells)}</section>'
 
 

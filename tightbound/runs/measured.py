@@ -24,6 +24,7 @@ from tightbound.evaluate import (
 from tightbound.likelihoods import Likelihood
 from tightbound.model import Model
 from tightbound.progress import evaluating
+from tightbound.runs.from_fit import HELD_OUT, FromFit
 from tightbound.runs.recipe import Recipe
 from tightbound.runtime import evaluation_mode, home, own_random_state
 from tightbound.semi_supervised import SemiSupervisedVAE
@@ -116,7 +117,7 @@ def _require_number(name: str, value: object, *, least: float = -math.inf, none:
         raise TypeError(f"{name} is {value!r}, and no number that it can be")
 
 
-def remark_on(recipe: Recipe, steps: int) -> str:
+def remark_on(recipe: Recipe | FromFit, steps: int) -> str:
     """What to know before any number of a model that has hardly been trained; empty of others.
 
     Args:
@@ -166,6 +167,7 @@ def measure(
         >>> measure(model, Observations(torch.randn(1, 5)), samples=5).information is None
         True
     """
+    remark = " ".join(part for part in (remark, HELD_OUT if HELD_OUT in observations.notes else "") if part)
     with on_threads(_suited(model, observations)):
         return _measured(model, observations, train, remark, settings, show=progress)
 

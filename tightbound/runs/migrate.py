@@ -14,6 +14,8 @@ from tightbound.runs.registry import OBJECTIVES
 from tightbound.runs.schema import fields_of
 
 RECIPE = "recipe.toml"
+RECORD = "training.json"  # in its place, in a folder that ``tb.fit`` made
+STATES = "checkpoint"
 CONFIG = "config.json"
 FORMAT = 3  # of config.json, and so of the recipe and the weights beside it
 OTHER_FULL_NORMAL = 2  # up to this format a full normal read its network's numbers otherwise
@@ -50,8 +52,14 @@ def recipe_of(folder: Path) -> Recipe:
         ...     recipe_of(Path(folder)).model.likelihood
         'unnormalised-bernoulli'
     """
+    if (folder / RECORD).is_file() and not (folder / RECIPE).is_file():
+        raise ValueError(
+            f"Expected a run of a recipe; got {folder}, which tb.fit made in Python and no recipe describes. "
+            f"tb.open_run({str(folder)!r}).model() is its model, to train on from with tb.fit."
+        )
     if not (folder / RECIPE).is_file():
-        raise ValueError(f"Expected a run folder with a {RECIPE}; got {folder}. 'tightbound train' makes one.")
+        more = ", and so does tb.fit(…, out=FOLDER, resume=True) of a run that it began" * (folder / STATES).is_dir()
+        raise ValueError(f"Expected a run folder with a {RECIPE}; got {folder}. 'tightbound train' makes one{more}.")
     if not is_of_first_format(folder):
         return recipes.from_file(folder / RECIPE)
     try:

@@ -12,14 +12,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from tightbound.autoencoder import VAE
 from tightbound.data import Data, Observations, summarise
 from tightbound.evaluate import Certificate, Checks, Classification, Disentanglement, Gaps, Independence, Information
 from tightbound.files import DIGESTS, foreign, read_tensors, require_file, write_json, write_tensors
+from tightbound.model import Model
 from tightbound.ownership import LOCK
 from tightbound.paths import require_path
 from tightbound.runs.build import build_model, loaded
 from tightbound.runs.config import Config, read_config, read_json
+from tightbound.runs.from_fit import HELD_OUT, FromFit, data_of, model_of, moved, read_from_fit
 from tightbound.runs.identity import data_fingerprint, model_fingerprint, training_fingerprint
 from tightbound.runs.measured import Measured, require_evaluation
 from tightbound.runs.migrate import CONFIG, RECIPE, recipe_of, require_same_weights
@@ -27,13 +28,15 @@ from tightbound.runs.pieces import LIKELIHOODS
 from tightbound.runs.recipe import GIVEN, Recipe
 from tightbound.runs.resolving import levels_of, prepared
 from tightbound.runtime import own_random_state
+from tightbound.saving import MODEL
 from tightbound.training import batches
 from tightbound.training.checkpoint import OBJECTIVE, OLDER, STATE, WEIGHTS, check_weights, load_weights
+from tightbound.training.history import by_epoch
 from tightbound.training.journal import METRICS, TIMING, read_metrics, require_metrics
+from tightbound.training.record import ENVIRONMENT, RECORD
 
 __all__ = ["Run", "open_run", "recipe_in", "with_data_found"]
 
-ENVIRONMENT = "environment.json"
 EVALUATION = "evaluation.json"
 PER_OBSERVATION = "per-observation.safetensors"
 UNFINISHED = "unfinished.safetensors"  # what an interrupted evaluation goes on from
@@ -55,8 +58,8 @@ _MADE_BY = {
 }  # fmt: skip
 FILES = (
     RECIPE, CONFIG, ENVIRONMENT, EVALUATION, PER_OBSERVATION, CERTIFICATE, GAPS, INFORMATION, CHECKS, CHECKED,
-    CLASSIFICATION, DISENTANGLEMENT, FACTORED, INDEPENDENCE, REPORT, FIGURES, WEIGHTS, OBJECTIVE, METRICS, TIMING,
-    STATE, OLDER, LOCK, DIGESTS,
+    CLASSIFICATION, DISENTANGLEMENT, FACTORED, INDEPENDENCE, REPORT, FIGURES, MODEL, RECORD, WEIGHTS, OBJECTIVE,
+    METRICS, TIMING, STATE, OLDER, LOCK, DIGESTS,
 )  # fmt: skip
 
 Kept = Certificate | Classification | Gaps | Independence | Information | Checks | Disentanglement
@@ -69,8 +72,9 @@ class Run:
 
     Attributes:
         path: The folder.
-        recipe: What it was made from, resolved.
+        recipe: What it was made from, resolved; of a run that ``tb.fit`` made, as much of it as Python leaves behind.
         config: What the model's shape depends on besides.
+        given: Of a run that ``tb.fit`` made, the model into which its weights are read; None to rebuild it.
 
     Example:
         >>> import tempfile, tightbound as tb
@@ -83,18 +87,22 @@ class Run:
     """
 
     path: Path
-    recipe: Recipe
+    recipe: Recipe | FromFit
     config: Config
+    given: Model | None = None
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, recipe={self.recipe.name!r})"
 
-    def model(self) -> VAE:
-        """The trained model, rebuilt from its recipe through the registry, on the CPU and in evaluation mode.
+    def model(self) -> Any:
+        """The trained model, a VAE as a rule, rebuilt through the registry, on the CPU and in evaluation mode.
 
         Raises:
-            ValueError: for weights that are missing, damaged, of another model or of another meaning.
+            ValueError: for weights that are missing, damaged, of another model or of another meaning, and for a model
+                of ``tb.fit`` with pieces that are not the library's: ``tb.open_run(path, model=model)`` takes it.
         """
+        if isinstance(self.recipe, FromFit):
+            return model_of(self.path, self.given)
         require_same_weights(self.path, self.recipe)
         with own_random_state(torch.device("cpu")):
             with foreign(self.path / RECIPE, "a recipe that a model can be built from"):
@@ -115,12 +123,21 @@ class Run:
             TypeError: for data of another kind.
             ValueError: for data that cannot be read, or of another shape than the model's.
         """
+        return self._found(source)[0]
+
+    def _found(self, source: Any) -> tuple[Data, bool]:
+        """Data, and whether they are the run's own."""
         recipe = with_data_found(self).recipe
-        if source is not None and not (isinstance(source, str | os.PathLike) and Path(source).is_dir()):
-            recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, size=None))
-        _, data = loaded(recipe, source)
-        own = source is None and self.config.data
-        if own and data_fingerprint(data) not in ("", own):
+        if isinstance(recipe, FromFit):
+            data, own = data_of(recipe, source)
+            expected = own or source is not None or not self.config.data
+        else:
+            if source is not None and not (isinstance(source, str | os.PathLike) and Path(source).is_dir()):
+                recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, size=None))
+            _, data = loaded(recipe, source)
+            own = source is None
+            expected = not (own and self.config.data) or data_fingerprint(data) in ("", self.config.data)
+        if not expected:
             raise ValueError(
                 f"Expected the data that the run in {self.path} was trained on; got others in {recipe.data.source}. "
                 "Say where its own are: --data. On others: tightbound evaluate RUN --data, or run.data(x) in Python."
@@ -130,6 +147,9 @@ class Run:
                 f"Expected observations of shape {self.config.shape}, as this run's model has seen; got "
                 f"{tuple(data.train.shape)} in {data.name}. Reshape them, or open the run that was trained on them."
             )
+        return (data if isinstance(recipe, FromFit) else self._prepared(recipe, data)), own
+
+    def _prepared(self, recipe: Recipe, data: Data) -> Data:
         facts, unseen = summarise(data.train), summarise(data.test)
         levels = levels_of(recipe.model.likelihood, facts, unseen)
         classes = LIKELIHOODS[recipe.model.likelihood].counts == "classes"
@@ -152,11 +172,12 @@ class Run:
             TypeError: for data of another kind.
             ValueError: for data that cannot be read or of another shape, and for a validation split that there is not.
         """
-        data = self.data(source)
-        if source is not None and name is None:
+        data, own = self._found(source)
+        if not own and name is None:
             return data.test if data.has_own_test_set else data.everything()[0]
-        if name in ("train", "validation") and (source is None or self.recipe.data.source == GIVEN):
-            train, held_out = batches.split(data.train, self.recipe.train.validation, self.recipe.seed)
+        own = own or (isinstance(self.recipe, Recipe) and self.recipe.data.source == GIVEN)
+        if name in ("train", "validation") and own:
+            train, held_out = self._divided(data)
             if name == "train":
                 return train
             if held_out is None:
@@ -177,7 +198,13 @@ class Run:
         Args:
             data: the run's own, as :meth:`data` gives them.
         """
-        return batches.split(data.train, self.recipe.train.validation, self.recipe.seed)[1]
+        return self._divided(data)[1]
+
+    def _divided(self, data: Data) -> tuple[Observations, Observations | None]:
+        """What it was trained on, and what was held out of that."""
+        if HELD_OUT in data.test.notes:
+            return data.train, data.test
+        return batches.split(data.train, self.recipe.train.validation, self.recipe.seed)
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of ``metrics.jsonl``.
@@ -189,6 +216,14 @@ class Run:
         with foreign(self.path / METRICS, "metrics as this version keeps them", self.renewed(METRICS)):
             require_metrics(lines)
         return lines
+
+    def history(self) -> dict[str, Any]:
+        """Loss and terms by epoch, as ``TrainResult.history`` gives them.
+
+        Raises:
+            ValueError: as :meth:`metrics`.
+        """
+        return by_epoch(self.metrics())
 
     def seconds(self) -> float | None:
         """How long the training took, by ``timing.jsonl``; None where that is gone or damaged."""
@@ -270,19 +305,22 @@ class Run:
         return read_json(self.path / ENVIRONMENT) if (self.path / ENVIRONMENT).is_file() else {}
 
 
-def open_run(path: str | Path) -> Run:
+def open_run(path: str | Path, *, model: Model | None = None) -> Run:
     """Open a run's folder. A folder from a stranger can be opened: nothing in it is executed.
 
-    A folder that version 0.1.0 made opens as well; it stays as it is.
+    A folder that version 0.1.0 made opens as well; it stays as it is. So does one that ``tb.fit(out=…)`` made: the
+    model is rebuilt where it is made of the library's own pieces; where it is not, it must be given.
 
     Args:
         path: the folder.
+        model: of a run that ``tb.fit`` made: the model, built as before. The run's weights are read into it.
 
     Returns:
         The run.
 
     Raises:
-        ValueError: for a folder that is no run, or whose files are damaged or point elsewhere.
+        ValueError: for a folder that is no run, or whose files are damaged or point elsewhere, and for another model
+            than was trained.
 
     Example:
         >>> import tempfile
@@ -294,7 +332,18 @@ def open_run(path: str | Path) -> Run:
         'gaussian'
     """
     folder = Path(path)
+    require_inside(folder)
+    if (folder / RECORD).is_file() and not (folder / RECIPE).is_file():
+        made = Run(folder, *read_from_fit(folder), given=model)
+        if model is not None and (folder / WEIGHTS).is_file():
+            made.model()
+        return made
     recipe, config = recipe_in(folder), read_config(folder / CONFIG)
+    if model is not None:
+        raise ValueError(
+            f"Expected no model for {folder}, a run whose recipe it is rebuilt from; got {type(model).__name__}. Leave "
+            "model= out."
+        )
     if config.model not in ("", model_fingerprint(recipe)):
         raise ValueError(
             f"Expected the [model] that the weights were trained with in {folder / RECIPE}; got another one. Undo the "
@@ -317,8 +366,7 @@ def with_data_found(run: Run) -> Run:
     source = run.recipe.data.source
     if not run.config.source or Path(source).exists() or not Path(run.config.source).exists():
         return run
-    moved = dataclasses.replace(run.recipe.data, source=run.config.source)
-    return dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, data=moved))
+    return dataclasses.replace(run, recipe=moved(run.recipe, run.config.source))
 
 
 def recipe_in(folder: Path) -> Recipe:
@@ -330,8 +378,23 @@ def recipe_in(folder: Path) -> Recipe:
     Raises:
         ValueError: for a folder that is no run, a damaged recipe, and a file that points elsewhere or nowhere.
     """
+    require_inside(folder)
+    return recipe_of(folder)
+
+
+def require_inside(folder: Path) -> None:
+    """Refuse a folder with a file that leads out of it.
+
+    Args:
+        folder: a run's.
+
+    Raises:
+        ValueError: for one.
+
+    Example:
+        >>> require_inside(Path("nowhere"))
+    """
     for name in FILES:
         require_path(folder / name)
         if not (folder / name).resolve().is_relative_to(folder.resolve()):
             raise ValueError(f"Expected files inside the run folder; got {folder / name}, which leads out of it.")
-    return recipe_of(folder)

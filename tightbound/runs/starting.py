@@ -11,23 +11,25 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from tightbound.autoencoder import VAE
 from tightbound.data import Data
 from tightbound.distributed import world
-from tightbound.files import as_json, is_temporary, write_json, write_kept, write_text
+from tightbound.files import as_json, is_temporary, write_kept, write_text
 from tightbound.ownership import LOCK, owned
 from tightbound.paths import require_path, require_utf8
 from tightbound.runs import recipe as recipes
 from tightbound.runs.build import Built, build
-from tightbound.runs.environment import environment
+from tightbound.runs.from_fit import FromFit, data_of, given_to_fit, whole_recipe
 from tightbound.runs.identity import model_fingerprint, training_fingerprint, unlike
 from tightbound.runs.migrate import CONFIG, FORMAT, RECIPE, is_of_first_format, require_same_weights
+from tightbound.runs.printed import rebuilt
 from tightbound.runs.recipe import GIVEN, Recipe
-from tightbound.runs.run import ENVIRONMENT, Run, open_run, recipe_in, with_data_found
+from tightbound.runs.run import Run, open_run, recipe_in, require_inside, with_data_found
+from tightbound.saving import built, own_pieces, read_description
 from tightbound.training import TrainResult, fit
 from tightbound.training.checkpoint import WEIGHTS, has_state, load_weights
 from tightbound.training.loggers import named, require_logger
 from tightbound.training.on_log import OnLog
+from tightbound.training.record import RECORD
 
 __all__ = ["Trained", "default_folder", "require_one_data", "require_own", "resume", "train"]
 
@@ -40,7 +42,7 @@ class Trained:
 
     Attributes:
         run: Its folder.
-        model: The trained model, in evaluation mode, on the device where it was trained.
+        model: The trained model, a VAE as a rule, in evaluation mode, on the device where it was trained.
         data: What it was trained and is to be tested on, as the likelihood wants them.
         result: How the training went.
         notes: What a person should know of the data, a sentence each.
@@ -55,7 +57,7 @@ class Trained:
     """
 
     run: Run
-    model: VAE
+    model: Any
     data: Data
     result: TrainResult
     notes: tuple[str, ...] = ()
@@ -99,7 +101,7 @@ def train(
     """
     if isinstance(on_log, str):
         require_logger(on_log)
-    if start is not None and model_fingerprint(recipe) != model_fingerprint(start.recipe):
+    if start is not None and model_fingerprint(recipe) != model_fingerprint(whole_recipe(start.recipe, start.path)):
         raise ValueError(
             f"Expected the model of {start.path}, to start from its weights; got a recipe with another [model]. Leave "
             "the model as it is, or train it from the beginning."
@@ -146,6 +148,11 @@ def resume(path: str | Path, *, data: Any = None, progress: bool = True, on_log:
     if isinstance(on_log, str):
         require_logger(on_log)
     folder = Path(path)
+    require_inside(folder)
+    if (folder / RECORD).is_file() and not (folder / RECIPE).is_file():
+        made = with_data_found(open_run(folder))
+        if isinstance(made.recipe, FromFit):
+            return _resume_fit(made, made.recipe, data, progress=progress, on_log=on_log)
     recipe, begun = recipe_in(folder), has_state(folder)
     if begun and is_of_first_format(folder):
         raise ValueError(
@@ -160,9 +167,30 @@ def resume(path: str | Path, *, data: Any = None, progress: bool = True, on_log:
             "--train.epochs N."
         )
     if begun or (folder / CONFIG).exists():
-        recipe = with_data_found(open_run(folder)).recipe
+        recipe = whole_recipe(with_data_found(open_run(folder)).recipe, folder)
         require_same_weights(folder, recipe)
     return _train(folder, build(recipe, data), resume=begun, progress=progress, on_log=on_log)
+
+
+def _resume_fit(run: Run, recipe: FromFit, data: Any, *, progress: bool, on_log: OnLog | str | None) -> Trained:
+    """Go on with a run that ``tb.fit`` made, where all of it is the library's own."""
+    folder = run.path
+    spec, dtype = read_description(folder)
+    own, objective = own_pieces(spec), rebuilt(recipe.said)
+    if own or objective is None:
+        what = own[0] if own else f"the objective {recipe.said}"
+        raise ValueError(
+            f"Expected a model and an objective of the library's own pieces to go on with; got {what} in {folder}, "
+            f"whose code no folder keeps. In Python, with all as it was: {recipe.again(str(folder))}."
+        )
+    given, _ = given_to_fit(recipe, data)
+    model = built(folder, spec, dtype)
+    with _logged(on_log if world().is_main else None, folder) as log:
+        result = fit(
+            model, given, objective=objective, seed=recipe.seed, out=folder, resume=True,
+            progress=progress, on_log=log, settings=recipe.train,
+        )  # fmt: skip
+    return Trained(run, model, data_of(recipe, data)[0], result)
 
 
 def _train(
@@ -192,7 +220,6 @@ def _train(
             write_text(folder / RECIPE, recipes.to_toml(recipe))
             text = as_json({"format": FORMAT, **dataclasses.asdict(config)})
             write_kept(folder, CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
-            write_json(folder / ENVIRONMENT, environment())
         with _logged(on_log if main else None, folder) as log:
             result = fit(
                 built.model,

@@ -122,6 +122,6 @@ def _expect_same(path: Path, found: dict[str, Any], expected: dict[str, Any]) ->
     wrong = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
     if wrong:
         raise ValueError(
-            f"Expected the weights of the recipe's model in {path}; got others: {', '.join(wrong[:3])} missing, extra "
-            "or of another shape or dtype. Recipe and weights do not belong together."
+            f"Expected the weights of the run's model in {path}; got others: {', '.join(wrong[:3])} missing, extra "
+            "or of another shape or dtype. Model and weights do not belong together."
         )

@@ -32,6 +32,7 @@ from tightbound.training import batches
 from tightbound.training.fingerprint import run_fingerprint
 from tightbound.training.loop import Loop, Setup
 from tightbound.training.on_log import OnLog, require_on_log
+from tightbound.training.record import begin_record, end_record
 from tightbound.training.result import TrainResult
 from tightbound.training.signals import Asked
 from tightbound.training.step import TrainStep
@@ -165,7 +166,7 @@ def fit(
             )  # fmt: skip
             owner = owned(source, make=resume is not True) if source is not None and here.is_main else nullcontext()
             with owner, own_random_state(loop.step.device), on_threads(None), asked.listening():
-                return _trained(loop, asked, resume=resume, progress=progress)
+                return _trained(loop, data, asked, resume=resume, progress=progress)
     finally:
         asked.pass_on()  # only now, as whoever leaves the other processes early would be taken for lost
 
@@ -185,17 +186,21 @@ def _require_arguments(objective: object, settings: object, out: object) -> None
         raise TypeError(f"Expected the path of a folder as out; got {out!r}. Write out='runs/mine'.")
 
 
-def _trained(loop: Loop, asked: Asked, *, resume: bool | Literal["auto"], progress: bool) -> TrainResult:
+def _trained(loop: Loop, data: Any, asked: Asked, *, resume: bool | Literal["auto"], progress: bool) -> TrainResult:
     try:
-        if resume and (resume != "auto" or loop.begun()):
-            loop.go_on()
-        else:
+        new = not (resume and (resume != "auto" or loop.begun()))
+        if new:
             loop.begin()
+        else:
+            loop.go_on()
+        begin_record(loop, data, new=new)
         shown = progress_for(loop.setup.steps, loop.at.number, show=progress and loop.setup.world.is_main)
         try:
-            return loop.run(asked, shown)
+            result = loop.run(asked, shown)
         finally:
             shown.close()
+        end_record(loop, data)
+        return result
     finally:
         loop.journal.close()
         loop.step.set_mode(training=False)

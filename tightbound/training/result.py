@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from tightbound.training.history import by_epoch
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainResult:
@@ -31,6 +33,8 @@ class TrainResult:
         >>> result = tb.fit(model, torch.randn(100, 5), epochs=2, batch_size=30, progress=False)
         >>> result.steps, result.ended, result.metrics[-1]["split"]
         (6, 'complete', 'validation')
+        >>> result.history["epoch"], list(result.history["train"]), len(result.history["validation"]["loss"])
+        ([1, 2], ['loss', 'distortion', 'rate'], 2)
     """
 
     steps: int
@@ -41,3 +45,12 @@ class TrainResult:
     objective: Any
     metrics: list[dict[str, Any]] = dataclasses.field(repr=False)
     remark: str = ""
+
+    @property
+    def history(self) -> dict[str, Any]:
+        """Loss and terms by epoch, as lists: of training the mean over each epoch, of validation the value at its end.
+
+        ``{"epoch": [1, 2], "step": [6, 12], "train": {"loss": […], "distortion": […], "rate": […]}, "validation":
+        {…}}``. All lists have one length; where nothing was held out "validation" is empty. What is not finite is NaN.
+        """
+        return by_epoch(self.metrics)
