@@ -31,7 +31,7 @@ from tightbound.plots.style import (
 )
 
 STYLES = ("-", "--", ":")  # of lines beyond the palette's colours
-CURVES = {"elbo": "−ELBO", "distortion": "Distortion", "rate": "Rate"}
+CURVES = {"−ELBO": ("distortion", "rate"), "Distortion": ("distortion",), "Rate": ("rate",)}
 START, MANY = 0.1, 10  # of a training of so many points its start, whose values may be cut off
 LIMITS = (0.5, 99.5)  # per cent of a histogram's values that are shown apart
 
@@ -62,8 +62,9 @@ def compared_curves(runs: Mapping[str, Sequence[Row]]) -> Figure:
     if not known:
         raise ValueError("Expected a run with 'epoch', 'split', 'distortion' and 'rate' in its metrics; got none.")
     figure, axes = panels(len(CURVES), columns=len(CURVES), width=3.3, height=2.9)
-    for panel, name in zip(axes, CURVES, strict=True):
-        _curves(panel, known, list(runs), name)
+    for panel, (title, parts) in zip(axes, CURVES.items(), strict=True):
+        _curves(panel, known, list(runs), parts)
+        panel.set_title(title)
     axes[0].set_ylabel(NATS)
     handles, words = axes[0].get_legend_handles_labels()
     figure.legend(handles, words, loc="outside lower center", ncols=min(4, len(words)))
@@ -76,18 +77,17 @@ def _held_out(lines: Sequence[Row]) -> list[Row]:
     return [line for line in fine if line["split"] == "validation"] or fine
 
 
-def _curves(panel: Axes, runs: Mapping[str, Sequence[Row]], order: Sequence[str], name: str) -> None:
+def _curves(panel: Axes, runs: Mapping[str, Sequence[Row]], order: Sequence[str], parts: Sequence[str]) -> None:
     ends = []
     for run, lines in runs.items():
         epochs = column(lines, "epoch")
-        parts = [column(lines, each) for each in (("distortion", "rate") if name == "elbo" else (name,))]
-        values = np.sum(parts, axis=0)
+        values = np.sum([column(lines, part) for part in parts], axis=0)
         panel.plot(epochs, values, label=shortened(run, 2.4), **_look(order.index(run)))  # type: ignore[arg-type]
         start = START if len(epochs) >= MANY else 0.0
         ends.append(values[epochs >= epochs.min() + start * np.ptp(epochs)])
     later = np.concatenate(ends)
     room = 0.08 * np.ptp(later) or 0.05 * max(abs(later.max()), 1.0)
-    panel.set(title=CURVES[name], xlabel="epoch", ylim=(later.min() - room, later.max() + room))
+    panel.set(xlabel="epoch", ylim=(later.min() - room, later.max() + room))
     panel.xaxis.set_major_locator(MaxNLocator(4, min_n_ticks=1))
     panel.yaxis.set_major_locator(MaxNLocator(6))
 

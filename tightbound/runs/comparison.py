@@ -35,6 +35,18 @@ class Compared:
         found: Its numbers, as ``Evidence.to_json`` gives them.
         values: Of each observation, shape (N,): "elbo", "log_px", "distortion", "rate", and "row".
         ended: Whether its training came to its end.
+
+    Example:
+        >>> import tempfile, tightbound as tb
+        >>> small = {"train.epochs": 0.1, "model.hidden": [8], "evaluate.samples": 2}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     made = [
+        ...         tb.train("digits", out=f"{folder}/{seed}", changes={**small, "seed": seed}, progress=False)
+        ...         for seed in (0, 1)
+        ...     ]
+        ...     first = tb.compare(made).runs[0]
+        >>> first.name, first.values["elbo"].shape, first.ended
+        ('0', torch.Size([180]), True)
     """
 
     name: str
@@ -66,6 +78,7 @@ class Difference:
         errors: Standard errors that a difference must have to be told from none.
 
     Example:
+        >>> import torch
         >>> clear = Difference.of("b", "a", {name: torch.tensor([1.0, 1.1]) for name in QUANTITIES}, (0.0, 0.0))
         >>> clear.better, str(clear.log_px)
         ('b', '1.050 ± 0.050')
@@ -132,6 +145,18 @@ class Comparison(Judged):
         split: which these are: "test" or "validation".
         source: the data that they are of.
         fields: of the recipes, those that are not the same in all: by dotted name, a value for each run.
+
+    Example:
+        >>> import tempfile, tightbound as tb
+        >>> small = {"train.epochs": 0.1, "model.hidden": [8], "evaluate.samples": 2}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     made = [
+        ...         tb.train("digits", out=f"{folder}/{seed}", changes={**small, "seed": seed}, progress=False)
+        ...         for seed in (0, 1)
+        ...     ]
+        ...     found = tb.compare(made)
+        >>> found.count, found.fields["seed"], found.findings[1][:22]
+        (1, [0, 1], '1 comparison was made.')
     """
 
     runs: tuple[Compared, ...]
