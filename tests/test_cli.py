@@ -47,9 +47,8 @@ def test_the_verbs_come_in_the_order_they_are_needed(capsys):
     assert [verb for verb in re.findall(r"^│ (\w+) ", out, flags=re.M) if verb in VERBS] == VERBS
     assert VERBS[:4] == ["demo", "recipes", "train", "evaluate"]
     assert {*VERBS[4:]} == {
-        "certify", "gaps", "information", "check", "disentangle", "sample", "reconstruct", "traverse", "interpolate",
-        "embed", "sweep",
-        "report", "lab",
+        "certify", "gaps", "information", "check", "disentangle", "compare", "sample", "reconstruct", "traverse",
+        "interpolate", "embed", "sweep", "report", "lab",
     }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from tiny import SMALL, copied, refused, said, stopped, trained
 
 from tightbound.cli import commands
 from tightbound.evaluate import evidence
+from tightbound.files import digest_of
 from tightbound.runs import build as builds
 from tightbound.runs import recipe as recipes
 from tightbound.runs import run as runs
@@ -101,7 +102,9 @@ def test_evaluate_prints_one_json_object_and_keeps_it(capsys, tmp_path):
     assert [bound["samples"] for bound in found["iwae"]] == [1, 10, 12]
     assert all(bound.keys() == {"samples", "value", "se"} for bound in found["iwae"])
     told = found.pop("mutual_information")
-    assert found == open_run(run).evaluation()
+    kept = open_run(run).evaluation()
+    assert kept.pop("weights") == digest_of(run / "model.safetensors")[:16]
+    assert found == kept
     assert told == open_run(run).kept("information.json")
     assert told["rate"] == pytest.approx(found["rate"], abs=4 * math.hypot(told["rate_se"], found["rate_se"]))
     assert "'tightbound report" in error

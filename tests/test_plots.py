@@ -57,6 +57,11 @@ def history(count: int = 100) -> list[dict[str, object]]:
     return [*train, *({"step": s, "split": "validation", "loss": 95 + abs(s - 60)} for s in range(10, 101, 10))]
 
 
+LINES = [
+    {"epoch": float(e), "split": split, "distortion": 30 - e + more, "rate": float(e)}
+    for e in range(1, 13)
+    for split, more in (("train", 0), ("validation", 5))
+]
 SWEEP = runs([0.1, 0.5, 1, 2, 16], [-101.0, -95, -92, -93, -140])
 FIGURES = {
     "images": lambda: plots.images(torch.rand(5, 1, 8, 8), titles=list("abcde")),
@@ -72,6 +77,9 @@ FIGURES = {
     "kl_per_dimension": lambda: plots.kl_per_dimension(torch.rand(6)),
     "bound_by_samples": lambda: plots.bound_by_samples([(1, -9.0, 0.1), (10, -8.0, 0.1)]),
     "pareto_k": lambda: plots.pareto_k(torch.rand(40)),
+    "compared_curves": lambda: plots.compared_curves({"$a": LINES, "_b": LINES[1:]}),
+    "compared_bounds": lambda: plots.compared_bounds({"$a": ([(1, -9.0), (5, -8.5)], -8.0), "b": ([(1, -9.5)], -9.0)}),
+    "paired_differences": lambda: plots.paired_differences({"$b": torch.randn(90), "c": torch.randn(90)}, less="_a"),
     "rank_histograms": lambda: plots.rank_histograms(torch.randint(100, (90, 5)), torch.randint(100, (90, 5))),
     "predictive_checks": lambda: plots.predictive_checks(torch.rand(40), torch.rand(90), torch.rand(40)),
     "neighbour_distances": lambda: plots.neighbour_distances(torch.rand(40), torch.rand(90)),

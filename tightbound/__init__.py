@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from tightbound.evaluate.evidence import evidence as evidence
     from tightbound.model import Model as Model
     from tightbound.paired import PairedVAE as PairedVAE
+    from tightbound.runs.comparing import compare as compare
     from tightbound.runs.recipe import Recipe as Recipe
     from tightbound.runs.run import Run as Run
     from tightbound.runs.run import open_run as open_run
@@ -73,6 +74,7 @@ _NAMES = {  # and where each is, under the same name unless another one is given
     "VAE": "tightbound.autoencoder",
     "ConditionalVAE": "tightbound.conditioned",
     "SemiSupervisedVAE": "tightbound.semi_supervised",
+    "compare": "tightbound.runs.comparing",
     "evidence": "tightbound.evaluate",
     "fit": "tightbound.training",
     "load_data": "tightbound.data:load",

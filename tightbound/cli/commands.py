@@ -13,7 +13,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,19 +25,22 @@ from tightbound.evaluate import Disentanglement, Schedule
 from tightbound.files import why
 from tightbound.labs import Lab
 from tightbound.progress import evaluating
+from tightbound.report.compared import write_comparison
 from tightbound.report.page import write_report
-from tightbound.runs import run, starting
+from tightbound.runs import comparing, run, starting
 from tightbound.runs import sweep as sweeps
 from tightbound.runs.advice import comparable
-from tightbound.runs.from_fit import FromFit, moved, whole_recipe
+from tightbound.runs.comparing import COMPARED_ON
+from tightbound.runs.from_fit import FromFit, whole_recipe
 from tightbound.runs.measured import Measured, measure, remark_on
 from tightbound.runs.recipe import Recipe
-from tightbound.runs.run import Run, Split, open_run, with_data_found
+from tightbound.runs.run import Run, Split, open_run, with_data_found, with_source
 from tightbound.runs.starting import Trained
-from tightbound.runtime import resolve_device
+from tightbound.runs.trained import model_of, remark_of
 from tightbound.surface import listed
 from tightbound.training.signals import signals_kept
 
+COMPARISON = "compare.html"  # beside the first run
 MOST_SEEDS = 10_000  # trainings of one value
 MOST_CHECKED = 100_000  # observations of a check, which keeps all of them in memory
 
@@ -133,7 +136,7 @@ def evaluate(path: Path, changes: dict[str, Any], *, split: Split | None, source
     data, model = made.data() if own else None, model_of(made)
     observations, train = (made.split(split, source), None) if data is None else (data.test, data.train)
     with _unfinished(made) as keep:
-        settings = {"keep": keep, "remark": _remark(made), **settings}
+        settings = {"keep": keep, "remark": remark_of(made), **settings}
         found = measure(model, observations, train=train, progress=True, **settings)
     print(json.dumps(found.to_json(), allow_nan=False) if as_json else found)
     if own:
@@ -235,6 +238,29 @@ def _checked(made: Run, name: str | None, found: run.Kept, *, as_json: bool) -> 
     return 0
 
 
+def compare(
+    paths: Sequence[Path], *, split: COMPARED_ON, out: Path | None, as_json: bool, source: str | None = None
+) -> int:
+    """Print a comparison, keep in the runs what had to be measured, and write its page."""
+    if out is not None and (out.suffix != ".html" or out.exists()):
+        got = f"{out}, which exists" if out.exists() else out
+        raise ValueError(f"Expected --out to be a new file that ends in .html; got {got}. Choose another.")
+    found = comparing.compare(paths, split=split, data=source, keep=True, progress=True)
+    if not as_json:
+        print(f"{found}\n", flush=True)  # before anything is written: the numbers are what took the time
+    page = out or paths[0].resolve().parent / COMPARISON
+    try:
+        written: str | None = str(write_comparison(found, page))
+    except OSError as error:
+        written = None
+        tell(f"Not kept in {page}: {why(error)}.")
+    if as_json:
+        print(json.dumps({**found.to_json(), "page": written}, allow_nan=False))
+    elif written is not None:
+        print(f"Page: {written}")
+    return 0
+
+
 def report(path: Path, *, source: str | None = None) -> int:
     """Write the report anew, after an evaluation where there was none."""
     made = opened(path, source)
@@ -243,7 +269,7 @@ def report(path: Path, *, source: str | None = None) -> int:
     if made.evaluation() is None:
         try:
             with _unfinished(made) as keep:
-                settings = {"keep": keep, "remark": _remark(made), **_settings(made.recipe)}
+                settings = {"keep": keep, "remark": remark_of(made), **_settings(made.recipe)}
                 found = measure(model, data.test, train=data.train, progress=True, **settings)
             print(found, flush=True)
             made.save_evaluation(found)
@@ -315,31 +341,14 @@ def lab(found: Lab, *, out: Path, seed: int, as_json: bool) -> int:
     return 0
 
 
-def _remark(made: Run) -> str:
-    steps = [line["step"] for line in made.metrics()]
-    return remark_on(made.recipe, max(steps)) if steps else ""  # without its metrics nobody knows
-
-
 def _settings(recipe: Recipe | FromFit) -> dict[str, Any]:
     return dataclasses.asdict(recipe.evaluate)
-
-
-def model_of(made: Run) -> Any:
-    """The run's model, on the device it was trained on where this machine has it."""
-    try:
-        device = resolve_device(made.recipe.train.device)
-    except ValueError:
-        device = resolve_device("auto")
-    return made.model().to(device)
 
 
 def opened(path: Path, source: str | None, *, own: bool = True) -> Run:
     """A run, whose data are at ``source`` where that is given; where ``own`` is false, others are welcome there."""
     made = open_run(path)
-    if source is None:
-        return made
-    config = made.config if own else dataclasses.replace(made.config, data="")
-    return dataclasses.replace(made, recipe=moved(made.recipe, source), config=config)
+    return made if source is None else with_source(made, source, own=own)
 
 
 def at_least(name: str, value: int, least: int) -> None:

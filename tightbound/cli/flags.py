@@ -94,6 +94,8 @@ def whole(hint: Any, tokens: Sequence[Token]) -> Any:
     return convert(hint, tokens)
 
 
+Switch = Annotated[bool, Parameter(show_default=False)]
+Split = Literal["train", "validation", "test"]
 Whole = Annotated[int, Parameter(converter=whole)]
 WholeOrNone = Annotated[int | None, Parameter(converter=whole)]
 

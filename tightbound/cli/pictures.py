@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from tightbound import plots
 from tightbound.autoencoder import VAE
-from tightbound.cli.commands import at_least, model_of, opened, tell
+from tightbound.cli.commands import at_least, opened, tell
 from tightbound.conditioned import ConditionalVAE
 from tightbound.data import Observations
 from tightbound.data.mapped import require_memory
@@ -23,6 +23,7 @@ from tightbound.files import write_atomically
 from tightbound.plots.pictures import label_name
 from tightbound.report import figures
 from tightbound.runs.run import FIGURES, Run, Split
+from tightbound.runs.trained import model_of
 from tightbound.runtime import home, own_random_state
 from tightbound.semi_supervised import conditional_of, of_one_condition
 from tightbound.surface import listed

@@ -7,6 +7,7 @@ Figures never enter pyplot, so no window opens and none has to be closed. :func:
 from tightbound.plots.animation import save_animation, traversal_frames
 from tightbound.plots.checks import nearest_neighbours, neighbour_distances, predictive_checks, rank_histograms
 from tightbound.plots.codes import kl_per_dimension, latent_map
+from tightbound.plots.compared import compared_bounds, compared_curves, paired_differences
 from tightbound.plots.curves import training_curves
 from tightbound.plots.evidence import bound_by_samples, pareto_k
 from tightbound.plots.factors import dependence_matrix, factor_matrix, factor_scatter
@@ -21,6 +22,8 @@ __all__ = [
     "analogies",
     "beta_tradeoff",
     "bound_by_samples",
+    "compared_bounds",
+    "compared_curves",
     "data_grid",
     "dependence_matrix",
     "factor_matrix",
@@ -34,6 +37,7 @@ __all__ = [
     "manifold",
     "nearest_neighbours",
     "neighbour_distances",
+    "paired_differences",
     "pareto_k",
     "predictive_checks",
     "rank_histograms",

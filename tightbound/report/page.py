@@ -27,6 +27,10 @@ from tightbound.runs.run import (
 __all__ = ["render", "write_report"]
 
 WIDE = 530  # CSS pixels: a wider figure has a row of its own
+FOOTER = (
+    "<footer>Made by tightbound. Numbers are in nats per observation unless said otherwise; ± is one standard error "
+    "over observations.</footer>"
+)
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # nothing is fetched and nothing runs
 
 
@@ -55,7 +59,7 @@ def write_report(run: Run, model: Model, data: Data, *, refused: Sequence[str] =
     for picture in pictures(run, model, data, left_out):
         png = plots.to_png(picture.figure)
         write_atomically(run.path / FIGURES / f"{picture.name}.png", partial(Path.write_bytes, data=png))
-        sections.append(_section(picture))
+        sections.append(section_of(picture))
     page = render(run, data, [*map(_left_out, left_out), *sections], model=model)
     write_text(run.path / REPORT, page.encode(errors="backslashreplace").decode())  # paths need not be UTF-8
     return run.path / REPORT
@@ -81,12 +85,27 @@ def render(run: Run, data: Data, sections: list[str], *, model: Model | None = N
         if isinstance(run.recipe, Recipe)
         else _details("Settings", run.recipe.to_toml()),
         _details("Environment", _environment(run)),
-        "<footer>Made by tightbound. Numbers are in nats per observation unless said otherwise; ± is one standard "
-        "error over observations.</footer>",
+        FOOTER,
     ]
-    title = escaped(f"{run.recipe.name}: tightbound report")
+    return document(f"{run.recipe.name}: tightbound report", parts)
+
+
+def document(title: str, parts: Sequence[str]) -> str:
+    """A page that needs nothing else, fetches nothing and runs nothing.
+
+    Args:
+        title: of the page, as text.
+        parts: what is in it, as HTML.
+
+    Returns:
+        HTML.
+
+    Example:
+        >>> document("a < b", ["<p>less</p>"]).count("a &lt; b")
+        1
+    """
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escaped(title)}</title>\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>\n{_style()}</style></head>\n'
         f"<body><main>\n{chr(10).join(parts)}\n</main></body></html>\n"
@@ -178,8 +197,15 @@ def _training(run: Run) -> str:
     return f"{step} steps, {epoch:.4g} epochs{made}, seed {run.recipe.seed}. {run.recipe.objective.in_words(step)}"
 
 
-def _section(picture: Picture) -> str:
-    """A figure with its words. As SVG it follows a dark page; within an image nothing of it can run."""
+def section_of(picture: Picture) -> str:
+    """A figure with its words. As SVG it follows a dark page; within an image nothing of it can run.
+
+    Args:
+        picture: any.
+
+    Returns:
+        HTML.
+    """
     svg = plots.to_svg(picture.figure)
     size = [round(float(found)) for found in re.findall(r'\b(?:width|height)="([0-9.]+)"', svg)[:2]]
     source = "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode("ascii")

@@ -39,12 +39,12 @@ def _verdict(found: dict[str, Any]) -> str:
     units = f"of {found['latent_dim']} {what_is_active} active"
     tiles = [
         (
-            _estimate(-found["nll"], found["nll_se"]),
+            estimate(-found["nll"], found["nll_se"]),
             name if found["is_likelihood"] else "no log p(x): see below",
         ),
-        (_estimate(found["elbo"], found["elbo_se"]), "ELBO"),
-        (_estimate(found["gap"], found["gap_se"]), "nats between the two"),
-        (_estimate(found["rate"], found["rate_se"]), "nats in the code, the rate"),
+        (estimate(found["elbo"], found["elbo_se"]), "ELBO"),
+        (estimate(found["gap"], found["gap_se"]), "nats between the two"),
+        (estimate(found["rate"], found["rate_se"]), "nats in the code, the rate"),
         ((str(found["active_units"]), ""), units),
     ]
     shown = "".join(
@@ -53,13 +53,13 @@ def _verdict(found: dict[str, Any]) -> str:
     )
     warning = "" if fine else "<small>read with care</small>"
     kind = "wide verdict" if fine else "wide verdict warning"
-    points = "\n".join(f"<li>{_with_commands(text)}</li>" for text in found.get("findings") or [found["verdict"]])
+    points = "\n".join(f"<li>{with_commands(text)}</li>" for text in found.get("findings") or [found["verdict"]])
     return (
         f'<section class="{kind}"><h2>Verdict{warning}</h2><div class="tiles">{shown}</div><ul>{points}</ul></section>'
     )
 
 
-def _with_commands(text: str) -> str:
+def with_commands(text: str) -> str:
     """Escaped, and what can be typed as such."""
     return re.sub(r"\btightbound [a-z]+ RUN\b|--[a-z]+[.][a-z-]+( [a-z0-9.]+\b)?", r"<code>\g<0></code>", escaped(text))
 
@@ -78,17 +78,17 @@ def _table(found: dict[str, Any]) -> str:
         ),
         ("NLL", found["nll"], found["nll_se"], nll if found["is_likelihood"] else "no likelihood: see the verdict"),
     ]
-    cells = [_row(name, *_estimate(value, error), about) for name, value, error, about in rows]
+    cells = [row_of(name, *estimate(value, error), about) for name, value, error, about in rows]
     moves = "it tells more than 0.01 nats about x" if found.get("information") else "the posterior's mean moves with x"
     cells += [
         *_baselines(found),
-        _row("bits per dimension", f"{found['bits_per_dim']:.4f}", "", "NLL in bits, by element of an observation"),
+        row_of("bits per dimension", f"{found['bits_per_dim']:.4f}", "", "NLL in bits, by element of an observation"),
         *_middle(found),
         *_trust(found),
-        _row("active units", f"{found['active_units']} of {found['latent_dim']}", "", moves),
+        row_of("active units", f"{found['active_units']} of {found['latent_dim']}", "", moves),
     ]
     note = f"{found['observations']} observations; of each, bounds from {found['samples']} samples of q(z|x)."
-    return f'<section class="wide"><h2>Evidence</h2><p class="note">{escaped(note)}</p>{_framed(cells)}</section>'
+    return f'<section class="wide"><h2>Evidence</h2><p class="note">{escaped(note)}</p>{framed(cells)}</section>'
 
 
 def certificate(found: dict[str, Any]) -> str:
@@ -134,7 +134,7 @@ def checks(found: dict[str, Any]) -> str:
     for name, of in (("posterior", "q(z|x)"), ("refined", "refined proposals")):
         for each in [] if found[name] is None else found[name]["coverage"]:
             about = f"of the latents that simulated data were made of lie in central {each['interval']:.0%} intervals"
-            cells.append(_row(of, *_estimate(each["value"], each["se"]), about))
+            cells.append(row_of(of, *estimate(each["value"], each["se"]), about))
     rows = (
         (
             "predictive",
@@ -154,13 +154,13 @@ def checks(found: dict[str, Any]) -> str:
     )
     for check, name, key, about in rows:
         if (report := found[check]) is not None:
-            cells.append(_row(name, *_estimate(report[key], report[f"{key}_se"]), about))
+            cells.append(row_of(name, *estimate(report[key], report[f"{key}_se"]), about))
     said = "".join(f"<p>{escaped(part)}</p>" for part in found["verdict"].split("\n\n"))
     left_out = "".join(
         f'<p class="note">Left out, {escaped(TITLES.get(name, name))}: {escaped(reason)}</p>'
         for name, reason in found["skipped"].items()
     )
-    table = _framed(cells, unit="share")
+    table = framed(cells, unit="share")
     return f'<section class="wide"><h2>Does it come true?</h2>{said}{left_out}{table}</section>'
 
 
@@ -169,9 +169,9 @@ def classification(found: dict[str, Any]) -> str:
     names = ("error", "expected_error")
     shares = {key: 100 * found[key] for name in names for key in (name, f"{name}_se") if found[key] is not None}
     rows = [("error", "error", "taken for another class"), ("expected", "expected_error", "by q(y|x) itself")]
-    cells = [_row(name, *_estimate(shares[key], shares.get(f"{key}_se")), about) for name, key, about in rows]
+    cells = [row_of(name, *estimate(shares[key], shares.get(f"{key}_se")), about) for name, key, about in rows]
     verdict = escaped(found["verdict"])
-    return f'<section class="wide"><h2>Classes</h2><p>{verdict}</p>{_framed(cells, unit="%")}</section>'
+    return f'<section class="wide"><h2>Classes</h2><p>{verdict}</p>{framed(cells, unit="%")}</section>'
 
 
 def independence(found: dict[str, Any]) -> str:
@@ -185,18 +185,18 @@ def disentanglement(found: dict[str, Any]) -> str:
     cells = []
     for score in found["scores"].values():
         about = f"{score['definition']} Chance {score['chance']:.2f}, a perfect code {score['perfect']:.2f}."
-        cells.append(_row(score["title"], *_estimate(score["value"], score["se"]), about))
+        cells.append(row_of(score["title"], *estimate(score["value"], score["se"]), about))
     title, verdict = "What each latent dimension stands for", escaped(found["verdict"])
-    return f'<section class="wide"><h2>{title}</h2><p>{verdict}</p>{_framed(cells, unit="score")}</section>'
+    return f'<section class="wide"><h2>{title}</h2><p>{verdict}</p>{framed(cells, unit="score")}</section>'
 
 
 def _checked(title: str, verdict: str, found: dict[str, Any], rows: list[tuple[str, str, str]]) -> str:
     cells = [
-        _row(name, *_estimate(found[key], found[f"{key}_se"]), about)
+        row_of(name, *estimate(found[key], found[f"{key}_se"]), about)
         for name, key, about in rows
         if found[key] is not None
     ]
-    return f'<section class="wide"><h2>{title}</h2><p>{escaped(verdict)}</p>{_framed(cells)}</section>'
+    return f'<section class="wide"><h2>{title}</h2><p>{escaped(verdict)}</p>{framed(cells)}</section>'
 
 
 def _baselines(found: dict[str, Any]) -> list[str]:
@@ -208,7 +208,7 @@ def _baselines(found: dict[str, Any]) -> list[str]:
         ("PNG", "png", "compressed pixels of a PNG file"),
     )
     return [
-        _row(f"NLL, {name}", *_estimate(known[key], known[f"{key}_se"]), about)
+        row_of(f"NLL, {name}", *estimate(known[key], known[f"{key}_se"]), about)
         for name, key, about in named
         if known.get(key) is not None
     ]
@@ -219,22 +219,24 @@ def _middle(found: dict[str, Any]) -> list[str]:
     if found.get("nll_trimmed") is None:
         return []
     about = f"of the middle 90 % of the observations; the median is {found['nll_median']:.2f}"
-    return [_row("NLL, middle 90 %", *_estimate(found["nll_trimmed"], found["nll_trimmed_se"]), about)]
+    return [row_of("NLL, middle 90 %", *estimate(found["nll_trimmed"], found["nll_trimmed_se"]), about)]
 
 
 def _trust(found: dict[str, Any]) -> list[str]:
     """Rows on the draws behind the NLL; none where it is an exact sum."""
     if _proposal(found) == "enumerated":
         return []
-    rows = [_row("effective samples", f"{found['ess_median']:.4g}", "", "of these draws; median over the observations")]
+    rows = [
+        row_of("effective samples", f"{found['ess_median']:.4g}", "", "of these draws; median over the observations")
+    ]
     if "draws_mean" in found:
         error = found["draws_error"]
         noise = "" if error is None else f"; their noise moves the mean by {error:.2g}"
         about = f"for the NLL of an observation, at most {found['draws_max']}{noise}"
-        rows.insert(0, _row("draws", f"{found['draws_mean']:.4g}", "", about))
+        rows.insert(0, row_of("draws", f"{found['draws_mean']:.4g}", "", about))
         share = f"of the weights' tail, median; above 0.7 for {found['high_k_share']:.1%} of the observations"
         k = found["k_median"]
-        rows.append(_row("Pareto's k", "unknown" if k is None else f"{k:.2f}".replace("-", "−"), "", share))
+        rows.append(row_of("Pareto's k", "unknown" if k is None else f"{k:.2f}".replace("-", "−"), "", share))
     return rows
 
 
@@ -243,18 +245,18 @@ def _proposal(found: dict[str, Any]) -> str:
     return str(found.get("proposal", "posterior"))
 
 
-def _framed(cells: list[str], unit: str = "nats") -> str:
-    """A table of rows that :func:`_row` makes."""
+def framed(cells: list[str], unit: str = "nats") -> str:
+    """A table of rows that :func:`row_of` makes."""
     head = f'<tr><th></th><th class="number">{unit}</th><th>± error</th><th class="about"></th></tr>'
     return f'<div class="scroll"><table>{head}{"".join(cells)}</table></div>'
 
 
-def _row(name: str, value: str, error: str, about: str) -> str:
+def row_of(name: str, value: str, error: str, about: str) -> str:
     cells = (("name", name), ("number", value), ("error", error), ("about", about))
     return "<tr>" + "".join(f'<td class="{kind}">{escaped(text)}</td>' for kind, text in cells) + "</tr>"
 
 
-def _estimate(value: float, error: float | None) -> tuple[str, str]:
+def estimate(value: float, error: float | None) -> tuple[str, str]:
     """Value and "± error", as many digits as the error allows."""
     number, _, rest = str(Estimate(value, float("nan") if error is None else error)).partition(" ")
     return number.replace("-", "−"), rest

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from tightbound.data import Data
+from tightbound.files import digest_of
 from tightbound.runs.recipe import Recipe
 from tightbound.runs.schema import to_table
+from tightbound.training.checkpoint import WEIGHTS
 from tightbound.training.fingerprint import FREE, fingerprint, fingerprint_of_data
 
 NEWER = {"shift": 0, "flip": "none"}  # fields of the data at the values that runs without them were trained with
@@ -60,6 +63,19 @@ def data_fingerprint(data: Data) -> str:
     if any(part.ask is not None for part in parts):  # as of those that training has a stamp for
         return ""
     return fingerprint([fingerprint_of_data(part) for part in parts])
+
+
+def weights_fingerprint(folder: Path) -> str:
+    """A short name of a run's weights, which numbers measured of them are kept with; empty where there are none.
+
+    Args:
+        folder: the run's.
+
+    Example:
+        >>> weights_fingerprint(Path("nowhere"))
+        ''
+    """
+    return digest_of(folder / WEIGHTS)[:16] if (folder / WEIGHTS).is_file() else ""
 
 
 def unlike(wanted: Recipe, found: Recipe) -> list[str]:

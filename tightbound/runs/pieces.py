@@ -23,11 +23,12 @@ LIKELIHOODS = _table(
     LikelihoodRow(
         name="bernoulli", cls="tightbound.likelihoods.Bernoulli", about="binary data; grey data are binarised",
         wants="values between 0 and 1", kinds=IN_UNIT, suits="binary", binarises=True,
+        measure="probability",
     ),
     LikelihoodRow(
         name="unnormalised-bernoulli", cls="tightbound.likelihoods.UnnormalisedBernoulli", former="grey-bernoulli",
         about="grey data as they are, under a cross-entropy that is no likelihood",
-        wants="values between 0 and 1", kinds=IN_UNIT,
+        wants="values between 0 and 1", kinds=IN_UNIT, measure="none",
     ),
     LikelihoodRow(
         name="continuous-bernoulli", cls="tightbound.likelihoods.ContinuousBernoulli",
@@ -44,20 +45,23 @@ LIKELIHOODS = _table(
     LikelihoodRow(
         name="categorical", cls="tightbound.likelihoods.Categorical", about="classes, numbered from 0",
         takes=("classes",), wants="whole numbers from 0", kinds=WHOLE, suits="codes", counts="classes",
-        remedy="Classes stored in 8 bits count as grey levels: store them as int64.",
+        remedy="Classes stored in 8 bits count as grey levels: store them as int64.", measure="probability",
     ),
     LikelihoodRow(
         name="discretized-logistic", cls="tightbound.likelihoods.DiscretizedLogistic", about="grey levels",
         takes=("scale", "levels"), wants="integer grey levels", kinds=IN_UNIT, suits="levels", counts="grey",
+        measure="probability",
     ),
     LikelihoodRow(
         name="poisson", cls="tightbound.likelihoods.Poisson", about="counts",
         wants="whole numbers from 0", kinds=WHOLE, suits="counts", standardises=True, remedy=EIGHT_BITS,
+        measure="probability",
     ),
     LikelihoodRow(
         name="negative-binomial", cls="tightbound.likelihoods.NegativeBinomial",
         about="counts with more spread than Poisson's",
         wants="whole numbers from 0", kinds=WHOLE, suits="overdispersed", standardises=True, remedy=EIGHT_BITS,
+        measure="probability",
     ),
 )  # fmt: skip
 

@@ -55,6 +55,7 @@ class LikelihoodRow(Piece):
         counts: Which number of values an element takes its class wants: "grey" levels, or "classes".
         binarises: Whether a model sees grey data binarised.
         standardises: Whether the encoder sees standardised data.
+        measure: What p(x|z) is: a "density", a "probability", or "none" of the two. Only like compares with like.
     """
 
     wants: str = ""
@@ -64,6 +65,7 @@ class LikelihoodRow(Piece):
     counts: Literal["grey", "classes"] | None = None
     binarises: bool = False
     standardises: bool = False
+    measure: Literal["density", "probability", "none"] = "density"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,12 @@ from tightbound.paths import require_path
 from tightbound.runs.build import build_model, loaded
 from tightbound.runs.config import Config, read_config, read_json
 from tightbound.runs.from_fit import HELD_OUT, FromFit, data_of, model_of, moved, read_from_fit
-from tightbound.runs.identity import data_fingerprint, model_fingerprint, training_fingerprint
+from tightbound.runs.identity import (
+    data_fingerprint,
+    model_fingerprint,
+    training_fingerprint,
+    weights_fingerprint,
+)
 from tightbound.runs.measured import Measured, require_evaluation
 from tightbound.runs.migrate import CONFIG, RECIPE, recipe_of, require_same_weights
 from tightbound.runs.pieces import LIKELIHOODS
@@ -248,13 +253,13 @@ class Run:
         return found
 
     def save_evaluation(self, found: Measured) -> None:
-        """Keep an evaluation: its numbers as JSON, its per-observation values beside them.
+        """Keep an evaluation: its numbers and the name of the weights as JSON, its per-observation values beside them.
 
         Args:
             found: of the run's own test set.
         """
         write_tensors(self.path / PER_OBSERVATION, found.evidence.per_observation)
-        write_json(self.path / EVALUATION, found.evidence.to_json())
+        write_json(self.path / EVALUATION, {**found.evidence.to_json(), "weights": weights_fingerprint(self.path)})
         if found.information is not None:
             self.save(INFORMATION, found.information)
         if found.classification is not None:
@@ -367,6 +372,18 @@ def with_data_found(run: Run) -> Run:
     if not run.config.source or Path(source).exists() or not Path(run.config.source).exists():
         return run
     return dataclasses.replace(run, recipe=moved(run.recipe, run.config.source))
+
+
+def with_source(run: Run, source: str, *, own: bool = True) -> Run:
+    """The run with its data somewhere else.
+
+    Args:
+        run: any.
+        source: where they are now.
+        own: whether they must be the run's own; where this is false, others are welcome there.
+    """
+    config = run.config if own else dataclasses.replace(run.config, data="")
+    return dataclasses.replace(run, recipe=moved(run.recipe, source), config=config)
 
 
 def recipe_in(folder: Path) -> Recipe:

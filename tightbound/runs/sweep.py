@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import math
 import re
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
@@ -23,17 +21,19 @@ from tightbound.evaluate import Disentanglement, Estimate, udr
 from tightbound.files import foreign, read_tensors, write_json, write_tensors, write_text
 from tightbound.paths import require_path, require_utf8
 from tightbound.runs.advice import BETA, Choice, Outcome, Value, by_value, choices, comparable, over_seeds
+from tightbound.runs.identity import weights_fingerprint
 from tightbound.runs.measured import MUTUAL, Measured, require_evaluation
 from tightbound.runs.recipe import Recipe, to_toml
 from tightbound.runs.starting import Trained
+from tightbound.runs.tables import COLUMNS, brief, of_numbers, rendered
 from tightbound.settings import seed_after
 
 TABLE = "sweep.json"
 BASE = "base.toml"
 FOUND = "validation.json"
 PER_OBSERVATION = "validation.safetensors"
-COLUMNS = 80  # of a plain terminal
 ESTIMATES = ("elbo", "distortion", "rate", "nll")
+KEPT = ("log_px", "elbo", "distortion", "rate", "row")  # of each observation
 BETWEEN = ("lower", "upper")  # the ends of its interval
 SCORES = {"mig": "MIG", "dci-disentanglement": "DCI-D", "factor-vae-score": "FactorVAE"}  # and what their columns say
 COMPARED = 2000  # observations whose codes of several seeds are compared
@@ -163,10 +163,10 @@ def keep(run: Planned, found: Measured, scores: Disentanglement | None, codes: T
     Returns:
         The outcome.
     """
-    columns = {name: found.evidence.per_observation[name] for name in ("log_px", "distortion")}
+    columns = {name: found.evidence.per_observation[name] for name in KEPT}
     write_tensors(run.path / PER_OBSERVATION, {**columns, "codes": codes[:COMPARED].cpu()})
     told = None if scores is None else {name: scores.scores[name].to_json() for name in SCORES}
-    write_json(run.path / FOUND, {**found.to_json(), "scores": told})
+    write_json(run.path / FOUND, {**found.to_json(), "scores": told, "weights": weights_fingerprint(run.path)})
     return _read(run)
 
 
@@ -322,24 +322,17 @@ def _of_disentanglement(found: dict[str, Any], seeds: int) -> str:
 
 
 def _numbers(field: str, values: Sequence[Value]) -> str:
-    table = Table(
-        title="nats per observation, ± one standard error",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-        show_edge=False,
-    )
-    for heading in (_symbol(field), "ELBO", "distortion", "rate", "I(x; z)", "NLL", "active"):
-        table.add_column(heading, justify="right")
+    rows = []
     for value in values:
-        cells = [_brief(_mean(value, key)) for key in ESTIMATES]
+        cells = [brief(_mean(value, key)) for key in ESTIMATES]
         told = [[(run.found.get(MUTUAL) or {}).get(end) for run in value.runs] for end in BETWEEN]
         ends = [[each for each in end if each is not None] for end in told]
         known = all(len(end) == len(value.runs) for end in ends)
         cells.insert(3, "–".join(f"{sum(end) / len(end):.1f}" for end in ends) if known else "?")
         units = f"{value.number('active_units'):.1f}".removesuffix(".0")
-        table.add_row(str(value.value), *cells, f"{units}/{value.number('latent_dim'):.0f}")
-    return _rendered(table)
+        rows.append((str(value.value), *cells, f"{units}/{value.number('latent_dim'):.0f}"))
+    headings = (_symbol(field), "ELBO", "distortion", "rate", "I(x; z)", "NLL", "active")
+    return of_numbers("nats per observation, ± one standard error", headings, rows)
 
 
 def _scores(field: str, values: Sequence[Value]) -> str:
@@ -348,19 +341,15 @@ def _scores(field: str, values: Sequence[Value]) -> str:
     alike = _alike([run for value in values for run in value.runs])
     if not known and not alike:
         return ""
-    table = Table(
-        title="what its dimensions stand for, ± one standard error", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
-        pad_edge=False, show_edge=False,
-    )  # fmt: skip
-    for heading in (_symbol(field), *(SCORES[name] for name in known), *(["UDR"] if alike else [])):
-        table.add_column(heading, justify="right")
+    rows = []
     for value in values:
         cells = [str(value.score(name)) for name in known]
         if alike:
             each = [Estimate(alike[id(run)], math.nan) for run in value.runs if id(run) in alike]
             cells.append(str(over_seeds(each)) if each else "?")
-        table.add_row(str(value.value), *cells)
-    return _rendered(table)
+        rows.append((str(value.value), *cells))
+    headings = (_symbol(field), *(SCORES[name] for name in known), *(["UDR"] if alike else []))
+    return of_numbers("what its dimensions stand for, ± one standard error", headings, rows)
 
 
 def _mean(value: Value, key: str) -> Estimate:
@@ -376,7 +365,7 @@ def _advice(field: str, chosen: Sequence[Choice]) -> str:
         table.add_column(heading)
     for choice in chosen:
         table.add_row(choice.purpose, "none" if choice.value is None else str(choice.value), choice.because)
-    return _rendered(table)
+    return rendered(table)
 
 
 def _symbol(field: str) -> str:
@@ -385,15 +374,3 @@ def _symbol(field: str) -> str:
 
 def _or_nan(value: float | None) -> float:
     return float("nan") if value is None else value
-
-
-def _brief(found: Estimate) -> str:
-    """With two decimals at most, so that a row fits a terminal."""
-    return f"{found.value:.2f} ± {found.se:.2f}" if found.se < 0.1 else str(found)
-
-
-def _rendered(table: Table) -> str:
-    console = Console(file=io.StringIO(), width=COLUMNS)
-    with console.capture() as captured:
-        console.print(table)
-    return "\n".join(line.rstrip() for line in captured.get().splitlines())
