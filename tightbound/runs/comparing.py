@@ -29,6 +29,8 @@ from tightbound.runs.schema import to_table
 from tightbound.runs.trained import has_ended, model_of, remark_of
 from tightbound.training.fingerprint import fingerprint_of_data
 
+UNTOLD = ("name", "about", "reaches", "said")  # fields that say nothing of a training, or nothing more
+
 COMPARED_ON = Literal["validation", "test"]
 SAME = "A paired difference needs the same held-out observations."
 MEASURES = {"density": "a density", "probability": "a probability", "none": "no likelihood at all"}
@@ -279,7 +281,7 @@ def _names(runs: Sequence[Run]) -> list[str]:
 def _fields(runs: Sequence[Run]) -> dict[str, tuple[Any, ...]]:
     """The fields of the recipes that are not the same in all of them, by dotted name; None where a recipe has none."""
     tables = [{**_flat(to_table(each.recipe)), "started": each.config.started or None} for each in runs]
-    names = dict.fromkeys(name for table in tables for name in table if name not in ("name", "about", "reaches"))
+    names = dict.fromkeys(name for table in tables for name in table if name not in UNTOLD)
     found = {name: tuple(table.get(name) for table in tables) for name in names}
     return {name: values for name, values in found.items() if any(value != values[0] for value in values)}
 
