@@ -95,7 +95,10 @@ def test_an_evaluation_is_kept(folder: Path) -> None:
     found = measure(run.model(), run.data().test.subset(torch.arange(20)), samples=2)
     run.save_evaluation(found)
     again = open_run(folder)
-    assert again.evaluation() == json.loads(json.dumps(found.evidence.to_json()))
+    kept = again.evaluation()
+    assert kept is not None
+    assert kept.pop("weights") == weights_fingerprint(again.path)  # whose they are
+    assert kept == json.loads(json.dumps(found.evidence.to_json()))
     assert again.kept("information.json") == json.loads(json.dumps(found.information.to_json()))
     assert all(again.per_observation()[name].equal(value) for name, value in found.evidence.per_observation.items())
 

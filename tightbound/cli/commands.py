@@ -32,9 +32,11 @@ from tightbound.runs import sweep as sweeps
 from tightbound.runs.advice import comparable
 from tightbound.runs.comparing import COMPARED_ON
 from tightbound.runs.from_fit import FromFit, whole_recipe
+from tightbound.runs.lessons import lessons
 from tightbound.runs.measured import Measured, measure, remark_on
+from tightbound.runs.places import with_data_found, with_source
 from tightbound.runs.recipe import Recipe
-from tightbound.runs.run import Run, Split, open_run, with_data_found, with_source
+from tightbound.runs.run import Run, Split, open_run
 from tightbound.runs.starting import Trained
 from tightbound.runs.trained import model_of, remark_of
 from tightbound.surface import listed
@@ -104,6 +106,8 @@ def _after(trained: Trained, *, progress: bool) -> int:
         if isinstance(made.recipe, Recipe):
             tell(f"Likelihood: {made.recipe.model.likelihood} ({made.config.why}).")
         _warn_of_warm_up(made.recipe, ended.steps)
+        for lesson in lessons(made):
+            tell(f"Note: {lesson.replace('RUN', shlex.quote(str(made.path)))}")
     try:
         with _unfinished(made) as keep:
             settings = {"keep": keep, "remark": remark_on(made.recipe, ended.steps), **_settings(made.recipe)}

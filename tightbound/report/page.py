@@ -14,9 +14,10 @@ from tightbound.data import Data
 from tightbound.files import foreign, write_atomically, write_text
 from tightbound.model import Model
 from tightbound.report.figures import Picture, pictures
-from tightbound.report.sections import OF_FILES, escaped
+from tightbound.report.sections import OF_FILES, escaped, with_commands
 from tightbound.runs import recipe as recipes
 from tightbound.runs.from_fit import HELD_OUT, FromFit, in_words
+from tightbound.runs.lessons import lessons
 from tightbound.runs.recipe import Recipe
 from tightbound.runs.run import (
     FIGURES,
@@ -79,6 +80,7 @@ def render(run: Run, data: Data, sections: list[str], *, model: Model | None = N
     """
     parts = [
         _header(run, data, model),
+        *_learned(run),
         *_judged(run),
         *sections,
         _details("Recipe", recipes.to_toml(run.recipe))
@@ -128,6 +130,12 @@ def _judged(run: Run) -> list[str]:
             with foreign(run.path / name, "numbers as this version keeps them", run.renewed(name)):
                 made.append(section(found))
     return made
+
+
+def _learned(run: Run) -> list[str]:
+    """What the curves of its training say, where that is something to act on."""
+    points = "\n".join(f"<li>{with_commands(text)}</li>" for text in lessons(run))
+    return [f'<section class="wide verdict warning"><h2>Training</h2><ul>{points}</ul></section>'] if points else []
 
 
 def _left_out(reason: str) -> str:

@@ -215,6 +215,22 @@ def moved(recipe: Recipe | FromFit, source: str) -> Any:
     return dataclasses.replace(recipe, data=data)
 
 
+def found_where_it_was(recipe: Recipe | FromFit, config: Config) -> Any:
+    """The same with its data where they were when the run began, if they are not where it says from here.
+
+    Args:
+        recipe: of a run.
+        config: likewise.
+
+    Example:
+        >>> found_where_it_was(Recipe().updated({"data.source": "photos"}), Config((3,))).data.source
+        'photos'
+    """
+    if not config.source or Path(recipe.data.source).exists() or not Path(config.source).exists():
+        return recipe
+    return moved(recipe, config.source)
+
+
 def _part(seen: dict[str, Any]) -> Part:
     return Part(_whole(seen["count"]), str(seen["fingerprint"]))
 

@@ -20,7 +20,7 @@ from tightbound.ownership import LOCK
 from tightbound.paths import require_path
 from tightbound.runs.build import build_model, loaded
 from tightbound.runs.config import Config, read_config, read_json
-from tightbound.runs.from_fit import HELD_OUT, FromFit, data_of, model_of, moved, read_from_fit
+from tightbound.runs.from_fit import HELD_OUT, FromFit, data_of, found_where_it_was, model_of, read_from_fit
 from tightbound.runs.identity import (
     data_fingerprint,
     model_fingerprint,
@@ -40,7 +40,7 @@ from tightbound.training.history import by_epoch
 from tightbound.training.journal import METRICS, TIMING, read_metrics, require_metrics
 from tightbound.training.record import ENVIRONMENT, RECORD
 
-__all__ = ["Run", "open_run", "recipe_in", "with_data_found"]
+__all__ = ["Run", "open_run", "recipe_in"]
 
 EVALUATION = "evaluation.json"
 PER_OBSERVATION = "per-observation.safetensors"
@@ -132,7 +132,7 @@ class Run:
 
     def _found(self, source: Any) -> tuple[Data, bool]:
         """Data, and whether they are the run's own."""
-        recipe = with_data_found(self).recipe
+        recipe = found_where_it_was(self.recipe, self.config)
         if isinstance(recipe, FromFit):
             data, own = data_of(recipe, source)
             expected = own or source is not None or not self.config.data
@@ -360,30 +360,6 @@ def open_run(path: str | Path, *, model: Model | None = None) -> Run:
             "others. Undo the change, or train anew with the changed recipe."
         )
     return Run(folder, recipe, config)
-
-
-def with_data_found(run: Run) -> Run:
-    """The run with data where they were when it began, if they are not where its recipe says from here.
-
-    Args:
-        run: any.
-    """
-    source = run.recipe.data.source
-    if not run.config.source or Path(source).exists() or not Path(run.config.source).exists():
-        return run
-    return dataclasses.replace(run, recipe=moved(run.recipe, run.config.source))
-
-
-def with_source(run: Run, source: str, *, own: bool = True) -> Run:
-    """The run with its data somewhere else.
-
-    Args:
-        run: any.
-        source: where they are now.
-        own: whether they must be the run's own; where this is false, others are welcome there.
-    """
-    config = run.config if own else dataclasses.replace(run.config, data="")
-    return dataclasses.replace(run, recipe=moved(run.recipe, source), config=config)
 
 
 def recipe_in(folder: Path) -> Recipe:
