@@ -16,13 +16,10 @@ from tightbound.model import Model
 from tightbound.report.figures import Picture, pictures
 from tightbound.report.sections import OF_FILES, escaped
 from tightbound.runs import recipe as recipes
+from tightbound.runs.folder import FIGURES, REPORT
 from tightbound.runs.from_fit import HELD_OUT, FromFit, in_words
 from tightbound.runs.recipe import Recipe
-from tightbound.runs.run import (
-    FIGURES,
-    REPORT,
-    Run,
-)
+from tightbound.runs.run import Run
 
 WIDE = 530  # CSS pixels: a wider figure has a row of its own
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # nothing is fetched and nothing runs
