@@ -18,9 +18,9 @@ import tightbound as tb
 from tightbound.cli.verbs import app
 from tightbound.files import DIGESTS
 from tightbound.ownership import LOCK
+from tightbound.runs import folder as runs
 from tightbound.runs import pieces, registry, starting
 from tightbound.runs import recipe as recipes
-from tightbound.runs import run as runs
 from tightbound.training.checkpoint import OLDER, STATE, WEIGHTS
 from tightbound.training.journal import METRICS, TIMING
 from tightbound.training.loggers import TENSORBOARD

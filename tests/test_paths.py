@@ -13,7 +13,7 @@ from tiny import SMALL, copied, refused, trained
 import tightbound as tb
 from tightbound.cli.verbs import main
 from tightbound.files import write_atomically
-from tightbound.runs.run import FILES
+from tightbound.runs.folder import FILES
 
 LONG = 300 * "x"
 LOOPS = "Expected a path that leads somewhere; got .*, a link that leads to itself. Remove the link."

@@ -19,6 +19,7 @@ from tightbound.data import Observations, load
 from tightbound.files import temporary_for
 from tightbound.runs import recipe as recipes
 from tightbound.runs.build import build
+from tightbound.runs.identity import weights_fingerprint
 from tightbound.runs.measured import measure
 from tightbound.runs.recipe import Recipe
 from tightbound.runs.run import Run, open_run

@@ -122,7 +122,9 @@ def test_frozen_parameters_stay(tmp_path: Path) -> None:
 def test_a_folder_with_a_run_in_it_is_left_alone(tmp_path: Path) -> None:
     fit(model(), data(), epochs=1, out=tmp_path, **QUIET)
     before = written(tmp_path)
-    with pytest.raises(ValueError, match=r"Expected a folder without a run in it; got .* or resume=True to go on"):
+    with pytest.raises(
+        ValueError, match=r"Expected a folder without a run in it; got .* overwrite=True .* resume=True"
+    ):
         fit(model(), data(), epochs=1, seed=1, out=tmp_path, **QUIET)
     assert written(tmp_path) == before
 

@@ -27,16 +27,18 @@ from tightbound.labs import Lab
 from tightbound.progress import evaluating
 from tightbound.report.compared import write_comparison
 from tightbound.report.page import write_report
-from tightbound.runs import comparing, run, starting
+from tightbound.runs import comparing, starting
+from tightbound.runs import folder as files
 from tightbound.runs import sweep as sweeps
 from tightbound.runs.advice import comparable
 from tightbound.runs.comparing import COMPARED_ON
 from tightbound.runs.from_fit import FromFit, whole_recipe
 from tightbound.runs.lessons import lessons
 from tightbound.runs.measured import Measured, measure, remark_on
+from tightbound.runs.migrate import RECIPE
 from tightbound.runs.places import with_data_found, with_source
 from tightbound.runs.recipe import Recipe
-from tightbound.runs.run import Run, Split, open_run
+from tightbound.runs.run import Kept, Run, Split, open_run
 from tightbound.runs.starting import Trained
 from tightbound.runs.trained import model_of, remark_of
 from tightbound.surface import listed
@@ -145,14 +147,14 @@ def evaluate(path: Path, changes: dict[str, Any], *, split: Split | None, source
     print(json.dumps(found.to_json(), allow_nan=False) if as_json else found)
     if own:
         renews = f"'tightbound report {shlex.quote(str(path))}' renews the page"
-        _keep(lambda: made.save_evaluation(found), made.path / run.EVALUATION, renews)
+        _keep(lambda: made.save_evaluation(found), made.path / files.EVALUATION, renews)
     return 0
 
 
 @contextlib.contextmanager
 def _unfinished(made: Run) -> Iterator[Path | None]:
     """Where an evaluation keeps what it has measured, until it is done; None where the folder cannot be written."""
-    path = made.path / run.UNFINISHED
+    path = made.path / files.UNFINISHED
     try:
         yield path if os.access(made.path, os.W_OK) else None
     except KeyboardInterrupt:
@@ -184,7 +186,7 @@ def certify(
     test, model = made.data().test, model_of(made)
     with evaluating(2 * min(observations, len(test)), show=True) as tell:
         found = evaluation.certify(model, test, observations=observations, schedule=schedule, seed=seed, progress=tell)
-    return _checked(made, run.CERTIFICATE, found, as_json=as_json)
+    return _checked(made, files.CERTIFICATE, found, as_json=as_json)
 
 
 def gaps(path: Path, *, observations: int, seed: int, as_json: bool, source: str | None = None) -> int:
@@ -193,7 +195,7 @@ def gaps(path: Path, *, observations: int, seed: int, as_json: bool, source: str
     test, train, model = made.data().test, made.split("train"), model_of(made)
     with evaluating(sum(min(observations, len(part)) for part in (test, train)), show=True) as tell:
         found = evaluation.gaps(model, test, train=train, observations=observations, seed=seed, progress=tell)
-    return _checked(made, run.GAPS, found, as_json=as_json)
+    return _checked(made, files.GAPS, found, as_json=as_json)
 
 
 def information(path: Path, *, draws: int, split: Split, seed: int, as_json: bool, source: str | None = None) -> int:
@@ -202,7 +204,7 @@ def information(path: Path, *, draws: int, split: Split, seed: int, as_json: boo
     observations = made.split(split)
     with evaluating(len(observations), show=True) as tell:
         found = evaluation.information(model_of(made), observations, draws=draws, seed=seed, progress=tell)
-    return _checked(made, run.INFORMATION if split == "test" else None, found, as_json=as_json)
+    return _checked(made, files.INFORMATION if split == "test" else None, found, as_json=as_json)
 
 
 def check(path: Path, *, observations: int, seed: int, as_json: bool, source: str | None = None) -> int:
@@ -215,7 +217,7 @@ def check(path: Path, *, observations: int, seed: int, as_json: bool, source: st
     test, train, model = made.data().test, made.split("train"), model_of(made)
     with evaluating(4 * observations + 2 * min(observations, len(test)), show=True) as tell:
         found = evaluation.check(model, train, test, observations=observations, seed=seed, progress=tell)
-    return _checked(made, run.CHECKS, found, as_json=as_json)
+    return _checked(made, files.CHECKS, found, as_json=as_json)
 
 
 def disentangle(
@@ -229,13 +231,13 @@ def disentangle(
             told = evaluation.independence(
                 model_of(made), observed, observations=observations, seed=seed, progress=tell
             )
-        return _checked(made, run.INDEPENDENCE if split == "all" else None, told, as_json=as_json)
+        return _checked(made, files.INDEPENDENCE if split == "all" else None, told, as_json=as_json)
     with evaluating(min(observations, len(observed)), show=True) as tell:
         found = evaluation.disentangle(model_of(made), observed, observations=observations, seed=seed, progress=tell)
-    return _checked(made, run.DISENTANGLEMENT if split == "all" else None, found, as_json=as_json)
+    return _checked(made, files.DISENTANGLEMENT if split == "all" else None, found, as_json=as_json)
 
 
-def _checked(made: Run, name: str | None, found: run.Kept, *, as_json: bool) -> int:
+def _checked(made: Run, name: str | None, found: Kept, *, as_json: bool) -> int:
     print(json.dumps(found.to_json(), allow_nan=False) if as_json else found)
     if name is not None:
         _keep(lambda: made.save(name, found), made.path / name)
@@ -301,7 +303,7 @@ def sweep(recipe: Recipe, over: str, out: Path | None, *, seeds: int = 1, progre
             with signals_kept():
                 trained = (
                     starting.resume(each.path, progress=progress)
-                    if (each.path / run.RECIPE).is_file()
+                    if (each.path / RECIPE).is_file()
                     else starting.train(each.recipe, each.path, progress=progress)
                 )
             if trained.result.ended == "interrupted":

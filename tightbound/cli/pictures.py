@@ -22,7 +22,8 @@ from tightbound.evaluate import evidence
 from tightbound.files import write_atomically
 from tightbound.plots.pictures import label_name
 from tightbound.report import figures
-from tightbound.runs.run import FIGURES, Run, Split
+from tightbound.runs.folder import FIGURES
+from tightbound.runs.run import Run, Split
 from tightbound.runs.trained import model_of
 from tightbound.runtime import home, own_random_state
 from tightbound.semi_supervised import conditional_of, of_one_condition

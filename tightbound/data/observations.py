@@ -184,6 +184,11 @@ class Observations:
         dtype = str(self.stored.dtype).removeprefix("torch.")
         return f"Observations({len(self)} of shape {tuple(self.shape)}, {dtype}, name={self.name!r})"
 
+    def _repr_html_(self) -> str:
+        from tightbound.data.shown import shown
+
+        return shown(self)
+
     @property
     def shape(self) -> torch.Size:
         """The shape of one observation."""

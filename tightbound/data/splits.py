@@ -53,6 +53,11 @@ class Data:
                     f"in {self.name}. {self._remedy()}"
                 )
 
+    def _repr_html_(self) -> str:
+        from tightbound.data.shown import shown_beside
+
+        return shown_beside(f"Data: {self.name}", {"training": self.train, "test": self.test})
+
     def _remedy(self) -> str:
         kinds = [str(part.stored.dtype).removeprefix("torch.") for part in (self.train, self.test)]
         differ = f": the one is stored as {kinds[0]}, the other as {kinds[1]}" if kinds[0] != kinds[1] else ""

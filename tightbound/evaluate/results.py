@@ -33,6 +33,7 @@ from tightbound.evaluate.verdict import (
     on_scoring,
     on_weights,
 )
+from tightbound.notebook import table as in_notebook
 
 if TYPE_CHECKING:
     from tightbound.evaluate.baselines import Baselines
@@ -351,6 +352,11 @@ class Evidence(Judged):
         rows = [row(name, value, note) for name, value, note in self._rows()]
         return "\n".join([f"Evidence: {head}", *rows])
 
+    def _repr_html_(self) -> str:
+        cells = [(name, *_in_columns(value), note) for name, value, note in self._rows()]
+        counts = f"{_many(self.observations, 'observation')}, {_many(self.samples, 'sample')} each, seed {self.seed}"
+        return in_notebook(f"Evidence: {counts}", cells, numbers=(1,), said=self.findings)
+
     def _rows(self) -> list[tuple[str, Estimate | str, str]]:
         bounds = [(f"IWAE, K = {k}", bound, "draws from q(z|x)" if k == 1 else "") for k, bound in self.iwae]
         theirs = [] if self.baselines is None else self.baselines.rows()
@@ -380,6 +386,12 @@ class Evidence(Judged):
             ("effective of them", f"median {self.ess_median:.4g}", ""),
             ("Pareto's k", f"{tail}; above {HIGH_K} for {self.high_k_share:.1%} of the observations", ""),
         ]
+
+
+def _in_columns(value: Estimate | str) -> tuple[str, str]:
+    """A value and its error, or words; with a proper minus sign."""
+    number, _, error = str(value).partition(" ± ")
+    return number.replace("-", "−") if error else number, f"± {error}" if error else ""
 
 
 def _many(count: int, noun: str) -> str:

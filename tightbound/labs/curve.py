@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from tightbound.autoencoder import VAE
@@ -22,6 +21,7 @@ from tightbound.likelihoods import Gaussian
 from tightbound.networks import MLP, Standardized, end_in_zeros, xavier_
 from tightbound.objectives import ELBO
 from tightbound.plots import style
+from tightbound.plots.figure import Figure
 from tightbound.posteriors import DiagonalNormal
 from tightbound.priors import StandardNormal
 from tightbound.runtime import own_random_state

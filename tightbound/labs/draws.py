@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -20,6 +19,7 @@ from tightbound.evaluate import Estimate
 from tightbound.labs.result import Result
 from tightbound.labs.words import require_whole, table
 from tightbound.plots import style
+from tightbound.plots.figure import Figure
 from tightbound.runtime import own_random_state
 from tightbound.settings import require_seed
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from torch import Tensor
 from torch.distributions import MultivariateNormal
@@ -28,6 +27,7 @@ from tightbound.labs.linear_gaussian import LinearGaussian, affine
 from tightbound.labs.result import Result
 from tightbound.labs.words import require_whole, table
 from tightbound.plots import style
+from tightbound.plots.figure import Figure
 from tightbound.posteriors import DiagonalNormal
 from tightbound.runtime import own_random_state
 from tightbound.settings import require_seed

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
@@ -24,6 +23,7 @@ from tightbound.labs.linear_gaussian import LinearGaussian, affine
 from tightbound.labs.result import Result
 from tightbound.labs.words import require_whole, table
 from tightbound.plots import style
+from tightbound.plots.figure import Figure
 from tightbound.posteriors import FullNormal
 from tightbound.runtime import own_random_state
 from tightbound.settings import require_seed

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -22,6 +21,7 @@ from tightbound.labs.result import Result
 from tightbound.labs.words import require_whole, table
 from tightbound.model import Model
 from tightbound.plots import style
+from tightbound.plots.figure import Figure
 from tightbound.runtime import own_random_state
 from tightbound.settings import require_seed
 from tightbound.surface import listed

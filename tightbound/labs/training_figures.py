@@ -9,10 +9,10 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from tightbound.plots import style
+from tightbound.plots.figure import Figure
 from tightbound.plots.tradeoff import rate_distortion_on, tradeoff_on
 
 PANELS = {

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from tightbound.plots.figure import Figure
 from tightbound.plots.style import BLUE, INK, PALE, PALETTE, SMALL, VERMILION, counted, note, number, shortened
 
 PAGE, NARROW = 7.6, 4.9  # inches: of sheets whose rows or columns have names, and of others

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from tightbound.autoencoder import VAE
 from tightbound.files import write_atomically
 from tightbound.plots._decoding import decoded, walks_of
+from tightbound.plots.figure import AnyFigure, Figure
 from tightbound.plots.latents import chosen_elements, element_names, moved
 from tightbound.plots.pictures import images
 from tightbound.plots.style import Array, styled
@@ -84,7 +84,7 @@ def traversal_frames(
     return [images(made[:, step], columns=columns, titles=titles, limits=limits) for step in range(2 * half)]
 
 
-def save_animation(figures: Sequence[Figure], path: str | Path, *, seconds: float = 4.0) -> Path:
+def save_animation(figures: Sequence[AnyFigure], path: str | Path, *, seconds: float = 4.0) -> Path:
     """Write figures as a moving picture that begins anew at its end, making the folders above it.
 
     Args:
@@ -119,7 +119,7 @@ def save_animation(figures: Sequence[Figure], path: str | Path, *, seconds: floa
 
 
 @styled
-def _pixels(figure: Figure) -> np.ndarray:
+def _pixels(figure: AnyFigure) -> np.ndarray:
     figure.set_dpi(DPI)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from tightbound.plots._cells import limits_of, sheet
+from tightbound.plots.figure import Figure
 from tightbound.plots.style import (
     BLUE,
     GREY,

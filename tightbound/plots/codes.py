@@ -9,11 +9,11 @@ import matplotlib.cm
 import matplotlib.colors
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Patch
 from torch import Tensor
 
+from tightbound.plots.figure import Figure
 from tightbound.plots.pictures import label_name
 from tightbound.plots.style import (
     BLUE,

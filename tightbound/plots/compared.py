@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
+from tightbound.plots.figure import Figure
 from tightbound.plots.style import (
     BLUE,
     HALF,

@@ -8,9 +8,9 @@ from typing import Any, Literal
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
+from tightbound.plots.figure import Figure
 from tightbound.plots.style import (
     BLUE,
     GREY,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from tightbound.evaluate.verdict import HIGH_K
+from tightbound.plots.figure import Figure
 from tightbound.plots.style import BLUE, GREY, HALF, INK, NATS, SMALL, VERMILION, Array, describe, note, number, styled
 
 LIMITS = (-0.5, 1.5)  # of k that are told apart in a figure

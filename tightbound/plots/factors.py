@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from tightbound.plots.figure import Figure
 from tightbound.plots.style import (
     BLUE,
     GREY,

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from tightbound.plots.figure import Figure
 from tightbound.plots.style import GREY, PALETTE, SMALL, counted, describe, note, panels, plain, short, styled
 
 MARKS = "osD^vPX*"

@@ -8,12 +8,12 @@ from itertools import zip_longest
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from tightbound.autoencoder import VAE
 from tightbound.plots._cells import PAGE, Limits, Sheet, sheet
 from tightbound.plots._decoding import Walk, are_classes, decoded, middle_of, walks_of
+from tightbound.plots.figure import Figure
 from tightbound.plots.style import (
     BLUE,
     GREY,

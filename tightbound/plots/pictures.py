@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from tightbound.data.observations import Observations
 from tightbound.plots._cells import Limits, Sheet, is_lines, limits_of, sheet
+from tightbound.plots.figure import AnyFigure, Figure
 from tightbound.plots.style import BLUE, VERMILION, Array, as_array, counted, describe, styled
 
 TITLE = 0.2  # inches
@@ -42,7 +42,7 @@ def images(
     return describe(made.figure, f"{counted(len(x), 'observation')} of shape {tuple(x.shape[1:])}.")
 
 
-def alt_text(figure: Figure) -> str:
+def alt_text(figure: AnyFigure) -> str:
     """What a figure of this package shows, in a sentence or two: for readers who do not see it.
 
     Args:

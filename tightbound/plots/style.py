@@ -11,10 +11,11 @@ import matplotlib
 import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 from torch import Tensor
+
+from tightbound.plots.figure import Figure
 
 P = ParamSpec("P")
 R = TypeVar("R")

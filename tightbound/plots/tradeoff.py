@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
+from tightbound.plots.figure import Figure
 from tightbound.plots.style import (
     BLUE,
     GREEN,

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from tightbound import plots
 from tightbound.files import foreign
-from tightbound.runs.run import CHECKED, CHECKS, Run
+from tightbound.runs.folder import CHECKED, CHECKS
+from tightbound.runs.run import Run
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,8 @@ from tightbound.files import foreign
 from tightbound.model import Model
 from tightbound.plots.pictures import label_name
 from tightbound.report.checked import Picture, checked
-from tightbound.runs.run import DISENTANGLEMENT, EVALUATION, FACTORED, INDEPENDENCE, Run
+from tightbound.runs.folder import DISENTANGLEMENT, EVALUATION, FACTORED, INDEPENDENCE
+from tightbound.runs.run import Run
 from tightbound.runtime import home, own_random_state
 from tightbound.semi_supervised import SemiSupervisedVAE, conditional_of, of_one_condition
 from tightbound.training.journal import METRICS

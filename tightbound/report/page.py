@@ -16,14 +16,11 @@ from tightbound.model import Model
 from tightbound.report.figures import Picture, pictures
 from tightbound.report.sections import OF_FILES, escaped, with_commands
 from tightbound.runs import recipe as recipes
+from tightbound.runs.folder import FIGURES, REPORT
 from tightbound.runs.from_fit import HELD_OUT, FromFit, in_words
 from tightbound.runs.lessons import lessons
 from tightbound.runs.recipe import Recipe
-from tightbound.runs.run import (
-    FIGURES,
-    REPORT,
-    Run,
-)
+from tightbound.runs.run import Run
 
 __all__ = ["render", "write_report"]
 

@@ -20,12 +20,13 @@ from tightbound.runs import sweep
 from tightbound.runs.build import loaded
 from tightbound.runs.comparison import QUANTITIES, Compared, Comparison
 from tightbound.runs.config import read_json
+from tightbound.runs.folder import EVALUATION, PER_OBSERVATION, UNFINISHED
 from tightbound.runs.identity import data_fingerprint, weights_fingerprint
 from tightbound.runs.measured import measure, require_evaluation
 from tightbound.runs.pieces import LIKELIHOODS
 from tightbound.runs.places import with_source
 from tightbound.runs.recipe import Recipe
-from tightbound.runs.run import EVALUATION, PER_OBSERVATION, UNFINISHED, Run, open_run
+from tightbound.runs.run import Run, open_run
 from tightbound.runs.schema import to_table
 from tightbound.runs.trained import has_ended, model_of, remark_of
 from tightbound.training.fingerprint import fingerprint_of_data

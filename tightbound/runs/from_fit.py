@@ -24,7 +24,8 @@ from tightbound.settings import Training, require_seed
 from tightbound.training import batches
 from tightbound.training.checkpoint import check_weights, load_weights
 from tightbound.training.fingerprint import fingerprint_of_data
-from tightbound.training.record import ENDLESS, FORMAT, RECORD
+from tightbound.training.record import ENDLESS, FORMAT
+from tightbound.training.replacing import RECORD
 
 HELD_OUT = (
     "There is no test set: these observations were held out of the training for validation, by which the weights were "

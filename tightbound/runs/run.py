@@ -14,12 +14,22 @@ from torch import Tensor
 
 from tightbound.data import Data, Observations, summarise
 from tightbound.evaluate import Certificate, Checks, Classification, Disentanglement, Gaps, Independence, Information
-from tightbound.files import DIGESTS, foreign, read_tensors, require_file, write_json, write_tensors
+from tightbound.files import foreign, read_tensors, require_file, write_json, write_tensors
 from tightbound.model import Model
-from tightbound.ownership import LOCK
-from tightbound.paths import require_path
 from tightbound.runs.build import build_model, loaded
 from tightbound.runs.config import Config, read_config, read_json
+from tightbound.runs.folder import (
+    CHECKED,
+    CHECKS,
+    CLASSIFICATION,
+    EVALUATION,
+    FACTORED,
+    INFORMATION,
+    MADE_BY,
+    PER_OBSERVATION,
+    recipe_in,
+    require_inside,
+)  # fmt: skip
 from tightbound.runs.from_fit import HELD_OUT, FromFit, data_of, found_where_it_was, model_of, read_from_fit
 from tightbound.runs.identity import (
     data_fingerprint,
@@ -28,44 +38,18 @@ from tightbound.runs.identity import (
     weights_fingerprint,
 )
 from tightbound.runs.measured import Measured, require_evaluation
-from tightbound.runs.migrate import CONFIG, RECIPE, recipe_of, require_same_weights
+from tightbound.runs.migrate import CONFIG, RECIPE, require_same_weights
 from tightbound.runs.pieces import LIKELIHOODS
 from tightbound.runs.recipe import GIVEN, Recipe
 from tightbound.runs.resolving import levels_of, prepared
 from tightbound.runtime import own_random_state
-from tightbound.saving import MODEL
 from tightbound.training import batches
-from tightbound.training.checkpoint import OBJECTIVE, OLDER, STATE, WEIGHTS, check_weights, load_weights
+from tightbound.training.checkpoint import WEIGHTS, check_weights, load_weights
 from tightbound.training.history import by_epoch
 from tightbound.training.journal import METRICS, TIMING, read_metrics, require_metrics
-from tightbound.training.record import ENVIRONMENT, RECORD
+from tightbound.training.replacing import ENVIRONMENT, RECORD
 
-__all__ = ["Run", "open_run", "recipe_in"]
-
-EVALUATION = "evaluation.json"
-PER_OBSERVATION = "per-observation.safetensors"
-UNFINISHED = "unfinished.safetensors"  # what an interrupted evaluation goes on from
-CERTIFICATE = "certificate.json"
-GAPS = "gaps.json"
-INFORMATION = "information.json"
-CHECKS = "checks.json"
-CHECKED = "checks.safetensors"
-DISENTANGLEMENT = "disentanglement.json"
-FACTORED = "disentanglement.safetensors"  # codes beside factors
-CLASSIFICATION = "classification.json"
-INDEPENDENCE = "independence.json"
-REPORT = "report.html"
-FIGURES = "figures"
-_MADE_BY = {
-    EVALUATION: "evaluate", PER_OBSERVATION: "evaluate", CLASSIFICATION: "evaluate", CERTIFICATE: "certify",
-    GAPS: "gaps", INFORMATION: "information", CHECKS: "check", CHECKED: "check", DISENTANGLEMENT: "disentangle",
-    FACTORED: "disentangle", INDEPENDENCE: "disentangle",
-}  # fmt: skip
-FILES = (
-    RECIPE, CONFIG, ENVIRONMENT, EVALUATION, PER_OBSERVATION, CERTIFICATE, GAPS, INFORMATION, CHECKS, CHECKED,
-    CLASSIFICATION, DISENTANGLEMENT, FACTORED, INDEPENDENCE, REPORT, FIGURES, MODEL, RECORD, WEIGHTS, OBJECTIVE,
-    METRICS, TIMING, STATE, OLDER, LOCK, DIGESTS,
-)  # fmt: skip
+__all__ = ["Run", "open_run"]
 
 Kept = Certificate | Classification | Gaps | Independence | Information | Checks | Disentanglement
 Split = Literal["train", "validation", "test"]
@@ -97,7 +81,13 @@ class Run:
     given: Model | None = None
 
     def __repr__(self) -> str:
-        return f"Run({str(self.path)!r}, recipe={self.recipe.name!r})"
+        what = f"recipe={self.recipe.name!r}" if isinstance(self.recipe, Recipe) else "made by tb.fit"
+        return f"Run({str(self.path)!r}, {what})"
+
+    def _repr_html_(self) -> str:
+        from tightbound.runs.shown import shown
+
+        return shown(self)
 
     def model(self) -> Any:
         """The trained model, a VAE as a rule, rebuilt through the registry, on the CPU and in evaluation mode.
@@ -281,7 +271,7 @@ class Run:
         """
         if name == METRICS:
             return "Put back the file as it was, or remove it: a report is then without curves."
-        return f"'tightbound {_MADE_BY[name]} {shlex.quote(str(self.path))}' writes it anew."
+        return f"'tightbound {MADE_BY[name]} {shlex.quote(str(self.path))}' writes it anew."
 
     def save(self, name: str, found: Kept) -> None:
         """Keep a further check.
@@ -360,34 +350,3 @@ def open_run(path: str | Path, *, model: Model | None = None) -> Run:
             "others. Undo the change, or train anew with the changed recipe."
         )
     return Run(folder, recipe, config)
-
-
-def recipe_in(folder: Path) -> Recipe:
-    """The recipe in a run's folder, none of whose files may lead out of it.
-
-    Args:
-        folder: a run's.
-
-    Raises:
-        ValueError: for a folder that is no run, a damaged recipe, and a file that points elsewhere or nowhere.
-    """
-    require_inside(folder)
-    return recipe_of(folder)
-
-
-def require_inside(folder: Path) -> None:
-    """Refuse a folder with a file that leads out of it.
-
-    Args:
-        folder: a run's.
-
-    Raises:
-        ValueError: for one.
-
-    Example:
-        >>> require_inside(Path("nowhere"))
-    """
-    for name in FILES:
-        require_path(folder / name)
-        if not (folder / name).resolve().is_relative_to(folder.resolve()):
-            raise ValueError(f"Expected files inside the run folder; got {folder / name}, which leads out of it.")

@@ -18,19 +18,20 @@ from tightbound.ownership import LOCK, owned
 from tightbound.paths import require_path, require_utf8
 from tightbound.runs import recipe as recipes
 from tightbound.runs.build import Built, build
+from tightbound.runs.folder import recipe_in, require_inside
 from tightbound.runs.from_fit import FromFit, data_of, given_to_fit, whole_recipe
 from tightbound.runs.identity import model_fingerprint, training_fingerprint, unlike
 from tightbound.runs.migrate import CONFIG, FORMAT, RECIPE, is_of_first_format, require_same_weights
 from tightbound.runs.places import with_data_found
 from tightbound.runs.printed import rebuilt
 from tightbound.runs.recipe import GIVEN, Recipe
-from tightbound.runs.run import Run, open_run, recipe_in, require_inside
+from tightbound.runs.run import Run, open_run
 from tightbound.saving import built, own_pieces, read_description
 from tightbound.training import TrainResult, fit
 from tightbound.training.checkpoint import WEIGHTS, has_state, load_weights
 from tightbound.training.loggers import named, require_logger
 from tightbound.training.on_log import OnLog
-from tightbound.training.record import RECORD
+from tightbound.training.replacing import RECORD
 
 __all__ = ["Trained", "default_folder", "require_one_data", "require_own", "resume", "train"]
 

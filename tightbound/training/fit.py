@@ -70,6 +70,7 @@ def fit(
     seed: int = 0,
     out: str | Path | None = None,
     resume: bool | Literal["auto"] = False,
+    overwrite: bool = False,
     progress: bool = True,
     transform: Transform | None = None,
     on_log: OnLog | None = None,
@@ -101,8 +102,11 @@ def fit(
             test set: nothing is then held out, and they are looked at as those of training are.
         seed: of the noise, the batches and the validation split.
         out: folder for metrics, checkpoints and weights, without a run in it yet; nothing is written by default.
+            ``tb.open_run`` and every verb of the command line take it.
         resume: go on from the checkpoint in ``out``: the result is that of a run never stopped, bit for bit. "auto":
             go on where there is one, else begin, as restarted processes want it.
+        overwrite: whether a run that is in ``out`` is replaced, as a cell of a notebook that runs twice wants it. The
+            new one is looked at first; a folder with anything else in it stays as it is.
         progress: whether to show how it goes.
         transform: what is made of a batch's x in each step of training, and of nothing else: one of
             :mod:`tightbound.data.transforms`, or a function of your own to another tensor of the same shape. It runs on
@@ -152,10 +156,7 @@ def fit(
             f"Expected a model such as tb.VAE(prior, posterior, likelihood); got {type(model).__name__}. Write a "
             "tb.Model for one of your own."
         )
-    if resume not in (True, False, "auto"):
-        raise ValueError(f"Expected resume=True, False or 'auto'; got {resume!r}.")
-    if resume and not out:
-        raise ValueError(f"Expected out= with resume={resume!r}: the folder of the run to go on with.")
+    _require_purpose(out, resume=resume, overwrite=overwrite)
     source = Path(out) if out else None
     asked = Asked()
     try:
@@ -166,7 +167,7 @@ def fit(
             )  # fmt: skip
             owner = owned(source, make=resume is not True) if source is not None and here.is_main else nullcontext()
             with owner, own_random_state(loop.step.device), on_threads(None), asked.listening():
-                return _trained(loop, data, asked, resume=resume, progress=progress)
+                return _trained(loop, data, asked, resume=resume, overwrite=overwrite, progress=progress)
     finally:
         asked.pass_on()  # only now, as whoever leaves the other processes early would be taken for lost
 
@@ -186,11 +187,25 @@ def _require_arguments(objective: object, settings: object, out: object) -> None
         raise TypeError(f"Expected the path of a folder as out; got {out!r}. Write out='runs/mine'.")
 
 
-def _trained(loop: Loop, data: Any, asked: Asked, *, resume: bool | Literal["auto"], progress: bool) -> TrainResult:
+def _require_purpose(out: object, *, resume: object, overwrite: bool) -> None:
+    """Refuse what says two things of a folder, or something of none."""
+    if resume not in (True, False, "auto"):
+        raise ValueError(f"Expected resume=True, False or 'auto'; got {resume!r}.")
+    if overwrite and resume:
+        raise ValueError(f"Expected overwrite=True or resume={resume!r}; got both. Go on with a run, or replace it.")
+    if resume and not out:
+        raise ValueError(f"Expected out= with resume={resume!r}: the folder of the run to go on with.")
+    if overwrite and not out:
+        raise ValueError("Expected out= with overwrite=True: the folder of the run to replace.")
+
+
+def _trained(
+    loop: Loop, data: Any, asked: Asked, *, resume: bool | Literal["auto"], overwrite: bool, progress: bool
+) -> TrainResult:
     try:
         new = not (resume and (resume != "auto" or loop.begun()))
         if new:
-            loop.begin()
+            loop.begin(overwrite=overwrite)
         else:
             loop.go_on()
         begin_record(loop, data, new=new)

@@ -32,6 +32,7 @@ from tightbound.training.fingerprint import Fingerprints
 from tightbound.training.journal import Journal, ended
 from tightbound.training.on_log import OnLog, OnLogError, tell
 from tightbound.training.pace import Pace
+from tightbound.training.replacing import clear, require_free, require_replaceable
 from tightbound.training.result import TrainResult
 from tightbound.training.signals import NUMBERS, Asked
 from tightbound.training.state import Best, Standing, State, require_alike
@@ -107,17 +108,19 @@ class Loop:
         self._clock = time.perf_counter()
         self.pace = Pace(setup.settings, step)
 
-    def begin(self) -> None:
+    def begin(self, *, overwrite: bool = False) -> None:
         """Start at step 0.
 
+        Args:
+            overwrite: whether a run that is in the folder goes, once all that can be looked at has been.
+
         Raises:
-            ValueError: for a folder with a run in it, and data that the model does not describe.
+            ValueError: for a folder with a run in it, or with overwrite something else, and data that the model does
+                not describe.
         """
         setup, step = self.setup, self.step
-        if setup.out is not None and checkpoint.has_state(setup.out):
-            raise ValueError(
-                f"Expected a folder without a run in it; got {setup.out}. Choose another out=, or resume=True to go on."
-            )
+        if setup.out is not None:
+            (require_replaceable if overwrite else require_free)(setup.out)
         for part in setup.looked_at:
             check_data(step.model, part)
         self._try_transform()
@@ -125,6 +128,8 @@ class Loop:
         setup.world.broadcast([t for m in step.modules().values() for t in (*m.parameters(), *m.buffers())])
         self._choose_execution()
         torch.manual_seed(setup.noise_seed)
+        if setup.out is not None and overwrite:
+            clear(setup.out)
         self.journal = Journal(setup.out)
         self._good = self._state()
         self._save()

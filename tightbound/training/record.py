@@ -10,13 +10,12 @@ from typing import Any
 
 from tightbound.data import Data, Observations, found_again
 from tightbound.files import as_json, write_json, write_kept
-from tightbound.saving import OF_RUNS, save_description
+from tightbound.saving import save_description
 from tightbound.training.environment import environment
 from tightbound.training.fingerprint import fingerprint_of_data
 from tightbound.training.loop import Loop
+from tightbound.training.replacing import ENVIRONMENT, RECIPE, RECORD
 
-RECIPE, RECORD = OF_RUNS  # the one describes a run of a recipe, the other one that was made in Python
-ENVIRONMENT = "environment.json"
 FORMAT = 1
 ENDLESS = "endless"  # for which JSON has no number
 LONGEST = 2000  # letters of an objective in words

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from tightbound.notebook import table
 from tightbound.training.history import by_epoch
 
 
@@ -54,3 +55,15 @@ class TrainResult:
         {…}}``. All lists have one length; where nothing was held out "validation" is empty. What is not finite is NaN.
         """
         return by_epoch(self.metrics)
+
+    def _repr_html_(self) -> str:
+        history = self.history
+        rows: list[tuple[object, ...]] = [("ended", self.ended), ("steps", f"{self.steps:,}")]
+        rows += [("epochs", f"{history['epoch'][-1]:g}")] if history["epoch"] else []
+        kind = "best validation loss" if history["validation"] else "last training loss"
+        rows += [
+            (kind, f"{self.loss:.2f} nats, at step {self.best_step:,}"),
+            ("time", f"{self.seconds:.1f} s"),
+            ("objective", self.objective),
+        ]
+        return table("Training", rows, said=[self.remark])
