@@ -228,7 +228,7 @@ def test_pictures_and_words_are_understood():
     ("dataset", "error", "message"),
     [
         (Items(), ValueError, "Expected at least one observation; got an empty Items"),
-        (Stream(), TypeError, "a data set with a length and items by number; got Stream"),
+        (Stream(), ValueError, "Expected at least one observation; got an empty Stream"),
         (Items({"x": 1}), TypeError, r"Expected items x or \(x, label\), .*; got dict at index 0 of data set"),
         (Items(torch.zeros(2), "word"), TypeError, "got str at index 1 of data set"),
         (Items(np.array([None])), TypeError, "got ndarray at index 0 of data set"),

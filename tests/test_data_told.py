@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, TensorDataset
 
 import tightbound as tb
 from tightbound.cli.verbs import main
@@ -286,19 +285,13 @@ class Sparse:
     def toarray(self) -> None: ...
 
 
-class Hugging:
-    def with_format(self, _: str) -> None: ...
-
-
 @pytest.mark.parametrize(
     ("source", "remedy"),
     [
-        (DataLoader(TensorDataset(torch.zeros(2, 3))), "Give the data set that it loads: loader.dataset."),
         ("photos/x.npy", r"Read it first: tb.data.load\('photos/x.npy'\)"),
         (Path("digits"), r"Read it first: tb.data.load\('digits'\)"),
         (Sparse(), r"Make it dense: x.toarray\(\)"),
         ({"image": 1, "label": 2}, r"Choose one of its arrays: x\['image'\]"),
-        (Hugging(), r'Choose one of its columns: dataset.with_format\("numpy"\)\["image"\]'),
         ([[1.0, 2.0]], r"Convert it to an array: numpy.asarray\(x\)"),
         (Data("d", Kept(torch.zeros(2, 1)), Kept(torch.zeros(2, 1))), "Choose one of its splits: data.test"),
         (3.0, "Convert it to an array"),

@@ -259,10 +259,14 @@ OTHER_WORDS = {"elbo", "iwae", "capacity"}  # an evaluation's bounds and a field
 
 
 def constants(file: Path) -> list[ast.Constant]:
-    """The texts in a file that are no docstrings; words with another meaning only where they are compared."""
+    """The texts in a file that are no docstrings and no ``__all__``; words of another meaning only where compared."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     documented = [node for node in ast.walk(tree) if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)]
     docs = {id(node.body[0].value) for node in documented if node.body and isinstance(node.body[0], ast.Expr)}
+    public = [
+        node.value for node in tree.body if isinstance(node, ast.Assign) and "__all__" in ast.unparse(node.targets)
+    ]
+    docs |= {id(part) for node in public for part in ast.walk(node)}
     compared = {id(part) for node in ast.walk(tree) for part in alternatives(node)}
     texts = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
     return [node for node in texts if id(node) not in docs and (node.value not in OTHER_WORDS or id(node) in compared)]

@@ -7,6 +7,7 @@ numbers they are.
 
 from tightbound.data import transforms
 from tightbound.data.chunked import moments
+from tightbound.data.datasets import write
 from tightbound.data.factors import correlated, held_out
 from tightbound.data.few import few_factors, few_labels
 from tightbound.data.nature import is_image
@@ -19,5 +20,5 @@ from tightbound.data.summary import DataSummary, summarise
 
 __all__ = [
     "Data", "DataSummary", "Observations", "correlated", "few_factors", "few_labels", "found_again", "held_out",
-    "is_image", "load", "moments", "observations", "pairs", "sprites", "summarise", "transforms",
+    "is_image", "load", "moments", "observations", "pairs", "sprites", "summarise", "transforms", "write",
 ]  # fmt: skip

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from tightbound.data.arrays import from_array, read_npy, read_npz
-from tightbound.data.datasets import from_dataset
+from tightbound.data.datasets import from_dataset, is_data_set
 from tightbound.data.digits import digits
 from tightbound.data.factors import correlated, factor, held_out, read_h5
 from tightbound.data.folders import ENDINGS
@@ -44,7 +44,7 @@ _READ = {  # what makes an array of a file, by its ending
 }  # fmt: skip
 _PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip", ".tar", ".tgz", ".7z")
 _FILES = "a .npy, .npz or .h5 file or a folder of PNG or JPEG images"
-_OBJECTS = "an array, a tensor, a map-style torch data set, a pair (x, labels) or Observations"
+_OBJECTS = "an array, a tensor, a data set of items, a pair (x, labels) or Observations"
 
 
 def load(source: object, *, size: int | None = None, test_fraction: float = 0.1) -> Data:
@@ -59,7 +59,7 @@ def load(source: object, *, size: int | None = None, test_fraction: float = 0.1)
             "sprites-correlated", whose scale and x go together in training, or "sprites-held-out", which is tested on
             hearts that stand on their head on the right; the path of a ``.npy`` or ``.npz`` file (see
             :mod:`tightbound.data.arrays`), of an ``.h5`` file as that of 3D Shapes, or of a folder of images (see
-            :mod:`tightbound.data.images`); an array, a tensor, a map-style torch data set, a pair (x, labels) or
+            :mod:`tightbound.data.images`); an array, a tensor, a data set of items, a pair (x, labels) or
             Observations; or Data, which is returned as it is.
         size: height and width in pixels that sprites have, or that images of a folder are resized to.
         test_fraction: which fraction of the observations to hold out where there is no test set, between 0 and 1.
@@ -91,8 +91,9 @@ def observations(source: Any) -> Observations:
     """Make observations from an object in memory.
 
     Args:
-        source: an array, a tensor, a map-style torch data set or a pair (x, labels), as :mod:`tightbound.data.arrays`
-            describes them; or Observations, which are returned as they are.
+        source: an array, a tensor or a pair (x, labels), as :mod:`tightbound.data.arrays` describes them; a data set of
+            items, of torch, Hugging Face or any class that iterates, or a DataLoader of one, as
+            :func:`tightbound.data.datasets.from_dataset` reads them; or Observations, which are returned as they are.
 
     Returns:
         The observations.
@@ -108,12 +109,12 @@ def observations(source: Any) -> Observations:
     """
     if isinstance(source, Observations):
         return source
-    if isinstance(source, Dataset):
-        return from_dataset(source)
     if isinstance(source, tuple) and len(source) == 2 and _is_array(source[0]):
         return from_array(source[0], labels=source[1])
     if _is_array(source):
         return from_array(source)
+    if is_data_set(source):
+        return from_dataset(source)
     raise TypeError(f"Expected {_OBJECTS}; got {type(source).__name__}. {_remedy_for(source)}")
 
 
@@ -146,8 +147,6 @@ def _remedy_for(source: Any) -> str:
         return "Choose one of its splits: data.test."
     if isinstance(source, str | os.PathLike):
         return f"Read it first: tb.data.load({os.fspath(source)!r})."
-    if isinstance(source, DataLoader):
-        return "Give the data set that it loads: loader.dataset."
     if module == "scipy" and hasattr(source, "toarray"):
         return "Make it dense: x.toarray()."
     if isinstance(source, list | tuple) and len(source) > 1 and all(isinstance(each, Dataset) for each in source):
@@ -156,8 +155,6 @@ def _remedy_for(source: Any) -> str:
         return f"Choose one of its arrays: x[{next(iter(source), 'key')!r}]."
     if module == "PIL":
         return "Give an array of pictures: numpy.stack([numpy.asarray(each) for each in pictures])."
-    if hasattr(source, "with_format"):
-        return 'Choose one of its columns: dataset.with_format("numpy")["image"].'
     return f"Convert it to an array: numpy.asarray({'x' if kind == 'list' else 'list(x)'})."
 
 

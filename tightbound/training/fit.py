@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import sys
 import textwrap
 import warnings
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import Any, Literal, TypeVar, Unpack
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from tightbound.checks import check_model, require_gradients, require_trainable, said_of, squashes
 from tightbound.data import Data, Observations
@@ -94,8 +96,9 @@ def fit(
 
     Args:
         model: what is trained, in place.
-        data: training observations: an array, a tensor, a torch ``Dataset``, ``Observations``, or ``Data`` for its
-            train split.
+        data: training observations: an array, a tensor, a data set of items (of torch, Hugging Face, or any class that
+            iterates), a ``DataLoader`` for its data set and its batch size, ``Observations``, or ``Data`` for its train
+            split.
         objective: what is made small; the ELBO by default. One that is a module is trained with the model.
         validation: what is held out of the training set: a share below 1, or a number of observations; a tenth by
             default, as the settings say. Or observations of their own, as ``data`` takes them, and ``Data`` for its
@@ -149,7 +152,7 @@ def fit(
     _require_arguments(objective, settings, out)
     require_on_log(on_log)
     require_transform(transform)
-    settings, seed = (settings or Training()).updated(dict(changes)), require_seed(seed)
+    settings, seed = (settings or _of_loader(data)).updated(dict(changes)), require_seed(seed)
     settings, given = chosen(settings, validation)
     if not isinstance(model, Model):
         raise TypeError(
@@ -185,6 +188,11 @@ def _require_arguments(objective: object, settings: object, out: object) -> None
         raise TypeError(f"Expected settings of the class Training; got {settings!r}. Write tb.Training(epochs=10).")
     if out is not None and not isinstance(out, str | os.PathLike):
         raise TypeError(f"Expected the path of a folder as out; got {out!r}. Write out='runs/mine'.")
+
+
+def _of_loader(data: Any) -> Training:
+    """The default settings, with the batch size of a data loader that is given in the place of data."""
+    return Training(batch_size=data.batch_size) if isinstance(data, DataLoader) and data.batch_size else Training()
 
 
 def _require_purpose(out: object, *, resume: object, overwrite: bool) -> None:
@@ -242,7 +250,7 @@ def prepare(
     Returns:
         The loop, not begun.
     """
-    observations = data.train if isinstance(data, Data) else as_observations(data)
+    observations = _observed(data, settings, here)
     device = here.device(resolve_device(settings.device))
     apart = [data.test] if isinstance(data, Data) else []
     train, held_out = batches.split(observations, settings.validation, seed)
@@ -289,6 +297,18 @@ def prepare(
         on_log=on_log,
     )  # fmt: skip
     return Loop(setup, step)
+
+
+def _observed(data: Any, settings: Training, here: World) -> Observations:
+    """Training observations, and a line on what becomes of a data loader."""
+    observations = data.train if isinstance(data, Data) else as_observations(data)
+    if isinstance(data, DataLoader) and here.is_main:
+        print(
+            f"The DataLoader's data set was read once; batches of {settings.batch_size} are drawn from it, by the seed "
+            "of fit.",
+            file=sys.stderr,
+        )
+    return observations
 
 
 def _require_whole_batches(objective: Objective, size: int, held_out: Observations | None, here: World) -> None:
