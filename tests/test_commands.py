@@ -100,7 +100,7 @@ def test_evaluate_prints_one_json_object_and_keeps_it(capsys, tmp_path):
     assert code == 0
     assert found.keys() >= {*PROMISED.split(), "low_ess_share"}
     assert [bound["samples"] for bound in found["iwae"]] == [1, 10, 12]
-    assert all(bound.keys() == {"samples", "value", "se"} for bound in found["iwae"])
+    assert all(bound.keys() == {"samples", "value", "se", "rise", "rise_se"} for bound in found["iwae"])
     told = found.pop("mutual_information")
     kept = open_run(run).evaluation()
     assert kept.pop("weights") == digest_of(run / "model.safetensors")[:16]
