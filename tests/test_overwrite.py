@@ -97,7 +97,9 @@ def folders(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "name"), [(notes, "notes.txt"), (pictures, "paper.tex"), (folders, "model.json")], ids=["notes", "pictures", "folders"]
+    ("more", "name"),
+    [(notes, "notes.txt"), (pictures, "paper.tex"), (folders, "model.json")],
+    ids=["notes", "pictures", "folders"],
 )
 def test_a_run_with_more_in_its_folder_stays(more: Callable[[Path], None], name: str, tmp_path: Path) -> None:
     fit(tmp_path / "run")

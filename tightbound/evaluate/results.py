@@ -84,8 +84,7 @@ class Evidence(Judged):
         rate_kind: "closed-form" or "sampled".
         rate_sampled: the rate from the draws, whatever ``rate_kind`` says.
         iwae: pairs of K and the importance-weighted bound of K samples from q(z | x), all from the same draws.
-        rises: how far each of these bounds lies above the first, paired by observation: an error far below those of the
-            bounds themselves, as what observations differ by cancels.
+        rises: how far each of these bounds lies above the first, paired by observation.
         nll: the estimate of :math:`-\log p(x)`; in expectation never below it.
         bits_per_dim: ``nll`` in bits per element of an observation.
         per_observation: each (N,), float64, on the CPU: "elbo", "distortion", "rate", "rate_sampled"; "log_px", with
@@ -312,9 +311,7 @@ class Evidence(Judged):
     def to_json(self) -> dict[str, Any]:
         """All but the per-observation values, as plain numbers, lists and words; None where a number is unknown."""
         named = ("elbo", "distortion", "rate", "rate_sampled", "nll", "gap", "elbo_trimmed", "nll_trimmed")
-        bounds: list[dict[str, Any]] = [
-            {"samples": k, "value": number(bound.value), "se": number(bound.se)} for k, bound in self.iwae
-        ]
+        bounds = [{"samples": k, "value": number(bound.value), "se": number(bound.se)} for k, bound in self.iwae]
         for bound, rise in zip(bounds, self.rises, strict=False):
             bound.update(rise=number(rise.value), rise_se=number(rise.se))
         others = (

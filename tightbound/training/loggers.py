@@ -109,6 +109,10 @@ def wandb(
 
     Raises:
         ModuleNotFoundError: where wandb is not installed.
+
+    Example:
+        >>> with wandb(project="digits") as log:  # doctest: +SKIP
+        ...     tb.fit(model, data, on_log=log)
     """
     module = _imported("wandb")
 
@@ -138,6 +142,10 @@ def mlflow(*, name: str | None = None) -> Logger:
 
     Raises:
         ModuleNotFoundError: where mlflow is not installed.
+
+    Example:
+        >>> with mlflow(name="first") as log:  # doctest: +SKIP
+        ...     tb.fit(model, data, on_log=log)
     """
     module = _imported("mlflow")
 
@@ -166,6 +174,10 @@ def trackio(*, project: str = PROJECT, name: str | None = None) -> Logger:
 
     Raises:
         ModuleNotFoundError: where trackio is not installed.
+
+    Example:
+        >>> with trackio(project="digits") as log:  # doctest: +SKIP
+        ...     tb.fit(model, data, on_log=log)
     """
     module = _imported("trackio")
 
@@ -220,6 +232,12 @@ def require_logger(name: str) -> None:
     Raises:
         ModuleNotFoundError: where its package is not installed.
         ValueError: for another name.
+
+    Example:
+        >>> require_logger("paper")
+        Traceback (most recent call last):
+        ...
+        ValueError: Expected ...
     """
     named(name, Path())
 
