@@ -13,6 +13,8 @@ from tightbound.report.sections import escaped, estimate, framed, row_of, with_c
 from tightbound.runs.comparison import HEADINGS, QUANTITIES, Comparison, Difference, in_a_cell
 from tightbound.runs.run import Run
 
+__all__ = ["pictures", "render", "write_comparison"]
+
 ABOUT = {
     "log_px": "of the data under the model; higher is better",
     "elbo": "the evidence lower bound; higher is better",

@@ -22,7 +22,7 @@ from tightbound.runs.lessons import lessons
 from tightbound.runs.recipe import Recipe
 from tightbound.runs.run import Run
 
-__all__ = ["render", "write_report"]
+__all__ = ["document", "render", "section_of", "write_report"]
 
 WIDE = 530  # CSS pixels: a wider figure has a row of its own
 FOOTER = (

@@ -19,6 +19,8 @@ from tightbound.runs.run import Run
 from tightbound.runs.tables import brief, of_names
 from tightbound.surface import listed
 
+__all__ = ["Compared", "Comparison", "Difference", "errors_needed", "in_a_cell"]
+
 QUANTITIES = {"log_px": "log p(x)", "elbo": "ELBO", "distortion": "distortion", "rate": "rate"}
 ENOUGH = 2.0  # standard errors that tell one difference from none
 _NUMBERS = ("elbo", "distortion", "rate", "nll")
