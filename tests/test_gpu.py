@@ -12,16 +12,19 @@ import pytest
 import torch
 from building import DESCRIBED, recipe, source, trains
 from compiled import compiles
-from test_train_resume import stopped_at, train
+from test_train_resume import interrupt_at, stopped_at, train
+from test_transforms import images, of_images
 from tiny import said
-from training import QUIET, bits, data, equal
+from training import QUIET, before_each_step, bits, data, equal, weights, written
 from training import model as small
 
 import tightbound as tb
+from tightbound.data.transforms import Compose, Flip, Shift
 from tightbound.execution import Execution
 from tightbound.runs.build import build
 from tightbound.settings import Training
 from tightbound.training import fit
+from tightbound.training.signals import signals_kept
 from tightbound.training.step import TrainStep
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
@@ -178,3 +181,18 @@ def test_a_run_is_made_there_and_opened_here(tmp_path: Path, capsys: pytest.Capt
     for verb in ("evaluate", "report", "sample", "traverse", "interpolate", "gaps", "information"):
         code, _, error = said(capsys, verb, run)
         assert code == 0, (verb, error)
+
+
+def test_a_transform_draws_there_and_a_resume_repeats_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def run(folder: Path, *, resume: bool = False) -> dict[str, Any]:
+        vae = of_images(seed=int(resume))
+        changes = {**QUIET, "epochs": 3, "device": "cuda", "on_log": lambda line: vae.sample(2)}
+        fit(vae, images(), transform=Compose((Shift(2), Flip("both"))), out=folder, resume=resume, **changes)
+        return weights(vae)
+
+    with monkeypatch.context() as patch:
+        before_each_step(patch, interrupt_at(4))
+        with signals_kept():
+            run(tmp_path / "stopped")
+    assert equal(run(tmp_path / "stopped", resume=True), run(tmp_path / "complete"))
+    assert written(tmp_path / "stopped") == written(tmp_path / "complete")
