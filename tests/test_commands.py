@@ -36,7 +36,11 @@ def test_training_ends_with_the_evidence_and_the_path_of_the_report(capsys, tmp_
     assert (tmp_path / "run" / "report.html").is_file()
     assert re.search(r"Trained 23 steps in \d+\.\d s; kept the weights of step 23\.\n", error)
     assert "Likelihood: bernoulli (named in the recipe)." in error
-    assert "Note: the objective warms up over 200 steps and training took 23" in error
+    noted, _, rest = error.partition("Trained 23 steps")
+    assert (
+        "Note: The objective warms up over 200 steps and training takes 23, so the full one is never trained" in noted
+    )
+    assert "warms up over 200" not in rest
 
 
 def test_a_folder_with_something_in_it_is_never_written_into(capsys):
@@ -54,6 +58,29 @@ def test_a_complete_run_resumes_to_itself(capsys, tmp_path):
     assert code == 0
     assert out.endswith(f"Report: {run / 'report.html'}\n")
     assert ((run / "model.safetensors").read_bytes(), (run / "metrics.jsonl").read_bytes()) == before
+
+
+def test_the_reason_for_the_likelihood_outlives_a_resume_and_a_training_on(capsys, tmp_path):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, 256, (60, 1, 6, 6), dtype=np.uint8))
+    run, small = tmp_path / "run", [*SMALL[:4], "--evaluate.samples", "2", "--train.epochs", "1"]
+    assert said(capsys, "train", "auto", "--data", tmp_path / "x.npy", *small, "--out", run)[0] == 0
+    why = open_run(run).config.why
+    assert why.startswith("the values are 256 levels of grey")
+    told = f"Likelihood: discretized-logistic ({why})."
+    assert told in said(capsys, "train", "--resume", run)[2]
+    assert why in (run / "report.html").read_text(encoding="utf-8")
+    on = ["--resume", run, "--train.epochs", "2"]
+    assert told in said(capsys, "train", *on, "--out", tmp_path / "on")[2]
+    assert open_run(tmp_path / "on").config.why == why
+    np.save(tmp_path / "y.npy", np.random.default_rng(1).integers(0, 256, (60, 1, 6, 6), dtype=np.uint8))
+    assert (
+        "(named in the recipe)" in said(capsys, "train", *on, "--data", tmp_path / "y.npy", "--out", tmp_path / "o")[2]
+    )
+    (run / "checkpoint" / "state.pt").unlink()  # as if it had been killed before its first step
+    (run / "checkpoint" / "older.pt").unlink(missing_ok=True)
+    (run / "model.safetensors").unlink()
+    assert told in said(capsys, "train", "--resume", run)[2]
+    assert open_run(run).config.why == why
 
 
 def test_an_interrupted_training_says_how_to_go_on(capsys, tmp_path, monkeypatch):

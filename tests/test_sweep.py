@@ -106,6 +106,48 @@ def test_runs_on_different_observations_are_not_ranked(field):
     assert choices(field, four()) == []
 
 
+HARDLY = {"remark": "The model is hardly trained: it has made 23 steps."}
+
+
+@pytest.mark.parametrize("finished", [0, 1])
+def test_among_unfinished_runs_no_value_is_recommended(finished):
+    runs = [dataclasses.replace(run, found={**run.found, **HARDLY}) for run in four()[finished:]]
+    runs = [*four()[:finished], *runs]
+    assert choices("objective.beta", runs) == []
+    (sentence,) = advice.passed_over("objective.beta", runs)
+    values = ", ".join(str(run.value) for run in runs[finished:])
+    assert sentence.startswith(f"No value is recommended, as the runs at objective.beta = {values} are unfinished.")
+
+
+def test_an_unfinished_run_is_passed_over():
+    best = dataclasses.replace(four()[1], found={**four()[1].found, **HARDLY})
+    runs = [four()[0], best, *four()[2:]]
+    assert chosen(runs)["generation"].value == 0.5
+    assert advice.passed_over("objective.beta", runs) == [
+        "Recommended is one of the other values alone, as the runs at objective.beta = 1 are unfinished."
+    ]
+    assert advice.passed_over("objective.beta", four()) == []
+
+
+def test_a_sweep_of_unfinished_runs_says_so_before_and_after(capsys, tmp_path):
+    words = ("--over", "objective.beta=0.5,1", *SMALL, "--out", tmp_path / "s")
+    code, out, error = said(capsys, "sweep", "digits", *words)
+    assert code == 0
+    assert error.index("warms up over 200 steps and training takes 23") < error.index("[2/2]")
+    assert "No value is recommended, as the runs at objective.beta = 0.5, 1 are unfinished" in " ".join(out.split())
+    assert "which β to take" not in out
+    table = json.loads((tmp_path / "s" / "sweep.json").read_text())
+    assert table["choices"] == []
+    assert any(remark.startswith("No value is recommended") for remark in table["remarks"])
+
+
+def test_a_sweep_notes_what_a_training_notes(capsys, tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((60, 1, 8, 8), np.uint8) + np.eye(8, dtype=np.uint8))
+    words = ("--data", tmp_path / "x.npy", *SMALL, "--over", "objective.beta=1", "--out", tmp_path / "s")
+    error = said(capsys, "sweep", "digits", *words)[2]
+    assert error.startswith("Note: the recipe 'digits' has network = mlp and likelihood = bernoulli, chosen")
+
+
 def test_one_value_leaves_nothing_to_choose():
     assert choices("objective.beta", four()[:1]) == []
 
@@ -206,8 +248,11 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
         sweep.begin(trained(), recipe, "objective.beta", [1, 2])
 
 
+LONGER = (*SMALL[:-1], "5", "--objective.warmup-steps", "20")  # just beyond the hundred steps that say something
+
+
 def run_sweep(capsys, out: Path, values: str = "0.5,1,4") -> tuple[int, str, str]:
-    return said(capsys, "sweep", "digits", "--over", f"objective.beta={values}", *SMALL, "--out", out)
+    return said(capsys, "sweep", "digits", "--over", f"objective.beta={values}", *LONGER, "--out", out)
 
 
 def test_a_sweep_is_interrupted_goes_on_and_ends_with_a_choice(capsys, tmp_path, monkeypatch):
@@ -253,7 +298,7 @@ def check_what_it_says(out: str, folder: Path) -> None:
     assert max(map(len, out.replace(str(folder), "s").splitlines())) <= 80
     for words in ("generation", "representation", "disentanglement", "log p(x)", "162 observations held out"):
         assert words in " ".join(out.split())
-    assert out.startswith("At objective.beta = 0.5: The model is hardly trained: it has made 23 steps.")
+    assert "hardly trained" not in out
     assert out.splitlines()[-3:] == [
         f"Figure: {folder / 'tradeoff.png'}",
         f"Figure: {folder / 'rate-distortion.png'}",
@@ -283,7 +328,7 @@ def test_an_interrupted_run_of_a_sweep_says_how_to_go_on(capsys, tmp_path, monke
 
 
 def test_without_validation_the_test_set_is_used_and_that_is_said(capsys, tmp_path):
-    words = ("--over", "model.latent_dim=2,3", *SMALL[:2], *SMALL[4:], "--train.validation", "0", "--quiet")
+    words = ("--over", "model.latent_dim=2,3", *LONGER[:2], *LONGER[4:], "--train.validation", "0", "--quiet")
     code, out, error = said(capsys, "sweep", "digits", *words, "--out", tmp_path / "s")
     assert (code, error) == (0, "")
     assert "Measured on the test set, as train.validation = 0" in out
@@ -363,6 +408,7 @@ def bars(tmp_path_factory) -> Path:
 def test_a_sweep_beside_known_factors(bars, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(predicted, "TREES", 5)
     words = ["sweep", "auto", "--data", bars, "--over", "objective.beta=1,4", "--seeds", "2", *SMALL, "--quiet"]
+    words += ["--train.epochs", "30"]
     code, out, _ = said(capsys, *words, "--out", tmp_path / "s")
     assert code == 0
     said_ = " ".join(out.split())

@@ -107,7 +107,6 @@ def _after(trained: Trained, *, progress: bool) -> int:
         tell(f"Trained {ended.steps} steps in {ended.seconds:.1f} s{early}; {kept}.")
         if isinstance(made.recipe, Recipe):
             tell(f"Likelihood: {made.recipe.model.likelihood} ({made.config.why}).")
-        _warn_of_warm_up(made.recipe, ended.steps)
         for lesson in lessons(made):
             tell(f"Note: {lesson.replace('RUN', shlex.quote(str(made.path)))}")
     try:
@@ -123,15 +122,6 @@ def _after(trained: Trained, *, progress: bool) -> int:
     made.save_evaluation(found)
     print(f"Report: {write_report(made, trained.model, trained.data)}")
     return 0
-
-
-def _warn_of_warm_up(recipe: Recipe | FromFit, steps: int) -> None:
-    warmup = getattr(recipe.objective, "warmup_steps", 0)
-    if warmup >= steps:
-        tell(
-            f"Note: the objective warms up over {warmup} steps and training took {steps}: the full objective was never "
-            "trained on. Train longer, or take a shorter --objective.warmup-steps."
-        )
 
 
 def evaluate(path: Path, changes: dict[str, Any], *, split: Split | None, source: str | None, as_json: bool) -> int:
@@ -285,8 +275,12 @@ def report(path: Path, *, source: str | None = None) -> int:
     return 0
 
 
-def sweep(recipe: Recipe, over: str, out: Path | None, *, seeds: int = 1, progress: bool = True) -> int:
+def sweep(
+    recipe: Recipe, over: str, out: Path | None, *, before: Recipe | None = None, seeds: int = 1, progress: bool = True
+) -> int:
     """Train for each value; end with the table, and where the values can be compared with a choice."""
+    for note in notes(before or recipe, recipe) if progress else []:
+        tell(note)
     field, values = sweeps.parse_over(over)
     folder = out or starting.default_folder(dataclasses.replace(recipe, name=f"{recipe.name}-sweep"))
     at_least("seeds", seeds, 1)

@@ -374,10 +374,10 @@ def sweep(
         out: The sweep's folder; runs/<recipe>-sweep-<time> by default.
         quiet: Say nothing while it works.
     """
-    wanted = (changes or Changes()).apply(recipes.load(recipe))
+    wanted = (changes or Changes()).apply(before := recipes.load(recipe))
     from tightbound.cli import commands
 
-    return commands.sweep(wanted, over, out, seeds=seeds, progress=not quiet)
+    return commands.sweep(wanted, over, out, before=before, seeds=seeds, progress=not quiet)
 
 
 @app.command

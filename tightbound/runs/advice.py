@@ -13,8 +13,8 @@ from torch import Tensor
 from tightbound.evaluate import Estimate
 
 __all__ = [
-    "Choice", "Outcome", "Value", "by_value", "choices", "comparable", "difference", "over_seeds", "surely_positive",
-    "unsettled",
+    "Choice", "Outcome", "Value", "by_value", "choices", "comparable", "difference", "over_seeds", "passed_over",
+    "surely_positive", "unsettled",
 ]  # fmt: skip
 
 BETA = "objective.beta"
@@ -173,7 +173,7 @@ def choices(field: str, outcomes: Sequence[Outcome]) -> list[Choice]:
 
     Runs of one seed are compared by differences paired by observation, values of several seeds by what these differ by.
     Less than two standard errors tell nothing apart, nor does less than what an unreliable estimate of log p(x) may
-    still lack.
+    still lack. Values whose runs are unfinished are passed over: :func:`passed_over` says which.
 
     Args:
         field: dotted name of the swept field.
@@ -197,7 +197,7 @@ def choices(field: str, outcomes: Sequence[Outcome]) -> list[Choice]:
         >>> [choice.value for choice in choices("objective.beta", made)]
         [1, 0.5, 4]
     """
-    values = by_value(outcomes)
+    values = [value for value in by_value(outcomes) if not _unfinished(value)]
     if not comparable(field) or len(values) < 2:
         return []
     best = max(values, key=lambda each: each.estimate("log_px").value)
@@ -209,6 +209,37 @@ def choices(field: str, outcomes: Sequence[Outcome]) -> list[Choice]:
         _representation(values, best),
         _measured(values, best) if scored else _disentanglement(values, best),
     ]
+
+
+def _unfinished(value: Value) -> bool:
+    """Whether a run was hardly trained, or ended within its warm-up: its evaluation then begins with a remark."""
+    return any(run.found.get("remark") for run in value.runs)
+
+
+def passed_over(field: str, outcomes: Sequence[Outcome]) -> list[str]:
+    """Which values are not recommended since their runs are unfinished: hardly trained, or still warming up.
+
+    Args:
+        field: dotted name of the swept field.
+        outcomes: the runs, measured.
+
+    Returns:
+        One sentence, or none where all runs are finished.
+
+    Example:
+        >>> import torch
+        >>> runs = [Outcome(v, {"remark": "The model is hardly trained."}, torch.zeros(1), torch.zeros(1)) for v in (1, 4)]
+        >>> passed_over("objective.beta", runs)[0][:66]
+        'No value is recommended, as the runs at objective.beta = 1, 4 are '
+    """
+    values = by_value(outcomes)
+    left_out = [value for value in values if _unfinished(value)]
+    if not left_out:
+        return []
+    runs = f"the runs at {field} = {', '.join(str(value.value) for value in left_out)} are unfinished"
+    if len(values) - len(left_out) < 2:
+        return [f"No value is recommended, as {runs}. Train longer: --train.epochs."]
+    return [f"Recommended is one of the other values alone, as {runs}."]
 
 
 def difference(a: Value, b: Value, name: str, *, lacks: float = 0.0) -> Estimate:

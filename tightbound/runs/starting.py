@@ -18,6 +18,7 @@ from tightbound.ownership import LOCK, owned
 from tightbound.paths import require_path, require_utf8
 from tightbound.runs import recipe as recipes
 from tightbound.runs.build import Built, build
+from tightbound.runs.config import Config
 from tightbound.runs.folder import recipe_in, require_inside
 from tightbound.runs.from_fit import FromFit, data_of, given_to_fit, whole_recipe
 from tightbound.runs.identity import model_fingerprint, training_fingerprint, unlike
@@ -28,6 +29,7 @@ from tightbound.runs.recipe import GIVEN, Recipe
 from tightbound.runs.run import Run, open_run
 from tightbound.saving import built, own_pieces, read_description
 from tightbound.training import TrainResult, fit
+from tightbound.training.batches import steps_of
 from tightbound.training.checkpoint import WEIGHTS, has_state, load_weights
 from tightbound.training.loggers import named, require_logger
 from tightbound.training.on_log import OnLog
@@ -47,7 +49,7 @@ class Trained:
         model: The trained model, a VAE as a rule, in evaluation mode, on the device where it was trained.
         data: What it was trained and is to be tested on, as the likelihood wants them.
         result: How the training went.
-        notes: What a person should know of the data, a sentence each.
+        notes: What a person should know of the data and of the training to come, a sentence each.
 
     Example:
         >>> import tempfile, torch
@@ -117,7 +119,8 @@ def train(
         load_weights(start.path, built.model)
     folder = _new_folder(recipe) if folder is None and world().is_main else folder or default_folder(recipe)
     begun = "" if start is None else f"from the weights of {start.path.resolve()}"
-    return _train(folder, built, new=True, begun=begun, progress=progress, on_log=on_log)
+    before = None if start is None else start.config
+    return _train(folder, built, new=True, begun=begun, before=before, progress=progress, on_log=on_log)
 
 
 def resume(path: str | Path, *, data: Any = None, progress: bool = True, on_log: OnLog | str | None = None) -> Trained:
@@ -168,10 +171,12 @@ def resume(path: str | Path, *, data: Any = None, progress: bool = True, on_log:
             "gone. Its weights are there: evaluate it, report it, or train on from them with --resume RUN "
             "--train.epochs N."
         )
+    before = None
     if begun or (folder / CONFIG).exists():
-        recipe = whole_recipe(with_data_found(open_run(folder)).recipe, folder)
+        made = with_data_found(open_run(folder))
+        recipe, before = whole_recipe(made.recipe, folder), made.config
         require_same_weights(folder, recipe)
-    return _train(folder, build(recipe, data), resume=begun, progress=progress, on_log=on_log)
+    return _train(folder, build(recipe, data), resume=begun, before=before, progress=progress, on_log=on_log)
 
 
 def _resume_fit(run: Run, recipe: FromFit, data: Any, *, progress: bool, on_log: OnLog | str | None) -> Trained:
@@ -202,6 +207,7 @@ def _train(
     new: bool = False,
     resume: bool = False,
     begun: str = "",
+    before: Config | None = None,
     progress: bool,
     on_log: OnLog | str | None,
 ) -> Trained:
@@ -210,8 +216,10 @@ def _train(
     where = str(source.resolve()) if recipe.data.source != GIVEN and source.exists() else ""
     model, training = model_fingerprint(recipe), training_fingerprint(recipe)
     config = dataclasses.replace(built.config, model=model, training=training, source=where, started=begun)
+    config = dataclasses.replace(config, why=_reason(config, before))
+    notes = (*built.notes, *_outlasted(recipe, len(built.data.train)))
     if main and progress and not resume:
-        for note in built.notes:
+        for note in notes:
             end = "" if note.endswith("?") else "."
             print(f"Note: {note[0].upper()}{note[1:]}{end}", file=sys.stderr, flush=True)
     with owned(folder, make=new) if main else nullcontext():
@@ -235,7 +243,24 @@ def _train(
                 on_log=log,
                 settings=recipe.train,
             )
-    return Trained(Run(folder, recipe, config), built.model, built.data, result, built.notes)
+    return Trained(Run(folder, recipe, config), built.model, built.data, result, notes)
+
+
+def _reason(config: Config, before: Config | None) -> str:
+    """Why this likelihood: what the run said that this one goes on with, as its resolved recipe has nothing to say."""
+    same = before is not None and (before.model, before.data) == (config.model, config.data)
+    return before.why if before is not None and same and before.why else config.why
+
+
+def _outlasted(recipe: Recipe, count: int) -> list[str]:
+    """A sentence where the objective warms up for longer than it is trained on so many observations."""
+    warmup, steps = getattr(recipe.objective, "warmup_steps", 0), steps_of(recipe.train, count)
+    if warmup < steps:
+        return []
+    return [
+        f"the objective warms up over {warmup} steps and training takes {steps}, so the full one is never trained on: "
+        "train longer, or take a shorter --objective.warmup-steps"
+    ]
 
 
 @contextmanager

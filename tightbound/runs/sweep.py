@@ -20,7 +20,7 @@ from tightbound.data import Observations
 from tightbound.evaluate import Disentanglement, Estimate, udr
 from tightbound.files import foreign, read_tensors, write_json, write_tensors, write_text
 from tightbound.paths import require_path, require_utf8
-from tightbound.runs.advice import BETA, Choice, Outcome, Value, by_value, choices, comparable, over_seeds
+from tightbound.runs.advice import BETA, Choice, Outcome, Value, by_value, choices, comparable, over_seeds, passed_over
 from tightbound.runs.identity import weights_fingerprint
 from tightbound.runs.measured import MUTUAL, Measured, require_evaluation
 from tightbound.runs.recipe import Recipe, to_toml
@@ -217,6 +217,7 @@ def finish(folder: Path, recipe: Recipe, field: str, outcomes: Sequence[Outcome]
     write_json(folder / TABLE, made)
     wrapped = [textwrap.fill(remark, COLUMNS, subsequent_indent="  ") for remark in said]
     hardly = sum(bool(outcome.found.get("remark")) for outcome in outcomes)  # told before any number
+    hardly += hardly > 0 and comparable(field)
     lines = [*wrapped[:hardly], in_words(field, outcomes, chosen), *wrapped[hardly:], ""]
     if field == BETA:
         lines.append(f"Figure: {plots.save(plots.beta_tradeoff(rows), folder / 'tradeoff.png')}")
@@ -287,6 +288,7 @@ def _remarks(recipe: Recipe, field: str, outcomes: Sequence[Outcome]) -> list[st
     ]
     said = [
         *hardly,
+        *(passed_over(field, outcomes) if comparable(field) else []),
         f"Measured on {found['observations']} observations held out for validation; the test set is left for the run "
         "you choose: tightbound report RUN."
         if validated

@@ -8,6 +8,12 @@ import torch
 from torch import Tensor
 
 from tightbound.data import Observations
+from tightbound.settings import Training
+
+
+def held_out(count: int, validation: float) -> int:
+    """How many of so many observations a share (below 1) or a number of them is."""
+    return max(round(validation * count), math.ceil(validation)) if validation < 1 else int(validation)
 
 
 def split(observations: Observations, validation: float, seed: int) -> tuple[Observations, Observations | None]:
@@ -17,17 +23,23 @@ def split(observations: Observations, validation: float, seed: int) -> tuple[Obs
         ValueError: if nothing would be left to train on.
     """
     count = len(observations)
-    held_out = max(round(validation * count), math.ceil(validation)) if validation < 1 else int(validation)
-    if held_out >= count:
+    apart = held_out(count, validation)
+    if apart >= count:
         raise ValueError(
             f"Expected fewer validation observations than the {count} there are; got validation={validation:g}. "
             "Take fewer, a share below 1, or 0 for none."
         )
-    if held_out == 0:
+    if apart == 0:
         return observations, None
     held = torch.zeros(count, dtype=torch.bool)
-    held[torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:held_out]] = True
+    held[torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:apart]] = True
     return observations.subset((~held).nonzero()[:, 0]), observations.subset(held.nonzero()[:, 0])
+
+
+def steps_of(settings: Training, count: int) -> int:
+    """How many steps a training of so many observations takes, those for validation included, if none ends it early."""
+    trained_on = max(1, count - held_out(count, settings.validation))
+    return Sampler(trained_on, settings.batch_size, seed=0, device=torch.device("cpu")).steps(settings.epochs)
 
 
 class Sampler:
