@@ -14,9 +14,10 @@ import pytest
 from cyclopts import App
 from tiny import refused, said, trained
 
-from tightbound.cli.errors import exit_code
+from tightbound._version import __version__
+from tightbound.cli.errors import MEANT, exit_code
 from tightbound.cli.flags import SECTIONS, Changes
-from tightbound.cli.verbs import app, main
+from tightbound.cli.verbs import HELP, app, main
 from tightbound.runs import recipe as recipes
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +32,19 @@ def alone(code: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     "words",
-    [["--help"], ["train", "--help"], ["recipes"], ["--version"], ["train", "nonsense"], ["lab"], ["lab", "nonsense"]],
+    [
+        ["--help"],
+        ["train", "--help"],
+        ["recipes"],
+        ["--version"],
+        ["train", "nonsense"],
+        ["lab"],
+        ["lab", "nonsense"],
+        ["data"],
+        ["version", "--json"],
+        ["recipes", "--json"],
+        ["digits"],
+    ],
 )
 def test_nothing_heavy_is_loaded_before_there_is_something_to_do(words):
     done = alone(
@@ -45,10 +58,10 @@ def test_nothing_heavy_is_loaded_before_there_is_something_to_do(words):
 def test_the_verbs_come_in_the_order_they_are_needed(capsys):
     _, out, _ = said(capsys, "--help")
     assert [verb for verb in re.findall(r"^│ (\w+) ", out, flags=re.M) if verb in VERBS] == VERBS
-    assert VERBS[:4] == ["demo", "recipes", "train", "evaluate"]
-    assert {*VERBS[4:]} == {
+    assert VERBS[:5] == ["demo", "recipes", "data", "train", "evaluate"]
+    assert {*VERBS[5:]} == {
         "certify", "gaps", "information", "check", "disentangle", "compare", "sample", "reconstruct", "traverse",
-        "interpolate", "embed", "sweep", "report", "lab",
+        "interpolate", "embed", "sweep", "report", "lab", "version",
     }  # fmt: skip
 
 
@@ -72,6 +85,49 @@ def test_the_help_of_each_verb_has_an_example_that_it_understands(verb, capsys):
     command, bound, _ = app.parse_args(example.split(), exit_on_error=False, print_error=False)
     assert command.__name__.endswith(verb)
     assert bound.arguments or verb == "demo"
+
+
+@pytest.mark.parametrize("verb", ["", *VERBS])
+def test_what_stands_in_angle_brackets_reaches_the_reader(verb, capsys):
+    """Markdown takes <time> for a tag and leaves it out; in backticks it stays."""
+    written = HELP if not verb else inspect.getdoc(app[verb].default_command)
+    if verb in ("train", "sweep"):
+        written += "".join(inspect.getdoc(cls) for classes in SECTIONS.values() for cls in classes)
+    _, out, _ = said(capsys, *filter(None, [verb]), "--help")
+    flat = re.sub(r"[│\s]+", "", out)
+    for tag in re.findall(r"\S*<[a-z][^>]*>\S*", written):
+        assert re.sub(r"[`.;,]", "", tag) in re.sub(r"[.;,]", "", flat), tag
+
+
+def test_every_verb_can_give_json(capsys):
+    for verb in VERBS:
+        assert " --json " in said(capsys, verb, "--help")[1]
+
+
+def test_the_version(capsys):
+    assert said(capsys, "version") == said(capsys, "--version") == (0, f"{__version__}\n", "")
+
+
+def test_a_run_where_a_recipe_is_expected(capsys, tmp_path):
+    for verb in (["train"], ["sweep", "--over", "objective.beta=1,2"]):
+        error = refused(capsys, *verb, trained())
+        assert f"got the run in {trained()}. To go on with it: tightbound train --resume {trained()}." in error
+        assert error.rstrip().endswith(f"To train its recipe anew: tightbound train {trained() / 'recipe.toml'}")
+    (tmp_path / "training.json").touch()  # as of tb.fit
+    assert refused(capsys, "train", tmp_path).rstrip().endswith(f"tightbound train --resume {tmp_path}.")
+
+
+def test_a_wrong_first_word_is_told_what_was_meant(capsys, tmp_path):
+    assert f"Did you mean 'tightbound report {trained()}', or another verb" in refused(capsys, trained())
+    assert f"Did you mean 'tightbound train auto --data {tmp_path}'?" in refused(capsys, tmp_path)
+    (tmp_path / "mine.toml").touch()
+    assert f"Did you mean 'tightbound train {tmp_path / 'mine.toml'}'?" in refused(capsys, tmp_path / "mine.toml")
+
+
+def test_the_words_that_stand_for_verbs_lead_to_verbs():
+    for word, meant in MEANT.items():
+        assert word not in VERBS or word == "version"
+        assert meant.split()[0] in (*VERBS, "--help")
 
 
 def test_help_fits_eighty_columns(capsys, monkeypatch):
@@ -145,6 +201,12 @@ def test_no_change_leaves_the_recipe():
     [
         ("trian", "Expected a verb; got 'trian'. Did you mean \"train\"?"),
         ("--nonsense", "Expected a verb; got '--nonsense'. 'tightbound --help' says more."),
+        ("digits", "Expected a verb; got 'digits'. Did you mean 'tightbound train digits'?"),
+        ("digitz", "Expected a verb; got 'digitz'. Did you mean 'tightbound train digits'?"),
+        ("fit digits", "Expected a verb; got 'fit'. Did you mean 'tightbound train'?"),
+        ("help", "Expected a verb; got 'help'. Did you mean 'tightbound --help'?"),
+        ("VERSION", "Expected a verb; got 'VERSION'. Did you mean 'tightbound version'?"),
+        ("-V", "Expected a verb; got '-V'. Did you mean 'tightbound version'?"),
         ("train", "Expected a recipe or --resume RUN; got neither. For example: tightbound train digits"),
         ("train digits --resume x", "Expected a recipe or --resume RUN; got both."),
         ("train --resume x --seed 3", "Expected a run folder with a recipe.toml; got x."),

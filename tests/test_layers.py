@@ -79,7 +79,8 @@ FORBIDDEN: dict[str, set[str]] = {
     **{name: set(EDGES[place + 1 :]) for place, name in enumerate(EDGES)},
 }
 WITHOUT_TORCH = (
-    "cli", "cli.verbs", "cli.showing", "cli.flags", "cli.errors", "cli.launch", "cli.output", "runs", "runs.recipe",
+    "cli", "cli.verbs", "cli.showing", "cli.flags", "cli.errors", "cli.launch", "cli.output",
+    "cli.answer", "cli.there", "runs", "runs.recipe",
     "runs.schema", "runs.registry",
     "runs.pieces", "runs.drawn",
     "runs.fitting", "runs.migrate", "runs.plan", "runs.rows", "runs.whole_batch", "labs", "labs.catalogue",

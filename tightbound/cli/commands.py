@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import shlex
 import sys
@@ -20,6 +19,7 @@ from typing import Any, Literal
 import torch
 
 from tightbound import evaluate as evaluation
+from tightbound.cli.answer import Answer
 from tightbound.distributed import joined
 from tightbound.evaluate import Disentanglement, Schedule
 from tightbound.files import why
@@ -32,9 +32,10 @@ from tightbound.runs import folder as files
 from tightbound.runs import sweep as sweeps
 from tightbound.runs.advice import comparable
 from tightbound.runs.comparing import COMPARED_ON
+from tightbound.runs.config import read_json
 from tightbound.runs.from_fit import FromFit, whole_recipe
 from tightbound.runs.lessons import lessons
-from tightbound.runs.measured import Measured, measure, remark_on
+from tightbound.runs.measured import MUTUAL, Measured, measure, remark_on
 from tightbound.runs.migrate import RECIPE
 from tightbound.runs.places import with_data_found, with_source
 from tightbound.runs.recipe import Recipe
@@ -50,8 +51,8 @@ MOST_CHECKED = 100_000  # observations of a check, which keeps all of them in me
 
 
 def train(
-    recipe: Recipe, out: Path | None, *, before: Recipe | None = None, start: Run | None = None, progress: bool = True,
-    log: str | None = None,
+    recipe: Recipe, out: Path | None, *, answer: Answer, before: Recipe | None = None, start: Run | None = None,
+    progress: bool = True, log: str | None = None,
 ) -> int:  # fmt: skip
     """Train, evaluate, report. ``before``: the recipe as it was before the command line changed it."""
     with joined() as here:
@@ -60,7 +61,7 @@ def train(
                 tell(note)
         with signals_kept():
             trained = starting.train(recipe, out, start=start, progress=progress, on_log=log)
-    return _after(trained, progress=progress) if here.is_main else int(trained.result.ended == "interrupted")
+    return _after(trained, answer, progress=progress) if here.is_main else int(trained.result.ended == "interrupted")
 
 
 def notes(before: Recipe, recipe: Recipe) -> list[str]:
@@ -80,35 +81,39 @@ def notes(before: Recipe, recipe: Recipe) -> list[str]:
 
 
 def train_on(
-    path: Path, changed: Callable[[Recipe], Recipe], out: Path | None, *, progress: bool = True, log: str | None = None
-) -> int:
+    path: Path, changed: Callable[[Recipe], Recipe], out: Path | None, *, answer: Answer, progress: bool = True,
+    log: str | None = None,
+) -> int:  # fmt: skip
     """Train, evaluate, report a new run that starts from the weights of another. ``changed``: its recipe by the old."""
     start = open_run(path)
     recipe = changed(whole_recipe(with_data_found(start).recipe, path))
     tell(f"A new run of {recipe.train.epochs:g} epochs, from the weights of {path}.")
-    return train(recipe, out, start=start, progress=progress, log=log)
+    return train(recipe, out, answer=answer, start=start, progress=progress, log=log)
 
 
-def resume(path: Path, *, data: str | None = None, progress: bool = True, log: str | None = None) -> int:
+def resume(
+    path: Path, *, answer: Answer, data: str | None = None, progress: bool = True, log: str | None = None
+) -> int:
     """Go on with a run, evaluate, report."""
     with joined() as here, signals_kept():
         trained = starting.resume(path, data=data, progress=progress, on_log=log)
-    return _after(trained, progress=progress) if here.is_main else int(trained.result.ended == "interrupted")
+    return _after(trained, answer, progress=progress) if here.is_main else int(trained.result.ended == "interrupted")
 
 
-def _after(trained: Trained, *, progress: bool) -> int:
+def _after(trained: Trained, answer: Answer, *, progress: bool) -> int:
     made, ended = trained.run, trained.result
     if ended.ended == "interrupted":
         tell(f"Stopped at step {ended.steps}. Go on with: tightbound train --resume {shlex.quote(str(made.path))}")
         return 1
+    learned = [lesson.replace("RUN", shlex.quote(str(made.path))) for lesson in lessons(made)]
     if progress:
         early = ", early, as the validation loss had stopped falling" if ended.ended == "early" else ""
         kept = f"kept the weights of step {ended.best_step}"
         tell(f"Trained {ended.steps} steps in {ended.seconds:.1f} s{early}; {kept}.")
         if isinstance(made.recipe, Recipe):
             tell(f"Likelihood: {made.recipe.model.likelihood} ({made.config.why}).")
-        for lesson in lessons(made):
-            tell(f"Note: {lesson.replace('RUN', shlex.quote(str(made.path)))}")
+        for lesson in learned:
+            tell(f"Note: {lesson}")
     try:
         with _unfinished(made) as keep:
             settings = {"keep": keep, "remark": remark_on(made.recipe, ended.steps), **_settings(made.recipe)}
@@ -118,13 +123,26 @@ def _after(trained: Trained, *, progress: bool) -> int:
         raise ArithmeticError(
             f"The run in {made.path} is trained, but not to be evaluated. {error} Its report says so: {page}"
         ) from error
-    print(found, flush=True)  # before anything is written: the numbers are what took the time
+    answer.say(found)  # before anything is written: the numbers are what took the time
     made.save_evaluation(found)
-    print(f"Report: {write_report(made, trained.model, trained.data)}")
+    page = write_report(made, trained.model, trained.data)
+    answer.say(f"Report: {page}")
+    answer.give(
+        {
+            "run": made.path,
+            "ended": ended.ended,
+            **{name: getattr(ended, name) for name in ("steps", "best_step", "seconds")},
+            "likelihood": made.recipe.model.likelihood if isinstance(made.recipe, Recipe) else None,
+            "because": made.config.why if isinstance(made.recipe, Recipe) else None,
+            "notes": [*trained.notes, *learned],
+            "evaluation": found.to_json(),
+            "report": page,
+        }
+    )
     return 0
 
 
-def evaluate(path: Path, changes: dict[str, Any], *, split: Split | None, source: str | None, as_json: bool) -> int:
+def evaluate(path: Path, changes: dict[str, Any], *, split: Split | None, source: str | None, answer: Answer) -> int:
     """Print the evidence; keep it in the run where it is of its own test set. ``changes``: of the recipe's settings."""
     made = open_run(path)
     settings = dataclasses.asdict(dataclasses.replace(made.recipe.evaluate, **changes))
@@ -134,7 +152,7 @@ def evaluate(path: Path, changes: dict[str, Any], *, split: Split | None, source
     with _unfinished(made) as keep:
         settings = {"keep": keep, "remark": remark_of(made), **settings}
         found = measure(model, observations, train=train, progress=True, **settings)
-    print(json.dumps(found.to_json(), allow_nan=False) if as_json else found)
+    answer.found(found)
     if own:
         renews = f"'tightbound report {shlex.quote(str(path))}' renews the page"
         _keep(lambda: made.save_evaluation(found), made.path / files.EVALUATION, renews)
@@ -169,35 +187,35 @@ def _keep(save: Callable[[], object], path: Path, more: str = "") -> None:
 
 
 def certify(
-    path: Path, walk: dict[str, int], *, observations: int, seed: int, as_json: bool, source: str | None = None
+    path: Path, walk: dict[str, int], *, observations: int, seed: int, answer: Answer, source: str | None = None
 ) -> int:
     """Print a certificate and keep it in the run. ``walk``: settings of the schedule."""
     made, schedule = opened(path, source), Schedule(**walk)
     test, model = made.data().test, model_of(made)
     with evaluating(2 * min(observations, len(test)), show=True) as tell:
         found = evaluation.certify(model, test, observations=observations, schedule=schedule, seed=seed, progress=tell)
-    return _checked(made, files.CERTIFICATE, found, as_json=as_json)
+    return _checked(made, files.CERTIFICATE, found, answer=answer)
 
 
-def gaps(path: Path, *, observations: int, seed: int, as_json: bool, source: str | None = None) -> int:
+def gaps(path: Path, *, observations: int, seed: int, answer: Answer, source: str | None = None) -> int:
     """Print the gaps of test and training observations and keep them in the run."""
     made = opened(path, source)
     test, train, model = made.data().test, made.split("train"), model_of(made)
     with evaluating(sum(min(observations, len(part)) for part in (test, train)), show=True) as tell:
         found = evaluation.gaps(model, test, train=train, observations=observations, seed=seed, progress=tell)
-    return _checked(made, files.GAPS, found, as_json=as_json)
+    return _checked(made, files.GAPS, found, answer=answer)
 
 
-def information(path: Path, *, draws: int, split: Split, seed: int, as_json: bool, source: str | None = None) -> int:
+def information(path: Path, *, draws: int, split: Split, seed: int, answer: Answer, source: str | None = None) -> int:
     """Print what the code tells; keep it in the run where it is of its test set."""
     made = opened(path, source)
     observations = made.split(split)
     with evaluating(len(observations), show=True) as tell:
         found = evaluation.information(model_of(made), observations, draws=draws, seed=seed, progress=tell)
-    return _checked(made, files.INFORMATION if split == "test" else None, found, as_json=as_json)
+    return _checked(made, files.INFORMATION if split == "test" else None, found, answer=answer)
 
 
-def check(path: Path, *, observations: int, seed: int, as_json: bool, source: str | None = None) -> int:
+def check(path: Path, *, observations: int, seed: int, answer: Answer, source: str | None = None) -> int:
     """Print what comes true of what the model says, and keep it in the run."""
     if not 2 <= observations <= MOST_CHECKED:
         raise ValueError(
@@ -207,11 +225,17 @@ def check(path: Path, *, observations: int, seed: int, as_json: bool, source: st
     test, train, model = made.data().test, made.split("train"), model_of(made)
     with evaluating(4 * observations + 2 * min(observations, len(test)), show=True) as tell:
         found = evaluation.check(model, train, test, observations=observations, seed=seed, progress=tell)
-    return _checked(made, files.CHECKS, found, as_json=as_json)
+    return _checked(made, files.CHECKS, found, answer=answer)
 
 
 def disentangle(
-    path: Path, *, observations: int, split: Split | Literal["all"], seed: int, as_json: bool, source: str | None = None
+    path: Path,
+    *,
+    observations: int,
+    split: Split | Literal["all"],
+    seed: int,
+    answer: Answer,
+    source: str | None = None,
 ) -> int:
     """Print scores beside known factors; keep those of all observations in the run."""
     made = opened(path, source)
@@ -221,43 +245,41 @@ def disentangle(
             told = evaluation.independence(
                 model_of(made), observed, observations=observations, seed=seed, progress=tell
             )
-        return _checked(made, files.INDEPENDENCE if split == "all" else None, told, as_json=as_json)
+        return _checked(made, files.INDEPENDENCE if split == "all" else None, told, answer=answer)
     with evaluating(min(observations, len(observed)), show=True) as tell:
         found = evaluation.disentangle(model_of(made), observed, observations=observations, seed=seed, progress=tell)
-    return _checked(made, files.DISENTANGLEMENT if split == "all" else None, found, as_json=as_json)
+    return _checked(made, files.DISENTANGLEMENT if split == "all" else None, found, answer=answer)
 
 
-def _checked(made: Run, name: str | None, found: Kept, *, as_json: bool) -> int:
-    print(json.dumps(found.to_json(), allow_nan=False) if as_json else found)
+def _checked(made: Run, name: str | None, found: Kept, *, answer: Answer) -> int:
+    answer.found(found)
     if name is not None:
         _keep(lambda: made.save(name, found), made.path / name)
     return 0
 
 
 def compare(
-    paths: Sequence[Path], *, split: COMPARED_ON, out: Path | None, as_json: bool, source: str | None = None
+    paths: Sequence[Path], *, split: COMPARED_ON, out: Path | None, answer: Answer, source: str | None = None
 ) -> int:
     """Print a comparison, keep in the runs what had to be measured, and write its page."""
     if out is not None and (out.suffix != ".html" or out.exists()):
         got = f"{out}, which exists" if out.exists() else out
         raise ValueError(f"Expected --out to be a new file that ends in .html; got {got}. Choose another.")
     found = comparing.compare(paths, split=split, data=source, keep=True, progress=True)
-    if not as_json:
-        print(f"{found}\n", flush=True)  # before anything is written: the numbers are what took the time
+    answer.say(f"{found}\n")  # before anything is written: the numbers are what took the time
     page = out or paths[0].resolve().parent / COMPARISON
     try:
         written: str | None = str(write_comparison(found, page))
     except OSError as error:
         written = None
         tell(f"Not kept in {page}: {why(error)}.")
-    if as_json:
-        print(json.dumps({**found.to_json(), "page": written}, allow_nan=False))
-    elif written is not None:
-        print(f"Page: {written}")
+    answer.give({**found.to_json(), "page": written})
+    if written is not None:
+        answer.say(f"Page: {written}")
     return 0
 
 
-def report(path: Path, *, source: str | None = None) -> int:
+def report(path: Path, *, answer: Answer, source: str | None = None) -> int:
     """Write the report anew, after an evaluation where there was none."""
     made = opened(path, source)
     model, data = model_of(made), made.data()
@@ -267,17 +289,28 @@ def report(path: Path, *, source: str | None = None) -> int:
             with _unfinished(made) as keep:
                 settings = {"keep": keep, "remark": remark_of(made), **_settings(made.recipe)}
                 found = measure(model, data.test, train=data.train, progress=True, **settings)
-            print(found, flush=True)
+            answer.say(found)
             made.save_evaluation(found)
         except ValueError as error:
             refused.append(f"The evaluation was refused. {error}")
-    print(f"Report: {write_report(made, model, data, refused=refused)}")
+    page = write_report(made, model, data, refused=refused)
+    answer.say(f"Report: {page}")
+    answer.give({"report": page, "refused": refused, "evaluation": _kept(made)})
     return 0
 
 
+def _kept(made: Run) -> dict[str, Any] | None:
+    """The run's evaluation as ``evaluate`` gives it."""
+    if (found := made.evaluation()) is None:
+        return None
+    classes = made.kept(files.CLASSIFICATION)
+    return {**found, MUTUAL: made.kept(files.INFORMATION), **({"classification": classes} if classes else {})}
+
+
 def sweep(
-    recipe: Recipe, over: str, out: Path | None, *, before: Recipe | None = None, seeds: int = 1, progress: bool = True
-) -> int:
+    recipe: Recipe, over: str, out: Path | None, *, answer: Answer, before: Recipe | None = None, seeds: int = 1,
+    progress: bool = True,
+) -> int:  # fmt: skip
     """Train for each value; end with the table, and where the values can be compared with a choice."""
     for note in notes(before or recipe, recipe) if progress else []:
         tell(note)
@@ -307,7 +340,8 @@ def sweep(
         outcomes.append(found)
     if comparable(field):
         starting.require_one_data(each.path for each in planned)
-    print(sweeps.finish(folder, recipe, field, outcomes))
+    answer.say(sweeps.finish(folder, recipe, field, outcomes))
+    answer.give({**read_json(folder / sweeps.TABLE), "folder": folder})
     return 0
 
 
@@ -325,19 +359,16 @@ def _compared(trained: Trained, *, progress: bool) -> tuple[Measured, Disentangl
     return found, scores, model.embed(observed)
 
 
-def lab(found: Lab, *, out: Path, seed: int, as_json: bool) -> int:
+def lab(found: Lab, *, out: Path, seed: int, answer: Answer) -> int:
     """Compute a lab, write its files, print its words or its numbers."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"Expected --out to be a folder; got {out}, which is a file. Choose another.")
     if found.trains:
         tell("Training on digits; this takes some seconds.")
     made = found.load()(seed=seed, **({"progress": True} if found.trains else {}))
-    written = "\n".join(str(path) for path in made.save(out))
-    if as_json:
-        print(json.dumps(made.to_json(), allow_nan=False))
-        tell(written)
-    else:
-        print(f"{made}\n\n{written}")
+    written = made.save(out)
+    answer.say("\n".join([f"{made}\n", *map(str, written)]))
+    answer.give({**made.to_json(), "files": written})
     return 0
 
 

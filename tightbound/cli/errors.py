@@ -6,6 +6,7 @@ import difflib
 import functools
 import os
 import re
+import shlex
 import sys
 import typing
 from collections.abc import Callable, Sequence
@@ -25,8 +26,19 @@ from cyclopts import (
 from tightbound.cli.output import unsaid
 from tightbound.files import FULL, MAKE_ROOM, NO_ROOM, chain_of
 from tightbound.paths import refusal_of, require_utf8
+from tightbound.runs import recipe as recipes
+from tightbound.runs.migrate import RECIPE, RECORD
 from tightbound.runs.pieces import FORMER
 
+MEANT = {  # what people call a verb, beside its name
+    "help": "--help", "h": "--help", "v": "version", "fit": "train", "run": "train", "start": "train",
+    "resume": "train --resume RUN", "continue": "train --resume RUN", "eval": "evaluate", "test": "evaluate",
+    "score": "evaluate", "nll": "evaluate", "elbo": "evaluate", "generate": "sample", "draw": "sample",
+    "encode": "embed", "decode": "reconstruct", "plot": "report", "show": "report", "list": "recipes",
+    "ls": "recipes", "init": "recipes", "models": "recipes", "config": "recipes", "dataset": "data",
+    "datasets": "data", "download": "data mnist", "fetch": "data mnist", "describe": "data", "summary": "data",
+    "diff": "compare", "tune": "sweep", "search": "sweep", "tutorial": "demo", "example": "demo",
+}  # fmt: skip
 TYPES = {int: "a whole number", float: "a number", Path: "a path", str: "a text"}
 INTERRUPTED = 130
 SHORT_OF_MEMORY = "out of memory|can't allocate memory|not enough memory|Unable to allocate"
@@ -173,7 +185,9 @@ def worded(error: CycloptsError) -> str:
     more = f" '{verb} --help' says more."
     tokens = " ".join(error.unused_tokens or ())
     if isinstance(error, UnknownCommandError):
-        return f"Expected a verb; got {tokens.split(' ')[0]!r}.{hint or more}"
+        word = tokens.split(" ")[0]
+        meant = "" if hint else _verb_for(word, list(error.app or ()))
+        return f"Expected a verb; got {word!r}.{hint or (f' Did you mean {meant}?' if meant else more)}"
     if isinstance(error, UnknownOptionError):
         return (
             f"Expected an option of '{verb}'; got {error.token.keyword or error.token.value!r}.{_near(error) or more}"
@@ -187,6 +201,22 @@ def worded(error: CycloptsError) -> str:
         hint = f" Did you mean {former}?" if former else hint
         return f"Expected {_kind(error.target_type)} for {_name(error)}; got {error.token.value!r}.{hint}"
     return f"Expected a well-formed command; got an error: {said}{more}"
+
+
+def _verb_for(word: str, verbs: Sequence[str]) -> str:
+    """What to write for a first word that no verb is spelled like: another word for one, a recipe, a run or data."""
+    name = word.strip("-").lower()
+    if name in MEANT or name in verbs:
+        return f"'tightbound {MEANT.get(name, name)}'"
+    text, path = shlex.quote(word), Path(word)
+    if word in recipes.shipped() or (path.suffix == ".toml" and path.is_file()):
+        return f"'tightbound train {text}'"
+    if (path / RECIPE).is_file() or (path / RECORD).is_file():
+        return f"'tightbound report {text}', or another verb for that run"
+    if path.exists():
+        return f"'tightbound train auto --data {text}'"
+    close = difflib.get_close_matches(word, recipes.shipped(), n=1, cutoff=0.8)
+    return f"'tightbound train {close[0]}'" if close else ""
 
 
 def _near(error: UnknownOptionError) -> str:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from tightbound import plots
 from tightbound.autoencoder import VAE
+from tightbound.cli.answer import Answer
 from tightbound.cli.commands import at_least, opened, tell
 from tightbound.conditioned import ConditionalVAE
 from tightbound.data import Observations
@@ -34,7 +35,7 @@ MOST = 1024  # pictures in one figure
 
 def sample(
     path: Path, *, count: int, noise: bool, temperature: float, label: str | None, like: int | None, seed: int,
-    out: Path | None, source: str | None = None) -> int:  # fmt: skip
+    out: Path | None, answer: Answer, source: str | None = None) -> int:  # fmt: skip
     """Samples from the prior, decoded, as a picture or as numbers: means of p(x|z), or with noise draws of x."""
     at_least("count", count, 1)
     if not temperature >= 0:
@@ -49,7 +50,7 @@ def sample(
     given = _condition(made, model, count, label, like)
     with own_random_state(home(model)[0], seed=seed):
         x = model.sample(count, mean=not noise, temperature=temperature, **given)
-    return _save(x, out, lambda: plots.samples(x))
+    return _save(answer, x, out, lambda: plots.samples(x))
 
 
 def _condition(made: Run, model: VAE, count: int, label: str | None, like: int | None) -> dict[str, Any]:
@@ -85,17 +86,19 @@ def _condition_of(model: ConditionalVAE, test: Observations, index: int) -> dict
     return {name: value[0] for name, value, wanted in known if wanted and value is not None}
 
 
-def reconstruct(path: Path, *, count: int, split: Split, out: Path | None, source: str | None = None) -> int:
+def reconstruct(
+    path: Path, *, count: int, split: Split, out: Path | None, answer: Answer, source: str | None = None
+) -> int:
     """Reconstructions, as a picture or as numbers."""
     at_least("count", count, 1)
     made, out = _open(path, out, "reconstructions", (".png", ".npy"), 2 * count, source=source)
     shown, seen = figures.examples(made.split(split), count)
     x = vae_of(made).reconstruct(seen)
-    return _save(x, out, lambda: plots.reconstructions(shown, x, count))
+    return _save(answer, x, out, lambda: plots.reconstructions(shown, x, count))
 
 
 def traverse(
-    path: Path, *, index: int, dimensions: int, steps: int, out: Path | None, source: str | None = None
+    path: Path, *, index: int, dimensions: int, steps: int, out: Path | None, answer: Answer, source: str | None = None
 ) -> int:
     """A traversal of the latent dimensions."""
     at_least("dimensions", dimensions, 1)
@@ -113,13 +116,14 @@ def traverse(
     x = test.eval_batch(index, index + 1).x[0]
     if out.suffix != ".png":
         frames = plots.traversal_frames(model, x, steps=2 * steps, **figures.ranked(found, shown))
-        print(plots.save_animation(frames, out))
-        return 0
+        return _given(answer, plots.save_animation(frames, out))
     figure = plots.latent_traversal(model, x, steps=steps, **figures.ranked(found, shown))
-    return _save(None, out, lambda: figure)
+    return _save(answer, None, out, lambda: figure)
 
 
-def interpolate(path: Path, *, rows: int, steps: int, out: Path | None, source: str | None = None) -> int:
+def interpolate(
+    path: Path, *, rows: int, steps: int, out: Path | None, answer: Answer, source: str | None = None
+) -> int:
     """Interpolations between pairs of test observations."""
     at_least("rows", rows, 1)
     at_least("steps", steps, 2)
@@ -129,10 +133,10 @@ def interpolate(path: Path, *, rows: int, steps: int, out: Path | None, source: 
     if len(seen) < 2 * rows:
         raise ValueError(f"Expected two test observations a row, {2 * rows} for --rows {rows}; got {len(seen)}.")
     figure = plots.interpolation(model, seen[:rows], seen[rows:], steps)
-    return _save(None, out, lambda: figure)
+    return _save(answer, None, out, lambda: figure)
 
 
-def embed(path: Path, *, out: Path, split: Split | Literal["all"] | None, source: str | None) -> int:
+def embed(path: Path, *, out: Path, split: Split | Literal["all"] | None, source: str | None, answer: Answer) -> int:
     """Posterior means as a .npy file."""
     made, out = _open(path, out, "", (".npy",))
     if split == "all" or (split is None and source is not None):
@@ -145,7 +149,7 @@ def embed(path: Path, *, out: Path, split: Split | Literal["all"] | None, source
         variables, count = classes.shape
         what = "is 1" if count == 2 and codes.shape[1] == variables else f"has each of its {count} classes"
         tell(f"The codes are discrete: each of {variables} variables is given by the probability that it {what}.")
-    return _save(codes, out, None)
+    return _save(answer, codes, out, None)
 
 
 def vae_of(made: Run) -> VAE:
@@ -180,13 +184,19 @@ def _open(
     return made, out
 
 
-def _save(x: torch.Tensor | None, out: Path, draw: Callable[[], Figure] | None) -> int:
+def _save(answer: Answer, x: torch.Tensor | None, out: Path, draw: Callable[[], Figure] | None) -> int:
     if out.suffix == ".npy" and x is not None:
         array = x.cpu().numpy()
         write_atomically(out, lambda path: _save_array(path, array))
-    elif draw is not None:
+        return _given(answer, out, array.shape)
+    if draw is not None:
         plots.save(draw(), out)
-    print(out)
+    return _given(answer, out)
+
+
+def _given(answer: Answer, out: Path, shape: tuple[int, ...] | None = None) -> int:
+    answer.say(out)
+    answer.give({"file": out, "shape": shape})
     return 0
 
 

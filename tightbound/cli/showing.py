@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+from tightbound.cli.answer import answered
 from tightbound.cli.flags import Split, Switch, Whole, WholeOrNone
 
 
@@ -21,6 +22,7 @@ def sample(
     seed: Whole = 0,
     out: Path | None = None,
     data: str | None = None,
+    json: Switch = False,
 ) -> int:
     """Draw from the prior and decode: the means of p(x|z), or with --noise draws of x itself.
 
@@ -38,16 +40,34 @@ def sample(
         seed: Of the draws.
         out: A new .png for a picture, .npy for the numbers; RUN/figures/samples.png by default.
         data: Where its data are now, where they have moved.
+        json: Print one JSON object: which file was written.
     """
     from tightbound.cli import pictures
 
-    return pictures.sample(
-        run, count=count, noise=noise, temperature=temperature, label=label, like=like, seed=seed, out=out, source=data
+    return answered(
+        pictures.sample,
+        run,
+        count=count,
+        noise=noise,
+        temperature=temperature,
+        label=label,
+        like=like,
+        seed=seed,
+        out=out,
+        source=data,
+        as_json=json,
     )
 
 
 def reconstruct(
-    run: Path, /, *, count: Whole = 32, split: Split = "test", out: Path | None = None, data: str | None = None
+    run: Path,
+    /,
+    *,
+    count: Whole = 32,
+    split: Split = "test",
+    out: Path | None = None,
+    data: str | None = None,
+    json: Switch = False,
 ) -> int:
     """Show observations beside their reconstructions.
 
@@ -59,10 +79,11 @@ def reconstruct(
         split: Which observations.
         out: A new .png for a picture, .npy for the numbers; RUN/figures/reconstructions.png by default.
         data: Where its data are now, where they have moved.
+        json: Print one JSON object: which file was written.
     """
     from tightbound.cli import pictures
 
-    return pictures.reconstruct(run, count=count, split=split, out=out, source=data)
+    return answered(pictures.reconstruct, run, count=count, split=split, out=out, source=data, as_json=json)
 
 
 def traverse(
@@ -74,6 +95,7 @@ def traverse(
     steps: Whole = 11,
     out: Path | None = None,
     data: str | None = None,
+    json: Switch = False,
 ) -> int:
     """Move along one latent dimension at a time, the most informative first.
 
@@ -86,14 +108,24 @@ def traverse(
         steps: Pictures for each; a variable of classes has one for each class instead.
         out: A new .png, or a .gif or .webp that moves; RUN/figures/traversal.png by default.
         data: Where its data are now, where they have moved.
+        json: Print one JSON object: which file was written.
     """
     from tightbound.cli import pictures
 
-    return pictures.traverse(run, index=index, dimensions=dimensions, steps=steps, out=out, source=data)
+    return answered(
+        pictures.traverse, run, index=index, dimensions=dimensions, steps=steps, out=out, source=data, as_json=json
+    )
 
 
 def interpolate(
-    run: Path, /, *, rows: Whole = 6, steps: Whole = 11, out: Path | None = None, data: str | None = None
+    run: Path,
+    /,
+    *,
+    rows: Whole = 6,
+    steps: Whole = 11,
+    out: Path | None = None,
+    data: str | None = None,
+    json: Switch = False,
 ) -> int:
     """Walk in a straight line through the latent space between pairs of test observations.
 
@@ -105,10 +137,11 @@ def interpolate(
         steps: Decodings for each.
         out: A new .png; RUN/figures/interpolation.png by default.
         data: Where its data are now, where they have moved.
+        json: Print one JSON object: which file was written.
     """
     from tightbound.cli import pictures
 
-    return pictures.interpolate(run, rows=rows, steps=steps, out=out, source=data)
+    return answered(pictures.interpolate, run, rows=rows, steps=steps, out=out, source=data, as_json=json)
 
 
 def embed(
@@ -118,6 +151,7 @@ def embed(
     out: Path,
     split: Literal["train", "validation", "test", "all"] | None = None,
     data: str | None = None,
+    json: Switch = False,
 ) -> int:
     """Write the posterior's mean of each observation: coordinates, the same in every call.
 
@@ -129,10 +163,11 @@ def embed(
         out: The new .npy file, shape (observations, latent).
         split: Which observations of the run's data: test by default; all: as they are stored, row by row.
         data: Other observations of the same shape: all of them, unless --split says otherwise.
+        json: Print one JSON object: which file was written, and the shape of its array.
     """
     from tightbound.cli import pictures
 
-    return pictures.embed(run, out=out, split=split, source=data)
+    return answered(pictures.embed, run, out=out, split=split, source=data, as_json=json)
 
 
 SHOWING: tuple[Callable[..., int], ...] = (sample, reconstruct, traverse, interpolate, embed)

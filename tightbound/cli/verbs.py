@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-import textwrap
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from cyclopts import App, Parameter
 
 from tightbound._version import __version__
+from tightbound.cli.answer import answered, answering
 from tightbound.cli.errors import exit_code
 from tightbound.cli.flags import Changes, Split, Switch, Whole, WholeOrNone
 from tightbound.cli.output import prepare
 from tightbound.cli.showing import SHOWING
+from tightbound.cli.there import data, entry, version
 from tightbound.labs import catalogue
 from tightbound.runs import recipe as recipes
 from tightbound.runs.migrate import recipe_of
@@ -31,6 +32,8 @@ A run is a folder, and every other verb takes it: `tightbound evaluate runs/digi
 
 `tightbound VERB --help` has an example for each. `--debug` shows where an error came from.
 
+`--json`, with any verb, prints one JSON object in place of words; on failure it prints nothing.
+
 Exit codes: 0 good, 1 the run failed, 2 the request was wrong.
 """
 
@@ -44,38 +47,47 @@ app = App(
 
 
 @app.command
-def demo(*, out: Path | None = None) -> int:
+def demo(*, out: Path | None = None, json: Switch = False) -> int:
     """Train, evaluate and explain a VAE on scikit-learn's embedded digits, in about a minute.
 
     For example: `tightbound demo`. The report's path is printed at the end; open it in a browser.
 
     Args:
-        out: The run's new folder; runs/digits-<time> by default.
+        out: The run's new folder; `runs/digits-<time>` by default.
+        json: Print one JSON object.
     """
     from tightbound.cli import commands
 
-    return commands.train(recipes.load("digits"), out)
+    return answered(commands.train, recipes.load("digits"), out, as_json=json)
 
 
 @app.command(name="recipes")
-def list_recipes(name: str | None = None, /) -> int:
+def list_recipes(name: str | None = None, /, *, json: Switch = False) -> int:
     """List the recipes that come with the library, or print one as TOML to start your own from.
 
     For example: `tightbound recipes mnist > mine.toml`, then change it and `tightbound train mine.toml`.
 
     Args:
         name: The recipe to print: a name, the path of a .toml file, or a run's folder.
+        json: Print one JSON object.
     """
-    if name is not None:
-        recipe = recipe_of(Path(name)) if Path(name).is_dir() else recipes.load(name)
-        print(recipes.to_toml(recipe), end="")
-        return 0
-    width = max(map(len, recipes.shipped())) + 2
-    for shipped in recipes.shipped():
-        recipe = recipes.load(shipped)
-        reaches = f"\n{'':{width}}Reaches: {recipe.reaches}." if recipe.reaches else ""
-        print(f"{shipped:{width}}{recipe.about}{reaches}")
+    with answering(as_json=json) as answer:
+        if name is not None:
+            recipe = recipe_of(Path(name)) if Path(name).is_dir() else recipes.load(name)
+            answer.say(recipes.to_toml(recipe).rstrip("\n"))
+            answer.give({"name": name, "recipe": recipes.to_table(recipe)})
+            return 0
+        known = {shipped: recipes.load(shipped) for shipped in recipes.shipped()}
+        width = max(map(len, known)) + 2
+        for shipped, recipe in known.items():
+            reaches = f"\n{'':{width}}Reaches: {recipe.reaches}." if recipe.reaches else ""
+            answer.say(f"{shipped:{width}}{recipe.about}{reaches}")
+        told = [{"name": name, "about": each.about, "reaches": each.reaches or None} for name, each in known.items()]
+        answer.give({"recipes": told})
     return 0
+
+
+app.command(data)
 
 
 @app.command
@@ -88,6 +100,7 @@ def train(
     procs: Whole = 1,
     log: Literal["tensorboard", "wandb", "mlflow", "trackio"] | None = None,
     quiet: Switch = False,
+    json: Switch = False,
     changes: Changes | None = None,
 ) -> int:
     """Train a recipe into a new folder, evaluate it on the test set and write its report.
@@ -101,13 +114,14 @@ def train(
 
     Args:
         recipe: A recipe's name (see `tightbound recipes`) or the path of a .toml file.
-        out: The run's new folder; runs/<recipe>-<time> by default. A folder with something in it is refused.
+        out: The run's new folder; `runs/<recipe>-<time>` by default. A folder with something in it is refused.
         resume: The folder of a run to go on with, in place of a recipe. With --data where its data have moved. With
             other options it is a new run that starts from its weights: --resume RUN --train.epochs 20.
         procs: Processes that share each batch, one for each GPU; on several machines: `torchrun … -m tightbound train`.
         log: A tracker that gets each line of metrics besides metrics.jsonl; `pip install` it first. TensorBoard's files
             are in RUN/tensorboard: `tensorboard --logdir runs` shows all runs.
         quiet: Say nothing while it works.
+        json: Print one JSON object: the run, how its training went, and its evaluation as of `evaluate`.
     """
     given = changes or Changes()
     if (recipe is None) == (resume is None):
@@ -123,11 +137,12 @@ def train(
     from tightbound.cli import commands
     from tightbound.cli.launch import in_processes
 
-    work: Callable[[], int] = partial(commands.resume, Path(str(resume)), data=given.data, progress=not quiet, log=log)
+    shown: dict[str, Any] = {"progress": not quiet, "log": log, "as_json": json}
+    work: Callable[[], int] = partial(answered, commands.resume, Path(str(resume)), data=given.data, **shown)
     if resume is not None and anew:
-        work = partial(commands.train_on, resume, given.apply, out, progress=not quiet, log=log)
+        work = partial(answered, commands.train_on, resume, given.apply, out, **shown)
     if wanted is not None:
-        work = partial(commands.train, wanted, out, before=before, progress=not quiet, log=log)
+        work = partial(answered, commands.train, wanted, out, before=before, **shown)
     return in_processes(procs, work)
 
 
@@ -163,7 +178,7 @@ def evaluate(
 
     given = {"samples": samples, "proposal": proposal, "error": error}
     changes = {name: value for name, value in given.items() if value is not None}
-    return commands.evaluate(run, changes, split=split, source=data, as_json=json)
+    return answered(commands.evaluate, run, changes, split=split, source=data, as_json=json)
 
 
 @app.command
@@ -200,7 +215,7 @@ def certify(
     from tightbound.cli import commands
 
     walk = {"temperatures": temperatures, "chains": chains, "leapfrogs": leapfrogs}
-    return commands.certify(run, walk, observations=observations, seed=seed, as_json=json, source=data)
+    return answered(commands.certify, run, walk, observations=observations, seed=seed, as_json=json, source=data)
 
 
 @app.command
@@ -223,7 +238,7 @@ def gaps(
     """
     from tightbound.cli import commands
 
-    return commands.gaps(run, observations=observations, seed=seed, as_json=json, source=data)
+    return answered(commands.gaps, run, observations=observations, seed=seed, as_json=json, source=data)
 
 
 @app.command
@@ -254,7 +269,7 @@ def information(
     """
     from tightbound.cli import commands
 
-    return commands.information(run, draws=draws, split=split, seed=seed, as_json=json, source=data)
+    return answered(commands.information, run, draws=draws, split=split, seed=seed, as_json=json, source=data)
 
 
 @app.command
@@ -279,7 +294,7 @@ def check(
     """
     from tightbound.cli import commands
 
-    return commands.check(run, observations=observations, seed=seed, as_json=json, source=data)
+    return answered(commands.check, run, observations=observations, seed=seed, as_json=json, source=data)
 
 
 @app.command
@@ -313,7 +328,9 @@ def disentangle(
     """
     from tightbound.cli import commands
 
-    return commands.disentangle(run, observations=observations, split=split, seed=seed, as_json=json, source=data)
+    return answered(
+        commands.disentangle, run, observations=observations, split=split, seed=seed, as_json=json, source=data
+    )
 
 
 @app.command
@@ -341,7 +358,7 @@ def compare(
     """
     from tightbound.cli import commands
 
-    return commands.compare(runs, split=split, out=out, as_json=json, source=data)
+    return answered(commands.compare, runs, split=split, out=out, as_json=json, source=data)
 
 
 for shown in SHOWING:
@@ -357,6 +374,7 @@ def sweep(
     seeds: Whole = 1,
     out: Path | None = None,
     quiet: Switch = False,
+    json: Switch = False,
     changes: Changes | None = None,
 ) -> int:
     """Train a recipe once for each value of a field; over objective.beta it ends with the trade-off and a choice.
@@ -371,17 +389,18 @@ def sweep(
         recipe: A recipe's name (see `tightbound recipes`) or the path of a .toml file.
         over: The field and its values, such as `objective.beta=0.5,1,2,4`.
         seeds: Trainings of each value, with the recipe's seed and those after it.
-        out: The sweep's folder; runs/<recipe>-sweep-<time> by default.
+        out: The sweep's folder; `runs/<recipe>-sweep-<time>` by default.
         quiet: Say nothing while it works.
+        json: Print one JSON object: a row of numbers for each run, in nats per observation, and what to choose.
     """
     wanted = (changes or Changes()).apply(before := recipes.load(recipe))
     from tightbound.cli import commands
 
-    return commands.sweep(wanted, over, out, before=before, seeds=seeds, progress=not quiet)
+    return answered(commands.sweep, wanted, over, out, as_json=json, before=before, seeds=seeds, progress=not quiet)
 
 
 @app.command
-def report(run: Path, /, *, data: str | None = None) -> int:
+def report(run: Path, /, *, data: str | None = None, json: Switch = False) -> int:
     """Write RUN/report.html anew: one self-contained page with the numbers, their errors and the pictures.
 
     For example: `tightbound report runs/digits`.
@@ -389,10 +408,11 @@ def report(run: Path, /, *, data: str | None = None) -> int:
     Args:
         run: A run's folder.
         data: Where its data are now, where they have moved.
+        json: Print one JSON object: where the page is, and the evaluation that it shows.
     """
     from tightbound.cli import commands
 
-    return commands.report(run, source=data)
+    return answered(commands.report, run, as_json=json, source=data)
 
 
 def lab(name: str | None = None, /, *, out: Path = Path("labs"), seed: Whole = 0, json: Switch = False) -> int:
@@ -412,17 +432,20 @@ def lab(name: str | None = None, /, *, out: Path = Path("labs"), seed: Whole = 0
         json: Print the numbers as one JSON object, in place of the words.
     """
     if name is None:
-        for each in catalogue.LABS.values():
-            print(textwrap.fill(each.teaches, 100, initial_indent=f"{each.name:20}", subsequent_indent=" " * 20))
+        with answering(as_json=json) as answer:
+            for each in catalogue.LABS.values():
+                answer.say(entry(each.name, each.teaches, 20))
+            answer.give({"labs": [{"name": each.name, "teaches": each.teaches} for each in catalogue.LABS.values()]})
         return 0
     found = catalogue.find(name)
     from tightbound.cli import commands
 
-    return commands.lab(found, out=out, seed=seed, as_json=json)
+    return answered(commands.lab, found, out=out, seed=seed, as_json=json)
 
 
 lab.__doc__ = (lab.__doc__ or "").replace("{labs}", catalogue.described().replace("\n", "\n\n    "))
 app.command(lab)
+app.command(version)
 
 for place, verb in enumerate(app):
     if not verb.startswith("-"):

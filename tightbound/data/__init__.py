@@ -13,12 +13,12 @@ from tightbound.data.few import few_factors, few_labels
 from tightbound.data.nature import is_image
 from tightbound.data.observations import Observations
 from tightbound.data.pairs import pairs
-from tightbound.data.sources import found_again, load, observations
+from tightbound.data.sources import found_again, load, observations, places
 from tightbound.data.splits import Data
 from tightbound.data.sprites import sprites
 from tightbound.data.summary import DataSummary, summarise
 
 __all__ = [
     "Data", "DataSummary", "Observations", "correlated", "few_factors", "few_labels", "found_again", "held_out",
-    "is_image", "load", "moments", "observations", "pairs", "sprites", "summarise", "transforms", "write",
+    "is_image", "load", "moments", "observations", "pairs", "places", "sprites", "summarise", "transforms", "write",
 ]  # fmt: skip

@@ -60,6 +60,16 @@ def mnist() -> Data:
     )
 
 
+def files() -> list[Path]:
+    """Those of its four files that are on this machine, where :func:`mnist` finds them.
+
+    Example:
+        >>> {path.name.removesuffix(".gz") for path in files()} <= set(MD5)
+        True
+    """
+    return [path for name in MD5 if (path := _found(name)) is not None]
+
+
 def _observations(images: torch.Tensor, labels: torch.Tensor) -> Observations:
     names = tuple(str(digit) for digit in range(10))
     return Observations(images[:, None], labels=labels.long(), label_names=names, name="mnist", scale=255)

@@ -18,7 +18,7 @@ from tightbound.data.digits import digits
 from tightbound.data.factors import correlated, factor, held_out, read_h5
 from tightbound.data.folders import ENDINGS
 from tightbound.data.images import read_images
-from tightbound.data.mnist import mnist
+from tightbound.data.mnist import files, mnist
 from tightbound.data.observations import UNNAMED, Observations
 from tightbound.data.splits import Data, split_off
 from tightbound.data.sprites import Colour, sprites
@@ -138,6 +138,29 @@ def found_again(name: str) -> str:
         return str(path.resolve()) if name not in ("", UNNAMED) and path.exists() else ""
     except (OSError, ValueError):  # a name that is no path
         return ""
+
+
+def places(source: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Where the data of a name or a path lie on this machine, once they are loaded.
+
+    Args:
+        source: as :func:`load` takes names and paths.
+
+    Returns:
+        Paths from the root on: the folder of MNIST's files, the file of the digits in scikit-learn, the path itself;
+        none for sprites, which each load makes.
+
+    Example:
+        >>> places("sprites"), places("digits")[0].endswith("digits.csv.gz")
+        ((), True)
+    """
+    if source == "digits":
+        from sklearn import datasets
+
+        return (str(Path(datasets.__file__).parent / "data" / "digits.csv.gz"),)
+    if source == "mnist":
+        return tuple(dict.fromkeys(str(path.parent.resolve()) for path in files()))
+    return () if source in _NAMES else (str(Path(os.path.expanduser(source)).resolve()),)
 
 
 def _remedy_for(source: Any) -> str:

@@ -228,7 +228,8 @@ def passed_over(field: str, outcomes: Sequence[Outcome]) -> list[str]:
 
     Example:
         >>> import torch
-        >>> runs = [Outcome(v, {"remark": "The model is hardly trained."}, torch.zeros(1), torch.zeros(1)) for v in (1, 4)]
+        >>> found, values = {"remark": "The model is hardly trained."}, torch.zeros(1)
+        >>> runs = [Outcome(beta, found, values, values) for beta in (1, 4)]
         >>> passed_over("objective.beta", runs)[0][:66]
         'No value is recommended, as the runs at objective.beta = 1, 4 are '
     """
