@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +58,19 @@ def commands(page: Path) -> list[list[str]]:
     inline = re.findall(r"`(tightbound [^`]+)`", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL))
     found = [shlex.split(line, comments=True) for line in (*lines, *inline)]
     return [words[1:] for words in found if words and words[0].rpartition("/")[2] == "tightbound"]
+
+
+def test_the_examples_pass_the_type_checker(tmp_path: Path) -> None:
+    """As strictly as the library itself: what a reader copies gives no complaint in an editor."""
+    for page in PAGES:
+        if code := "\n\n".join(blocks(page, "python")):
+            (tmp_path / f"{page.stem.lower()}_of_docs.py").write_text(code, encoding="utf-8")
+    words = ["--config-file", ROOT / "pyproject.toml", "--cache-dir", ROOT / ".mypy_cache", tmp_path]
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", *map(str, words)], cwd=ROOT, capture_output=True, text=True, check=False,
+        env={**os.environ, "MYPYPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @every_page

@@ -14,6 +14,7 @@ from torch import nn
 from tightbound.data import Data, DataSummary, Observations, load, places, summarise
 from tightbound.data.few import UNKNOWN
 from tightbound.data.shown import facts
+from tightbound.data.splits import split_off
 from tightbound.runs.notes import notes_on
 from tightbound.runs.pieces import LIKELIHOODS, row
 from tightbound.runs.recipe import Recipe
@@ -21,6 +22,11 @@ from tightbound.runs.resolving import levels_of, needs_float64, reason, resolve
 
 __all__ = ["Described", "described"]
 
+SPLITS = {  # where a test set comes from
+    "own": "found apart",
+    "random": "held out at random, the same rows each time",
+    "chosen": "chosen by what they are",
+}
 WIDTH, INDENT = 100, 14  # of a line, and of what its first word takes
 
 
@@ -35,6 +41,7 @@ class Described:
         likelihood: The one that ``auto`` takes.
         because: Why, a clause.
         network: The network that ``auto`` takes.
+        split: Where the test set comes from, a key of :data:`SPLITS`.
         notes: What a person should know of the data, what was left out among it, a sentence each.
 
     Example:
@@ -49,17 +56,17 @@ class Described:
     likelihood: str
     because: str
     network: str
+    split: str
     notes: tuple[str, ...]
 
     def __str__(self) -> str:
         train, test = self.data.train, self.data.test
-        own = "found apart" if self.data.has_own_test_set else "held out at random, the same rows each time"
         verified = "; each file's checksum is right" if self.data.name == "mnist" else ""
         grey = f", {self.facts.levels} levels" if self.facts.levels else ""
         lines = {
             "where": (", ".join(self.where) or "made anew by each load") + verified,
             "training": f"{len(train):,} observations of {'×'.join(map(str, train.shape))}",
-            "test": f"{len(test):,}, {own}",
+            "test": f"{len(test):,}, {SPLITS[self.split]}",
             "values": f"{self.facts.describe().partition(', ')[2]}{grey}",
             **{name: text for name, text in facts(train).items() if name in ("labels", "factors", "columns")},
             **({} if train.mask is None else {"absent": f"{_absent(train):.2%} of the values"}),
@@ -85,7 +92,7 @@ class Described:
             "where": list(self.where),
             "train": len(train),
             "test": len(test),
-            "own_test_set": self.data.has_own_test_set,
+            "split": self.split,
             "shape": list(train.shape),
             **{name: getattr(seen, name) for name in ("dtype", "low", "high", "scale", "kind", "levels")},
             "absent": _absent(train),
@@ -138,8 +145,17 @@ def described(source: str | os.PathLike[str], *, size: int | None = None, test_f
         likelihood=model.likelihood,
         because=reason(Recipe(), seen),
         network=model.network,
+        split=_split(data, test_fraction),
         notes=notes_on(data, seen, unseen, nn.Identity(), wide=wide),
     )
+
+
+def _split(data: Data, test_fraction: float) -> str:
+    if data.has_own_test_set:
+        return "own"
+    [whole] = data.everything()
+    rows, expected = data.test.rows, split_off(whole, test_fraction).test.rows
+    return "random" if rows is not None and expected is not None and torch.equal(rows, expected) else "chosen"
 
 
 def _absent(observations: Observations) -> float:
