@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tightbound.cli import commands
+from tightbound.evaluate import Estimate
 from tightbound.labs.known import known_evidence
 from tightbound.report.compared import write_comparison
 from tightbound.report.demonstrated import write_demonstration
@@ -43,7 +47,20 @@ def demonstrate(out: Path | None) -> int:
             return code
     found = comparing.compare(paths)
     write_comparison(found, folder / commands.COMPARISON)
-    known = Picture("toy", "How far to believe such numbers", toy.text.partition("\n\n")[2], toy.figure)
+    known = Picture("toy", "How far to believe such numbers", _caption(toy.numbers), toy.figure)
     page, findings = write_demonstration(found, known, folder / PAGE)
     print("\n" + "\n".join(f"* {finding}" for finding in findings) + f"\n\nOpen this page in a browser: {page}")
     return 0
+
+
+def _caption(numbers: Mapping[str, Any]) -> str:
+    estimated, off = (
+        Estimate(numbers[name], numbers[error])
+        for name, error in (("estimate", "noise"), ("difference", "difference_se"))
+    )
+    gap = Estimate(numbers["gap"], numbers["gap_se"])
+    said = (
+        f"A VAE of one latent on points of a plane, whose log p(x) can be summed up exactly. Estimated {estimated} "
+        f"nats, truth {numbers['exact']:.5f}: off by {off}. The ELBO is {gap} below, which is KL(q(z|x) ‖ p(z|x))."
+    )
+    return re.sub(r"-(?=[0-9])", "−", said)

@@ -49,16 +49,12 @@ def write_demonstration(found: Comparison, toy: Picture, path: Path) -> tuple[Pa
     """
     data = found.runs[0].run.data()
     colours = [_colours(run, data) for run in found.runs]
+    pictures = [_pictures(*each, data) for each in zip(found.runs, colours, strict=True)]
     said = findings(found, [each.told for each in colours if each is not None])
     parts = [
         _header(found.runs[0].run, data),
         _verdict(found, said),
-        *map(
-            section_of,
-            chain.from_iterable(
-                zip(*(_pictures(*each, data) for each in zip(found.runs, colours, strict=True)), strict=True)
-            ),
-        ),
+        *map(section_of, chain.from_iterable(zip(*pictures, strict=True))),  # of both runs, side by side
         section_of(toy),
         _numbers(found),
         _links(found, path),
@@ -114,8 +110,8 @@ def findings(found: Comparison, told: Sequence[Estimate] = ()) -> list[str]:
     if len(told) == 2:
         before, after = (f"{share.value:.0%}" for share in told)
         said.append(
-            f"Two dimensions tell the colour of {after} of the images at β = {large:g}, by their nearest neighbour, and of "
-            f"{before} at β = {small:g}: see where the colours are."
+            f"Where the colour is: by the image that is nearest in two dimensions it is told for {after} of the images "
+            f"at β = {large:g}, and for {before} at β = {small:g}. See the two maps."
         )
     said.append(
         "What else a dimension stands for, no number here says: look at the walks, in which one of them moves at a "
