@@ -1,4 +1,4 @@
-"""The textbook: every cell of its notebook runs, every section draws, every line of its page computes, and all is true."""
+"""The textbook: its notebook runs and every section draws; every line of its page computes; and all of it is true."""
 
 from __future__ import annotations
 
@@ -65,35 +65,29 @@ def test_the_notebook_is_kept_without_what_a_run_leaves() -> None:
     code = [cell for cell in book.cells if cell.cell_type == "code"]
     assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
     assert all(cell.metadata == {} for cell in book.cells)
+    assert [cell.id for cell in book.cells] == list(dict.fromkeys(cell.id for cell in book.cells))
     assert max(len(cell.source.splitlines()) for cell in code) <= 32  # what a reader holds in one head
     assert sorted(set(section_of(book.cells))) == [0, *FIGURES]
 
 
-@pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The notebook after a run in an empty folder, a failing cell of which is an error here; last, what it found."""
+@pytest.mark.timeout(600)
+def test_every_cell_runs_every_section_draws_and_what_it_draws_is_true(tmp_path: Path) -> None:
     book = kept()
     book.cells.append(nbformat.v4.new_code_cell(FOUND))
-    folder = tmp_path_factory.mktemp("notebook")
-    NotebookClient(book, kernel_name="python3", timeout=280, resources={"metadata": {"path": str(folder)}}).execute()
-    assert list(Path(folder).iterdir()) == []
-    return book
-
-
-@pytest.mark.timeout(300)
-def test_every_cell_runs_and_every_section_has_made_its_figures(ran: Any) -> None:
+    NotebookClient(book, kernel_name="python3", timeout=280, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    assert list(tmp_path.iterdir()) == []
     drawn = dict.fromkeys(FIGURES, 0)
-    for cell, section in zip(ran.cells[:-1], section_of(ran.cells), strict=False):
-        errors = [output for output in cell.get("outputs", []) if output.output_type in ("error", "stream")]
-        assert [output for output in errors if output.get("name") != "stdout"] == [], cell.source
+    for cell, section in zip(book.cells[:-1], section_of(book.cells), strict=False):
+        said = [output.name for output in cell.get("outputs", []) if output.output_type == "stream"]
+        assert set(said) <= {"stdout"}, cell.source  # no warning
         if section:
             drawn[section] += pictures(cell)
     assert drawn == FIGURES
+    [output] = book.cells[-1].outputs
+    it_is_true(json.loads(output.text))
 
 
-def test_what_it_draws_is_true(ran: Any) -> None:
-    [output] = ran.cells[-1].outputs
-    found = json.loads(output.text)
+def it_is_true(found: dict[str, Any]) -> None:
     assert found["elbo"][0] == pytest.approx(found["elbo"][1], abs=1e-3)
     assert found["parts"] == pytest.approx(found["elbo"][0], abs=0.05)  # 64 000 draws
     assert found["rates"][0] == pytest.approx(found["rates"][1], abs=1e-4)
@@ -118,7 +112,8 @@ def its_noise_is_what_it_says(found: dict[str, Any]) -> None:
     signal = {(name, k): value for name, k, value in found["signal"]}
     assert signal["pathwise", 32] < signal["pathwise", 2]
     assert signal["doubly reparameterised", 32] > 3 * signal["pathwise", 32]
-    assert found["bits"]["straight-through"] < found["bits"]["score function, leave-one-out"]
+    quiet = [value for name, value in found["bits"].items() if not name.startswith("score")]
+    assert found["bits"]["score function, leave-one-out"] < min(quiet)  # as it says of a short run
 
 
 def its_betas_are_what_it_says(found: dict[str, Any]) -> None:
