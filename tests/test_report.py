@@ -176,7 +176,8 @@ def test_contents_list_every_part_and_every_link_leads_somewhere(page):
     places = [attributes["id"] for _, attributes in page.tags if attributes.get("id")]
     assert len(set(places)) == len(places)
     links = [link["href"] for link in page.all("a")]
-    assert links and all(link.startswith("#") and link[1:] in places for link in links)
+    assert links
+    assert all(link.startswith("#") and link[1:] in places for link in links)
     sections = [section.get("id") for section in page.all("section")]
     details = sum(name == "details" for name, _ in page.tags)
     assert [f"#{place}" for place in sections if place] == links[: len(sections) - details]
