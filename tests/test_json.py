@@ -14,15 +14,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_demo import SMALL as TINY_DEMO
 from test_docs import DOCS, blocks, tables
 from test_labs import small
 from tiny import SMALL, copied, said, trained
 
-import tightbound.cli.commands as commands
+from tightbound.cli import commands, demo
 from tightbound.cli.answer import answering, strict
 from tightbound.cli.verbs import app
 from tightbound.evaluate.scores import predicted
 from tightbound.labs import LABS
+from tightbound.runs import recipe as recipes
 from tightbound.runs.run import open_run
 
 PAGE = DOCS / "json.md"
@@ -48,7 +50,7 @@ class Key:
     @property
     def of(self) -> str:
         """The section that says what the object is, where that is another one."""
-        found = re.search(r"\[(\w+)\]", self.kind)
+        found = re.search(r"\[([^]]+)\]", self.kind)
         return found[1] if found else ""
 
     def takes(self, value: object) -> bool:
@@ -114,6 +116,8 @@ def _missing(table: Any, keys: list[Key]) -> Iterator[str]:
         for part in key.path[:-1]:
             found = [inner for each in found for inner in _within(each, part)]
         last = key.path[-1]
+        if last == "[]":
+            continue
         if not key.optional and not all(isinstance(each, dict) and (last == "*" or last in each) for each in found):
             yield f"{'.'.join(key.path)} is missing"
 
@@ -207,6 +211,18 @@ def test_of_known_factors(
     assert told["factors"] == {"count": 2, "names": ["kind", "place"]}
 
 
+def test_the_demo_gives_the_keys_of_the_page(
+    pages: dict[str, list[Key]], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipes.load(demo.RECIPE).updated(TINY_DEMO)
+    monkeypatch.setattr(demo.recipes, "load", lambda name: recipe)
+    monkeypatch.setattr(demo, "known_evidence", lambda progress: small("known-evidence"))
+    found = given(capsys, "demo", "--out", tmp_path / "demo")
+    assert unlike(found, pages["demo"], pages) == []
+    assert [run["run"] for run in found["runs"]] == [str(tmp_path / "demo" / f"beta={beta}") for beta in (1, 8)]
+    assert found["findings"]
+
+
 @pytest.mark.parametrize("name", LABS)
 def test_a_lab_gives_the_keys_of_the_page(
     name: str, pages: dict[str, list[Key]], capsys: pytest.CaptureFixture[str], tmp_path: Path,
@@ -224,7 +240,7 @@ def test_the_page_has_every_verb(pages: dict[str, list[Key]]) -> None:
     for verb in (verb for verb in app if not verb.startswith("-")):
         assert verb in {title.split()[0] for title in pages} or f"`{verb}`" in text, verb
     written = {each for cases in (CASES, {f"lab {name}": "" for name in LABS}) for each in cases}
-    assert set(pages) == written | {"sweep", "disentangle"}
+    assert set(pages) == written | {"sweep", "disentangle", "demo"}
     for keys in pages.values():
         assert len({key.path for key in keys}) == len(keys)
         assert all(key.of in pages for key in keys if key.of)
