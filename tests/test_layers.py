@@ -17,7 +17,7 @@ CORE = {
     "conditioned", "semi_supervised", "told", "paired",
 }  # fmt: skip
 # Each may know those before it, never one after it.
-EDGES = ["plots", "runs", "report", "labs", "explore", "cli", "__main__"]
+EDGES = ["plots", "runs", "reports", "labs", "explore", "cli", "__main__"]
 
 # All that these may know of the package.
 ALLOWED: dict[str, set[str]] = {

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tiny import said, trained
 
-from tightbound.report.page import write_report
+from tightbound.reports.page import write_report
 from tightbound.runs.lessons import FALLING, HEART, LEAST, lessons, of_curves
 from tightbound.runs.run import open_run
 

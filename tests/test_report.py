@@ -16,7 +16,7 @@ from tiny import SMALL, copied, said, trained
 
 from tightbound.cli.verbs import main
 from tightbound.evaluate import Estimate
-from tightbound.report.page import render, write_report
+from tightbound.reports.page import render, write_report
 from tightbound.runs.run import open_run
 
 EVIL = '<script>alert("&amp;")</script>'

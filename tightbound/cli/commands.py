@@ -25,8 +25,8 @@ from tightbound.evaluate import Disentanglement, Schedule
 from tightbound.files import why
 from tightbound.labs import Lab
 from tightbound.progress import evaluating
-from tightbound.report.compared import write_comparison
-from tightbound.report.page import write_report
+from tightbound.reports.compared import write_comparison
+from tightbound.reports.page import write_report
 from tightbound.runs import comparing, starting
 from tightbound.runs import folder as files
 from tightbound.runs import sweep as sweeps

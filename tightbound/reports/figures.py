@@ -17,7 +17,7 @@ from tightbound.distributions import class_probabilities
 from tightbound.files import foreign
 from tightbound.model import Model
 from tightbound.plots.pictures import label_name
-from tightbound.report.checked import Picture, checked
+from tightbound.reports.checked import Picture, checked
 from tightbound.runs.folder import DISENTANGLEMENT, EVALUATION, FACTORED, INDEPENDENCE
 from tightbound.runs.run import Run
 from tightbound.runtime import home, own_random_state

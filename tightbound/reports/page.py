@@ -13,8 +13,8 @@ from tightbound import plots
 from tightbound.data import Data
 from tightbound.files import foreign, write_atomically, write_text
 from tightbound.model import Model
-from tightbound.report.figures import Picture, pictures
-from tightbound.report.sections import OF_FILES, escaped, with_commands
+from tightbound.reports.figures import Picture, pictures
+from tightbound.reports.sections import OF_FILES, escaped, with_commands
 from tightbound.runs import recipe as recipes
 from tightbound.runs.folder import FIGURES, REPORT
 from tightbound.runs.from_fit import HELD_OUT, FromFit, in_words
@@ -141,7 +141,7 @@ def _left_out(reason: str) -> str:
 
 
 def _style() -> str:
-    return (resources.files("tightbound.report") / "style.css").read_text(encoding="utf-8")
+    return (resources.files("tightbound.reports") / "style.css").read_text(encoding="utf-8")
 
 
 def _header(run: Run, data: Data, model: Model | None) -> str:
