@@ -33,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "distributed": set(),
     "runtime": {"settings"},
     "compilations": {"files"},
+    "architecture": set(),
     "execution": {"compilations", "runtime"},
     "threads": {"runtime"},
     "batch": set(),
