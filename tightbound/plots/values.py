@@ -73,6 +73,7 @@ def _named(panel: Axes, values: Sequence[Any]) -> None:
     """Names under the axis, slanted where they are many or long; no line between what has no order."""
     words = [each if len(each) <= LONGEST else f"{each[: LONGEST - 1]}…" for each in map(str, values)]
     slanted = sum(map(len, words)) > 24
+    panel.set_xscale("linear")
     panel.set_xticks(range(len(words)), words, rotation=25 if slanted else 0, ha="right" if slanted else "center")
     panel.set_xlim(-0.5, len(words) - 0.5)
     for line in panel.lines:

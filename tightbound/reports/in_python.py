@@ -76,7 +76,7 @@ class Report:
             ...     Report("digits", "<!doctype html>", None).write(f"{folder}/page.html").name
             'page.html'
         """
-        path = require_page(path)
+        path = _require_page(path)
         write_text(path, self.page.encode(errors="backslashreplace").decode())  # names need not be UTF-8
         return path
 
@@ -130,7 +130,7 @@ def report(
         (Report of VAE: .write('page.html') writes the page., 6)
     """
     if out is not None:
-        require_page(out)
+        _require_page(out)
     if evidence is not None and not isinstance(evidence, Evidence):
         raise TypeError(f"Expected what tb.evidence returned; got {_kind(evidence)}. Leave it out to have it made.")
     if isinstance(model, str | os.PathLike | Run):
@@ -142,7 +142,7 @@ def report(
     return found
 
 
-def require_page(path: Any) -> Path:
+def _require_page(path: Any) -> Path:
     """Refuse what is no path of a page.
 
     Args:
@@ -153,7 +153,7 @@ def require_page(path: Any) -> Path:
         ValueError: for another ending, a folder, and a path that the system does not take.
 
     Example:
-        >>> require_page("page.txt")
+        >>> _require_page("page.txt")
         Traceback (most recent call last):
         ...
         ValueError: Expected the path of a page, which ends in .html; got page.txt. For example: page.html.

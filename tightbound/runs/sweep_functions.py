@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 
 from tightbound.data import Data, Observations, load
 from tightbound.data import observations as as_observations
@@ -31,6 +32,7 @@ from tightbound.training import batches, fit
 from tightbound.training.validation import alike, chosen
 
 APART = ("validation", "seed")  # of which each value is judged on other observations
+BESIDES = ("objective", "validation", "transform", "settings")  # what fit takes that is no setting
 TAKEN = ("model", "data", "out", "resume", "overwrite", "progress", "on_log")  # which a sweep says itself
 
 
@@ -82,6 +84,8 @@ def of_function(
     settings: dict[str, Any], *, progress: bool,
 ) -> Sweep:  # fmt: skip
     given = data if isinstance(data, Data) else load(data) if isinstance(data, str | os.PathLike) else None
+    if isinstance(data, DataLoader) and data.batch_size and "settings" not in settings:
+        settings = {"batch_size": data.batch_size, **settings}
     maker = _Maker(make, field, _into_fit(make, field), given or as_observations(data), settings)
     _require_settings(settings, field, values, into_fit=maker.into_fit)
     common = (settings.get("settings") or Training()).updated(
@@ -126,7 +130,7 @@ def _into_fit(make: Callable[..., Any], field: str) -> bool:
         return False
     if any(each.name == field or each.kind is inspect.Parameter.VAR_KEYWORD for each in taken):
         return False
-    if field in (*TrainingChanges.__annotations__, "objective", "validation", "transform", "seed"):
+    if field in (*TrainingChanges.__annotations__, *BESIDES, "seed"):
         return True
     names = ", ".join(each.name for each in taken) or "nothing"
     raise TypeError(
@@ -137,9 +141,11 @@ def _into_fit(make: Callable[..., Any], field: str) -> bool:
 
 def _require_settings(settings: Mapping[str, Any], field: str, values: Mapping[Any, Any], *, into_fit: bool) -> None:
     """Refuse what a sweep says itself, and what is said twice."""
-    for name in TAKEN:
-        if name in settings:
+    for name in settings:
+        if name in TAKEN:
             raise TypeError(f"Expected settings of fit besides what a sweep says itself; got {name}=. Leave it out.")
+        if name not in (*TrainingChanges.__annotations__, *BESIDES):
+            Training().updated({name: None})  # which refuses it
     if into_fit and field in settings:
         raise TypeError(f"Expected {field} once; got it as over and as a setting. Leave one out.")
     if into_fit and field == "seed":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 from rich import box
@@ -81,8 +81,25 @@ def row(field: str, outcome: Outcome) -> dict[str, Any]:
         for name in SCORES
         for part, key in (("", "value"), ("_se", "se"))
     }
-    numbers = {key: outcome.found[key] for key in keys}
-    return {field.split(".")[-1]: outcome.value, "seed": outcome.seed, **numbers, **interval, **beside}
+    numbers = {**{key: outcome.found[key] for key in keys}, **interval, **beside}
+    return {key_of(field, numbers): outcome.value, "seed": outcome.seed, **numbers}
+
+
+def key_of(field: str, numbers: Container[str]) -> str:
+    """What a row calls the swept field, beside its numbers.
+
+    Args:
+        field: its dotted name.
+        numbers: names that are taken.
+
+    Example:
+        >>> key_of("objective.beta", []), key_of("objective.samples", ["samples"]), key_of("rate", ["rate"])
+        ('beta', 'objective.samples', 'over rate')
+    """
+    last = field.split(".")[-1]
+    if last not in numbers:
+        return last
+    return field if field not in numbers else f"over {field}"
 
 
 @dataclasses.dataclass(frozen=True)

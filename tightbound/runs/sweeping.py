@@ -86,10 +86,9 @@ def sweep(
         changed = {**(changes or {}), **({} if seed is None else {"seed": require_seed(seed)})}
         recipe = (what if isinstance(what, Recipe) else load_recipe(os.fspath(what))).updated(changed)
         return _saved(of_recipe(recipe, field, list(values), folder, seeds=seeds, data=data, progress=progress))
-    if isinstance(what, type) or not callable(what) or isinstance(what, Model):
-        got = f"the class {what.__name__}" if isinstance(what, type) else type(what).__name__
+    if not callable(what) or isinstance(what, Model):
         raise TypeError(
-            f"Expected a recipe, or a function that makes a model; got {got}. For example: "
+            f"Expected a recipe, or a function that makes a model; got {type(what).__name__}. For example: "
             f"def make({field}): return tb.VAE(…)."
         )
     if changes is not None:

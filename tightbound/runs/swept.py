@@ -156,7 +156,8 @@ class Sweep:
             )
         if self.setting.beta:
             return plots.beta_tradeoff(self.rows())
-        return plots.by_value(self.rows(), symbol(self.setting.field))
+        rows = self.rows()
+        return plots.by_value(rows, next(iter(rows[0])))  # the first of a row is what differs
 
     def curves(self) -> Figure:
         """The trainings over one another.
