@@ -58,7 +58,7 @@ def test_a_quiet_one_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_command_says_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, _, error = said(capsys, "train", "digits", *SMALL, "--train.threads", "1", "--out", tmp_path / "run")
+    code, _, error = said(capsys, "train", "digits", *SMALL, "--train.precision", "float32", "--out", tmp_path / "run")
     assert code == 0
     assert "Training on cpu: 1,617 observations of 1×8×8, 162 of them held out for validation.\n" in error
     assert "DiagonalNormal posterior (MLP 64-16-6), Bernoulli likelihood (MLP 3-16-64); " in error

@@ -164,7 +164,7 @@ def test_without_validation_the_test_set_is_used_and_that_is_said() -> None:
 
 def test_beta_is_known_by_what_the_objectives_weigh(swept: Sweep) -> None:
     assert [choice.purpose for choice in swept.choices] == ["generation", "representation", "disentanglement"]
-    assert swept.figure().axes[3].get_title().startswith("Trained on: −distortion − β")
+    assert swept.figure().axes[3].get_title("left").startswith("Trained on: −distortion − β")
     rising = sweep(
         lambda beta: (vae(), tb.objectives.ELBO(beta=tb.schedules.Linear(start=0.0, end=beta, steps=4))),
         data(),

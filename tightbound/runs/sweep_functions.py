@@ -25,7 +25,7 @@ from tightbound.runs.sweep import Planned
 from tightbound.runs.sweep_recipes import unranked
 from tightbound.runs.sweep_words import Setting
 from tightbound.runs.swept import Sweep, SweepRun
-from tightbound.runs.told import in_python
+from tightbound.runs.told import recipe_of
 from tightbound.runtime import own_random_state, resolve_device
 from tightbound.settings import Training, TrainingChanges, require_seed
 from tightbound.training import batches, fit
@@ -102,14 +102,13 @@ def of_function(
                 "Build it inside the function."
             )
         train, observed, validated = maker.observed(besides, each.seed)
-        kept = {} if each.path is None else {"out": each.path, "resume": "auto"}
+        kept: dict[str, Any] = {} if each.path is None else {"out": each.path, "resume": "auto"}
         result = fit(model, maker.data, seed=each.seed, progress=progress, **besides, **kept)
         if result.ended == "interrupted":
             break
         found = sweeps.measured(each)
         if found is None:
-            told = in_python(None, type(model).__name__, maker.data, result)[0].recipe if validated else None
-            remark = "" if told is None else remark_on(told, result.steps)
+            remark = remark_on(recipe_of(field, train.name, train, result), result.steps)
             how = EvaluateRecipe()
             numbers = sweeps.numbers_on(model, observed, train, how, remark=remark, progress=progress)
             found = sweeps.keep(each, *numbers)

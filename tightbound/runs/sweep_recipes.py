@@ -65,7 +65,7 @@ def of_recipe(
             if trained.result.ended == "interrupted":
                 break
             found = sweeps.keep(each, *_compared(trained, data, progress=progress))
-        runs.append(SweepRun(each.value, found, open_run(path), trained and trained.result))
+        runs.append(SweepRun(each.value, found, open_run(path), None if trained is None else trained.result))
     why = "" if comparable(field) else unranked(field)
     if not why:
         starting.require_one_data(run.run.path for run in runs if run.run is not None)

@@ -257,7 +257,7 @@ def in_python(name: str | None, kind: str, data: Any, result: TrainResult | None
         parts = Data(given.name, given.train, given.test.replace(notes=(*given.test.notes, OTHERS)))
     known = isinstance(data, Data | Observations) or found_again(given.name)
     title = name or (f"{kind} on {given.name}" if known else kind)
-    recipe = None if result is None else _recipe(title, given.name, parts, result)
+    recipe = None if result is None else recipe_of(title, given.name, parts.train, result)
     return InPython(title, recipe, Config(tuple(train.shape)), result, own), parts
 
 
@@ -274,9 +274,17 @@ def _unseen(given: Observations, result: TrainResult | None) -> Data:
     return Data(given.name, train, held_out.replace(notes=(*held_out.notes, HELD_OUT)))
 
 
-def _recipe(name: str, source: str, data: Data, result: TrainResult) -> FromFit:
+def recipe_of(name: str, source: str, train: Observations, result: TrainResult) -> FromFit:
+    """What a training was, as far as its result tells.
+
+    Args:
+        name: what it is called.
+        source: what the data are called that it was given.
+        train: its training set.
+        result: what ``tb.fit`` returned.
+    """
     said = said_of(result.objective)
-    seen = FitData(found_again(source) or GIVEN, Part(len(data.train)), binarise=data.train.binarise)
+    seen = FitData(found_again(source) or GIVEN, Part(len(train)), binarise=train.binarise)
     return FromFit(
         name=name, seed=result.seed, data=seen, objective=named(said) or SaidObjective(said), said=said,
         train=result.settings,
