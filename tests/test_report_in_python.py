@@ -75,7 +75,7 @@ def test_the_head_says_data_model_training_and_how_to_do_it_again(whole: Any) ->
     assert f"{result.steps} steps, 2 epochs, seed 0. Loss = distortion + rate." in head
     assert "tb.fit(model, data, seed=0, epochs=2, batch_size=20, " in head
     assert "out=" not in head
-    assert re.search(r"page of \d{4}-\d\d-\d\d", head)
+    assert re.search(r"Madetrained in 0 s, page of \d{4}-\d\d-\d\d", head)
     assert found.name == "VAE on mine"
 
 
@@ -189,7 +189,7 @@ def test_a_model_that_honours_the_contract_and_no_more() -> None:
     x = torch.randint(2, (60, 1)).float()
     vae = Coins()
     found = page(report(vae, x))
-    assert "Coins, 2 parameters" in found.text
+    assert "Coins; 2 parameters" in found.text
     assert "ELBO" in found.text
     assert "Coins is no tb.VAE" in found.text
 

@@ -9,10 +9,10 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from tightbound.plots.figure import Figure
-from tightbound.plots.style import BLUE, GREEN, NATS, VERMILION, Row, counted, describe, note, number, panels, styled
+from tightbound.plots.style import BLUE, GREEN, NATS, VERMILION, Row, counted, describe, note, number, panels, plain, styled
 from tightbound.plots.tradeoff import _add_active_units, _add_evidence, _add_information, _panel, _sweep
 
-LONGEST = 14  # letters of a name under an axis
+LONGEST = 18  # letters of a name under an axis
 
 
 @styled
@@ -35,8 +35,8 @@ def by_value(rows: Sequence[Row], name: str) -> Figure:
 
     Example:
         >>> from tightbound.plots import alt_text
-        >>> rows = [{"size": n, "elbo": -n, "distortion": n - 1, "rate": 1.0} for n in ("a", "b")]
-        >>> alt_text(by_value([{**row, "elbo": -9.0, "distortion": 8.0} for row in rows], "size"))
+        >>> rows = [{"size": name, "elbo": -9.0, "distortion": 8.0, "rate": 1.0} for name in ("a", "b")]
+        >>> alt_text(by_value(rows, "size"))
         'ELBO, reconstruction term and KL term of 2 runs by size. Highest ELBO −9.00 nats at size = a.'
     """
     if not rows or any(name not in row for row in rows):
@@ -56,7 +56,7 @@ def by_value(rows: Sequence[Row], name: str) -> Figure:
     _add_active_units(axes[2], sweep)
     axes[0].set_ylabel(NATS)
     for panel in axes:
-        panel.set_xlabel(name)
+        panel.set_xlabel(plain(name))
         if not numeric:
             _named(panel, values)
     which = next(value for value in values if places[value] == sweep.betas[best])
@@ -71,7 +71,7 @@ def _is_number(value: Any) -> bool:
 
 def _named(panel: Axes, values: Sequence[Any]) -> None:
     """Names under the axis, slanted where they are many or long; no line between what has no order."""
-    words = [each if len(each) <= LONGEST else f"{each[: LONGEST - 1]}…" for each in map(str, values)]
+    words = [plain(each if len(each) <= LONGEST else f"{each[: LONGEST - 1]}…") for each in map(str, values)]
     slanted = sum(map(len, words)) > 24
     panel.set_xscale("linear")
     panel.set_xticks(range(len(words)), words, rotation=25 if slanted else 0, ha="right" if slanted else "center")

@@ -238,9 +238,9 @@ def _data(run: Told, data: Data) -> str:
 
 
 def _model(run: Told, made: Model | None) -> str:
-    count = "" if made is None else f", {parameters_of(made):,} parameters"
+    count = "" if made is None else f"{parameters_of(made):,} parameters"
     if not isinstance(run.recipe, Recipe):
-        return ("not at hand" if made is None else in_words(made)) + count
+        return "not at hand" if made is None else f"{in_words(made)}; {count}"
     model = run.recipe.model
     because = f" ({run.config.why})" if run.config.why else ""
     widths = ""
@@ -248,7 +248,7 @@ def _model(run: Told, made: Model | None) -> str:
         widths = f" of {' and '.join(map(str, model.hidden))} units"
     return (
         f"{model.latent_dim} latent dimensions, {model.prior} prior, {model.posterior} posterior, "
-        f"{model.likelihood} likelihood{because}, {model.network} networks{widths}{count}"
+        f"{model.likelihood} likelihood{because}, {model.network} networks{widths}{', ' if count else ''}{count}"
     )
 
 
@@ -262,8 +262,9 @@ def _made(run: Told) -> str:
     took = [] if seconds is None else [f"in {seconds:.0f} s" if seconds < 120 else f"in {seconds / 60:.0f} minutes"]
     versions = [f"{name} {known[name]}" for name in ("tightbound", "torch", "python") if known.get(name)]
     where = [str(known[name]) for name in ("cuda", "system") if known.get(name)][:1]
-    when = known.get("started") or (f"page of {made}" if (made := known.get("reported")) else "no date on record")
-    return ", ".join([str(when), *took, *where, *versions])
+    if reported := known.get("reported"):
+        return ", ".join([*(f"trained {each}" for each in took), f"page of {reported}", *where, *versions])
+    return ", ".join([str(known.get("started", "no date on record")), *took, *where, *versions])
 
 
 def _training(run: Told) -> str:

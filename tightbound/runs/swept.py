@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,6 +36,7 @@ from tightbound.training import TrainResult
 __all__ = ["Sweep", "SweepRun"]
 
 TABLE = "sweep.json"
+_MINUS = re.compile(r"(?<!\w)-(?=\d)")
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -218,7 +220,7 @@ class Sweep:
             )
             head, cells = scores_of(kind, values)
             parts += [table(STAND_FOR, _signed(cells), head=head, numbers=range(1, len(head)))] if cells else []
-        chosen = [(c.purpose, "none" if c.value is None else c.value, c.because) for c in self.choices]
+        chosen = [(c.purpose, "none" if c.value is None else c.value, _MINUS.sub("−", c.because)) for c in self.choices]
         head = ("for", symbol(kind), "because")
         parts.append(
             table(
