@@ -9,7 +9,20 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from tightbound.plots.figure import Figure
-from tightbound.plots.style import BLUE, GREEN, NATS, VERMILION, Row, counted, describe, note, number, panels, plain, styled
+from tightbound.plots.style import (
+    BLUE,
+    GREEN,
+    NATS,
+    VERMILION,
+    Row,
+    counted,
+    describe,
+    note,
+    number,
+    panels,
+    plain,
+    styled,
+)
 from tightbound.plots.tradeoff import _add_active_units, _add_evidence, _add_information, _panel, _sweep
 
 LONGEST = 18  # letters of a name under an axis
