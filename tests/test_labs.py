@@ -22,6 +22,7 @@ from tightbound.runtime import own_random_state
 SMALL: dict[str, dict[str, Any]] = {
     "reparameterisation": {"draws": 200},
     "bounds": {"observations": 20, "samples": 16},
+    "known-evidence": {"epochs": 2, "samples": 10},
     "gradients": {"latents": 2, "repeats": 40},
     "discrete": {"repeats": 200},
     "trade-off": {"betas": (0.5, 4), "epochs": 0.5, "latent_dim": 2, "samples": 2},
@@ -465,7 +466,7 @@ def test_the_default_folder_is_labs(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "trade_off", lambda **given: Result("trade-off", given, "words", Figure()))
     code, out, error = said(capsys, "lab", "trade_off")
     assert (code, out) == (0, "words\n\nlabs/trade-off.png\nlabs/trade-off.json\nlabs/trade-off.txt\n")
-    assert error == "Training on digits; this takes some seconds.\n"
+    assert error == "Training; this takes some seconds.\n"
     made = json.loads((tmp_path / "labs" / "trade-off.json").read_text(encoding="utf-8"))
     assert made == {"lab": "trade-off", "seed": 0, "progress": True}
 

@@ -181,8 +181,9 @@ def test_trials_take_a_small_share_of_the_time() -> None:
     again = watch.after(fewer=False, seconds=3.0)
     dues(again, clock, 2.0, 10)
     begun = clock.now
-    late = dues(again, clock, 5.0, 100)
-    assert late[0] * 5.0 + begun > 6.0 / threads.SHARE - 10
+    late = dues(again, clock, 5.0, 200)
+    assert late[0] * 5.0 + begun > (6.0 + 3.0) / threads.SHARE - 10  # the one that is due counts, as long as the last
+    assert late[0] * 5.0 + begun < (6.0 + 3.0) / threads.SHARE + 10
 
 
 def test_fewer_threads_than_could_be_are_looked_at_again() -> None:
@@ -193,6 +194,24 @@ def test_fewer_threads_than_could_be_are_looked_at_again() -> None:
         assert bool(found) == fewer
         if found:
             assert found[0] == threads.AGAIN
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(0.009, False), (0.010, False), (0.013, True), (0.5, True)])
+def test_steps_that_fall_behind_those_of_one_thread_are_told(seconds: float, expected: bool) -> None:
+    watch = Watch(fewer=False, alone=0.010)
+    lost = [watch.lost(seconds) for _ in range(200)]
+    assert any(lost) == expected
+    if expected:  # after the least time that tells it from chance
+        assert lost.index(True) + 1 == max(threads.LATE, math.floor(threads.BEHIND / (seconds - 0.010)) + 1)
+
+
+def test_what_was_gained_is_no_credit_and_a_few_late_steps_no_loss() -> None:
+    watch = Watch(fewer=False, alone=0.010)
+    assert not any(watch.lost(0.001) for _ in range(10_000))
+    assert not any(watch.lost(1.0) for _ in range(threads.LATE - 1))  # a machine that slept, and no more
+    assert not any(watch.lost(0.001) for _ in range(10_000))
+    assert any(watch.lost(0.012) for _ in range(200))
+    assert not any(Watch(fewer=True).lost(1000.0) for _ in range(200))
 
 
 # A training
@@ -264,6 +283,26 @@ def test_steps_that_slow_down_are_tried_again(monkeypatch: pytest.MonkeyPatch, t
     torch.set_num_threads(1)
     fit(expected, drawn, epochs=2, **QUIET)
     assert equal(weights(found), weights(expected))  # of a dense model not even the last bit depends on threads
+
+
+def test_steps_that_fall_behind_go_on_on_one_thread(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tries = slow_on_more(monkeypatch, {"now": 0.5})
+    count = [0]
+
+    def lost(self: Watch, seconds: float) -> bool:
+        count[0] += 1
+        return count[0] == 3
+
+    monkeypatch.setattr(Watch, "lost", lost)
+    found, expected = model(), model()
+    fit(found, data(), epochs=2, out=tmp_path / "run", **{**QUIET, "progress": True})
+    assert len(tries) == 1
+    assert load_state(tmp_path / "run")["execution"]["threads"] == 1
+    assert "Threads: 1 of 4 (steps on 4 fell behind those on 1)." in capsys.readouterr().err
+    fit(expected, data(), epochs=2, threads=1, **QUIET)
+    assert equal(weights(found), weights(expected))
 
 
 def test_a_resumed_training_takes_the_number_of_its_checkpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

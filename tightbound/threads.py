@@ -27,6 +27,8 @@ WORTH = 0.95  # share of one thread's time that more threads must stay below: th
 STEPS = 8  # from whose time together it is told whether a step takes as long as it did
 CHANGED = 1.5  # times as long, or as short, after which a trial is repeated
 SHARE = 0.03  # of all time that trials may take
+BEHIND = 0.2  # seconds that steps may fall behind what one thread was seen to need, before one is taken
+LATE = 3  # steps, at least, that do so: one alone may be late for many reasons
 AGAIN = 60.0  # seconds after which fewer threads than there could be are compared with all of them once more
 
 
@@ -163,17 +165,24 @@ def best(found: dict[int, float]) -> int:
 class Watch:
     """Tells when a trial is due again: steps take another time than they did, as the machine has more or less to do.
 
+    A trial of a few steps may see a lucky moment of busy processors, in which several threads ran undisturbed. So the
+    steps that follow are held against what one thread was seen to need.
+
     Args:
         fewer: whether fewer threads are used than could be; then it is also due now and then.
+        alone: seconds of a step on the fewest threads, where more are used and that is known.
         spent: seconds that trials have taken so far.
+        last: seconds of the last of them, which the next one is expected to take.
         clock: seconds since whenever.
     """
 
     def __init__(
-        self, *, fewer: bool, spent: float = 0.0, began: float | None = None,
-        clock: Callable[[], float] = time.perf_counter,
+        self, *, fewer: bool, alone: float = math.inf, spent: float = 0.0, last: float = 0.0,
+        began: float | None = None, clock: Callable[[], float] = time.perf_counter,
     ) -> None:  # fmt: skip
-        self._clock, self._fewer, self._spent = clock, fewer, spent
+        self._clock, self._fewer, self._alone = clock, fewer, alone
+        self._spent, self._last = spent, last
+        self._behind, self._late = 0.0, 0
         self._chosen = clock()
         self._began = self._chosen if began is None else began
         self._recent: deque[float] = deque(maxlen=STEPS)
@@ -187,14 +196,24 @@ class Watch:
         now, lately = self._clock(), sum(self._recent)
         if self._usual is None:
             self._usual = lately
-        if self._spent > SHARE * (now - self._began):
+        if self._spent + self._last > SHARE * (now - self._began):
             return False
         changed = not self._usual / CHANGED < lately < self._usual * CHANGED
         return changed or (self._fewer and now - self._chosen > AGAIN)
 
-    def after(self, *, fewer: bool, seconds: float) -> Watch:
-        """The watch over the steps after one more trial, which took so many seconds."""
-        return Watch(fewer=fewer, spent=self._spent + seconds, began=self._began, clock=self._clock)
+    def lost(self, seconds: float) -> bool:
+        """Whether steps have fallen behind those of one thread, after one of so many seconds."""
+        late = seconds - self._alone
+        self._behind = max(0.0, self._behind + late)
+        self._late = self._late + (late > 0) if self._behind else 0
+        return self._behind > BEHIND and self._late >= LATE
+
+    def after(self, *, fewer: bool, alone: float = math.inf, seconds: float = 0.0) -> Watch:
+        """The watch over the steps after another choice, by a trial that took so many seconds, or by none."""
+        return Watch(
+            fewer=fewer, alone=alone, spent=self._spent + seconds, last=seconds or self._last, began=self._began,
+            clock=self._clock,
+        )  # fmt: skip
 
 
 def _seconds(work: Callable[[], object]) -> float:

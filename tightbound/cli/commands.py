@@ -304,7 +304,7 @@ def lab(found: Lab, *, out: Path, seed: int, as_json: bool) -> int:
     if out.exists() and not out.is_dir():
         raise ValueError(f"Expected --out to be a folder; got {out}, which is a file. Choose another.")
     if found.trains:
-        tell("Training on digits; this takes some seconds.")
+        tell("Training; this takes some seconds.")
     made = found.load()(seed=seed, **({"progress": True} if found.trains else {}))
     written = "\n".join(str(path) for path in made.save(out))
     if as_json:

@@ -69,7 +69,7 @@ def correlated(observations: Observations, first: str, second: str, *, spread: f
     if not kept.any():
         raise ValueError(f"Expected a spread that keeps some rows; got {spread}, which keeps none. Take a larger one.")
     name = f"{observations.name}, {first} with {second}"
-    part = observations.replace(name=name)
+    part = observations.replace(name=name, entropy=None)
     return Data(name, train=part.subset(kept.nonzero()[:, 0]), test=part.subset(test))
 
 
@@ -105,7 +105,7 @@ def held_out(observations: Observations, where: Mapping[str, Collection[float]])
             f"Expected values that hold some rows out and leave some; got {dict(where)}, which "
             f"{'takes all' if chosen.all() else 'takes none'} of {len(chosen)} rows of {observations.name}."
         )
-    parts = (observations.subset(each.nonzero()[:, 0]) for each in (~chosen, chosen))
+    parts = (observations.replace(entropy=None).subset(each.nonzero()[:, 0]) for each in (~chosen, chosen))
     return Data(f"{observations.name}, combinations held out", *parts)
 
 

@@ -47,14 +47,16 @@ class Observations:
             rows. ``labels``, ``factors`` and ``mask`` have one row for each row of ``stored``.
         notes: what a person should know of how the values were read, a sentence each: of axes that were turned, and of
             what was left out.
+        entropy: of the distribution that the observations were drawn from, nats an observation, where it is known. No
+            model can need less than that on average.
         ask: a function that is called with rows of ``stored`` shortly before they are read. A file too large for
             memory uses it to read ahead.
 
     Raises:
         TypeError: if ``stored`` or ``factors`` are not dense real numbers, or ``mask`` is not boolean.
         ValueError: if there is no observation; if ``labels``, ``factors`` or ``mask`` have the wrong shape; if labels
-            are not integers; if ``factor_names`` or ``column_names`` has the wrong length or a name twice; or if
-            ``scale`` is not positive and finite.
+            are not integers; if ``factor_names`` or ``column_names`` has the wrong length or a name twice; if ``scale``
+            is not positive and finite; or if ``entropy`` is not finite.
 
     Example:
         >>> grey = Observations(torch.tensor([[0, 255], [255, 0]], dtype=torch.uint8), scale=255, binarise=True)
@@ -92,6 +94,7 @@ class Observations:
     binarise: bool = False
     rows: Tensor | None = None
     notes: tuple[str, ...] = ()
+    entropy: float | None = None
     ask: Callable[[Tensor], None] | None = None
 
     def __post_init__(self) -> None:
@@ -121,6 +124,8 @@ class Observations:
                 f"Expected a positive, finite scale; got {self.scale} for {self.name}. "
                 "Give the stored value that means 1: 255 for 8-bit pixels."
             )
+        if self.entropy is not None and not math.isfinite(self.entropy):
+            raise ValueError(f"Expected a finite entropy, or None; got {self.entropy} for {self.name}. Leave it out.")
 
     def _check_labels(self, labels: Tensor) -> None:
         if labels.shape != (len(self.stored),):

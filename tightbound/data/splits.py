@@ -115,7 +115,8 @@ class Data:
         """
         for part in (self.train, self.test):
             require_grey(part)
-        return dataclasses.replace(self, train=self.train.replace(binarise=True), test=self.test.replace(binarise=True))
+        drawn = {"binarise": True, "entropy": None}  # draws of other data
+        return dataclasses.replace(self, train=self.train.replace(**drawn), test=self.test.replace(**drawn))
 
 
 def split_off(observations: Observations, test_fraction: float) -> Data:

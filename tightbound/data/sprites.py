@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -57,7 +58,8 @@ def sprites(
     Returns:
         Observations of shape (1, size, size), or (3, size, size) in colours. Their factors are "shape", "scale" as a
         share of the largest, "rotation" in degrees, "x" and "y" of the middle as shares of the canvas, and "hue" as a
-        share of the circle; their labels are shapes.
+        share of the circle; their labels are shapes. Where the images are kept, their entropy is known: log N nats if
+        all N are distinct, each as likely as the others. No model can need less on average.
 
     Raises:
         TypeError: for a number that is not whole.
@@ -71,6 +73,8 @@ def sprites(
         >>> made = sprites()
         >>> len(made), made.shape, made.factor_names
         (9216, torch.Size([1, 32, 32]), ('shape', 'scale', 'rotation', 'x', 'y'))
+        >>> print(f"{made.entropy:.3f} {math.log(9216):.3f}")
+        9.129 9.129
         >>> upright = sprites(colour="primary", scales=4, rotations=1, positions=12)
         >>> len(upright), upright.factor_names
         (10368, ('shape', 'scale', 'x', 'y', 'hue'))
@@ -94,15 +98,23 @@ def sprites(
     drawn = Drawn(table, size, colour)
     several = (table != table[0]).any(0)
     keep = math.prod(drawn.shape) <= IN_MEMORY if in_memory is None else in_memory
+    stored = drawn.whole() if keep else drawn
     return Observations(
-        drawn.whole() if keep else drawn,
+        stored,
         labels=table[:, 0].long(),
         label_names=SHAPES,
         factors=table[:, several],
         factor_names=tuple(name for name, differs in zip(names, several.tolist(), strict=True) if differs),
         name="sprites",
         scale=1.0 if colour in ("binary", "primary") else 255.0,
+        entropy=_entropy(stored) if isinstance(stored, Tensor) else None,
     )
+
+
+def _entropy(images: Tensor) -> float:
+    """Of one of the images, each as likely as the others: log N where all are distinct, in nats."""
+    counts = Counter(image.tobytes() for image in images.numpy())
+    return math.log(len(images)) - sum(count * math.log(count) for count in counts.values()) / len(images)
 
 
 def _table(colour: str, scales: int, rotations: int, positions: int, hues: int) -> tuple[Tensor, tuple[str, ...]]:

@@ -40,6 +40,7 @@ class Baselines(Judged):
         ppca: of a normal with as many directions as the model has latents, and the same noise in all others; None for
             data that are no real numbers.
         png: of the compressed pixels of a PNG file; None for data that are no 8-bit images.
+        entropy: of the data themselves, where it is known: what no model goes below, on average over all of them.
         latent_dim: directions of ``ppca``.
         observations: N.
         per_observation: log p(x) of each, (N,), by the names of those above that have one.
@@ -56,6 +57,7 @@ class Baselines(Judged):
     independent: Estimate
     ppca: Estimate | None
     png: Estimate | None
+    entropy: Estimate | None = None
     latent_dim: int
     observations: int
     per_observation: dict[str, Tensor]
@@ -66,6 +68,7 @@ class Baselines(Judged):
             ("independent", self.independent, "the same likelihood without a latent"),
             ("PPCA", self.ppca, f"a normal with {self.latent_dim} directions and even noise"),
             ("PNG", self.png, "compressed pixels of a PNG file"),
+            ("least", self.entropy, "the data's own entropy: no model needs less on average"),
         )
         return [(name, each, note) for name, each, note in named if each is not None]
 
@@ -83,11 +86,13 @@ class Baselines(Judged):
             said += f" A normal with {self.latent_dim} directions needs {self.ppca}."
         if self.png is not None:
             said += f" As PNG files the images take {self.png}."
+        if self.entropy is not None:
+            said += f" No model can need less than {self.entropy.value:.2f} on average: that is the data's own entropy."
         return said
 
     def to_json(self) -> dict[str, Any]:
         """Plain numbers."""
-        numbers = plain({"independent": self.independent, "ppca": self.ppca, "png": self.png})
+        numbers = plain({"independent": self.independent, "ppca": self.ppca, "png": self.png, "entropy": self.entropy})
         return {**numbers, "latent_dim": self.latent_dim, "observations": self.observations, "verdict": self.verdict}
 
 
@@ -99,6 +104,8 @@ def baselines(model: Model, train: Any, test: Any) -> Baselines:
     - *PPCA*, of real numbers: :math:`x \sim N(\mu, W W^\top + \sigma^2 I)`, the maximum of the likelihood in closed
       form, with elements in the likelihood's units.
     - *PNG*, of 8-bit images: the length of the compressed pixels, in nats.
+    - *Entropy*, of data whose distribution p* is known, such as sprites: :math:`-E_{p^*} \log p(x) \ge H(p^*)` for
+      every model, by Gibbs' inequality.
 
     Args:
         model: a VAE, trained or not; its likelihood says what the data are.
@@ -144,6 +151,7 @@ def baselines(model: Model, train: Any, test: Any) -> Baselines:
         independent=Estimate.of(-each["independent"]),
         ppca=None if ppca is None else Estimate.of(-ppca),
         png=_png(test),
+        entropy=None if test.entropy is None or test.mask is not None else Estimate(test.entropy, 0.0),
         latent_dim=latent_dim,
         observations=len(test),
         per_observation=each,

@@ -61,6 +61,12 @@ LABS = {
             "gap as K grows.",
         ),
         Lab(
+            "known-evidence",
+            "tightbound.labs.known.known_evidence",
+            "A VAE trained for seconds whose log p(x) can be summed up: what is estimated, beside the truth.",
+            trains=True,
+        ),
+        Lab(
             "gradients",
             "tightbound.labs.estimators.gradients",
             "Pathwise and score-function gradients of one and the same number: their noise, and what more samples buy.",

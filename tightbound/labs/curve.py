@@ -85,7 +85,7 @@ def rate_distortion(
         [2, 2]
     """
     require_betas(betas, zero=False)
-    require_sizes(epochs, latent_dim, seed)
+    require_sizes(epochs, seed, latent_dim)
     data = load("digits")
     best = BestLinear.of(data.train.eval_batch().x.flatten(1), sigma=SIGMA, latent=latent_dim)
     rows = []

@@ -92,7 +92,7 @@ def trade_off(
         ['generation', 'representation', 'disentanglement']
     """
     require_betas(betas)
-    require_sizes(epochs, latent_dim, seed)
+    require_sizes(epochs, seed, latent_dim)
     require_whole("samples", samples, least=1, why="Each observation needs one draw at least.")
     outcomes, curves = [], []
     with on_threads(1), advancing(len(betas), show=progress) as advance:
@@ -150,7 +150,7 @@ def decomposition(*, epochs: float = 40, latent_dim: int = 10, seed: int = 0, pr
         >>> found.numbers["largest_difference"] < 1e-12
         True
     """
-    require_sizes(epochs, latent_dim, seed)
+    require_sizes(epochs, seed, latent_dim)
     with on_threads(1), advancing(1, show=progress) as advance:
         _, ended = _trained(SLOW, epochs, latent_dim, seed, objective=_ByDimension(), double=True)
         advance(1)

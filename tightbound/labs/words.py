@@ -53,20 +53,20 @@ def require_betas(betas: Sequence[float], *, zero: bool = True) -> None:
         raise ValueError(f"Expected finite betas {least}; got {wrong[0]}. Leave it out.")
 
 
-def require_sizes(epochs: float, latent_dim: int, seed: int) -> None:
+def require_sizes(epochs: float, seed: int, latent_dim: int = 2) -> None:
     """Refuse sizes of a training that make no sense.
 
     Args:
         epochs: passes over the training set.
-        latent_dim: latent dimensions, two at least.
         seed: of everything random.
+        latent_dim: latent dimensions, two at least, of a lab that compares them.
 
     Raises:
         TypeError: for counts that are no whole numbers.
         ValueError: for sizes out of range.
 
     Example:
-        >>> require_sizes(5, 2, 0)
+        >>> require_sizes(5, 0)
     """
     if not 0 < epochs < math.inf:
         raise ValueError(f"Expected a finite number of epochs above 0; got {epochs}. A short lab has 5.")

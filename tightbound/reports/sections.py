@@ -206,6 +206,7 @@ def _baselines(found: dict[str, Any]) -> list[str]:
         ("independent", "independent", "the same likelihood without a latent"),
         ("PPCA", "ppca", f"a normal with {known.get('latent_dim')} directions and even noise"),
         ("PNG", "png", "compressed pixels of a PNG file"),
+        ("least", "entropy", "the data’s own entropy: no model needs less on average"),
     )
     return [
         row_of(f"NLL, {name}", *estimate(known[key], known[f"{key}_se"]), about)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -55,7 +56,15 @@ class Pace:
 
     def after(self, seconds: float, batch: Callable[[], Batch], left: int) -> bool:
         """Look at the seconds of a step, with ``left`` more to come; true where another number is used from now on."""
-        if self._watch is None or not self._watch.due(seconds):
+        if self._watch is None:
+            return False
+        due = self._watch.due(seconds)
+        if not self.step.execution.compiled and self._watch.lost(seconds):
+            self._use(1)
+            self._watch = self._watch.after(fewer=True)
+            self.said = f"Threads: 1 of {self.most} (steps on {self.most} fell behind those on 1)."
+            return True
+        if not due:
             return False
         before = torch.get_num_threads()
         with own_random_state(self.step.device):  # a batch may be drawn at random, and the training's own numbers stay
@@ -79,9 +88,9 @@ class Pace:
         found = self.step.tried_on([1, self.most], batch)
         threads = best(found)
         self._use(threads)
-        taken, fewer = time.perf_counter() - began, threads < self.most
-        watch = self._watch
-        self._watch = watch.after(fewer=fewer, seconds=taken) if watch else Watch(fewer=fewer, spent=taken)
+        taken, fewer, alone = time.perf_counter() - began, threads < self.most, math.inf if threads == 1 else found[1]
+        watch = self._watch or Watch(fewer=fewer)
+        self._watch = watch.after(fewer=fewer, alone=alone, seconds=taken)
         times = ", ".join(f"{1000 * seconds:.3g} ms on {count}" for count, seconds in found.items())
         self.said = f"Threads: {threads} of {self.most} (a step takes {times})."
         return found
