@@ -365,6 +365,11 @@ REFUSED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         TypeError,
         "Expected a list of values for beta; got 4",
     ),
+    "a number of torch's": (
+        lambda: sweep(make, data(), over={"beta": torch.tensor(4.0)}),
+        TypeError,
+        r"for beta; got tensor\(4\.\)",
+    ),
     "a word": (lambda: sweep(make, data(), over={"beta": "1,4"}), TypeError, "a list of values for beta; got '1,4'"),
     "no value": (lambda: sweep(make, data(), over={"beta": []}), ValueError, "at least one value for beta; got none"),
     "twice": (lambda: sweep(make, data(), over={"beta": [1, 1.0]}), ValueError, "each value of beta once.*got 1 twice"),

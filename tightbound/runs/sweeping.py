@@ -114,7 +114,7 @@ def _over(over: object) -> tuple[str, dict[Any, Any]]:
     [(name, given)] = over.items()
     if isinstance(given, Mapping):
         labels, values = [str(label) for label in given], list(given.values())
-    elif isinstance(given, str) or not hasattr(given, "__iter__"):
+    elif isinstance(given, str) or not hasattr(given, "__iter__") or getattr(given, "ndim", 1) == 0:
         raise TypeError(f"Expected a list of values for {name}; got {given!r}. For example: over={{{name!r}: [1, 4]}}.")
     else:
         values = [plain(value) for value in given]
