@@ -44,6 +44,14 @@ def test_a_training_that_stopped_too_soon_is_told_by_what_it_still_won(by: float
         assert "tightbound train --resume RUN --train.epochs N" in found[0]
 
 
+def test_of_a_training_in_python_the_words_are_python() -> None:
+    both = of_curves(curves(falling(9.0), [50.0] * 10), in_python=True)
+    assert len(both) == 2
+    assert "tb.fit(model, data, epochs=N)" in both[0]
+    assert "tb.fit(…, weight_decay=0.05)" in both[1]
+    assert not any("--train" in each for each in both)
+
+
 def test_where_nats_are_few_a_share_of_them_is_nothing() -> None:
     assert not of_curves(curves(falling(LEAST - 0.01, last=1.0)))
     assert of_curves(curves(falling(LEAST + 0.01, last=1.0)))
