@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= runs/demo
 
-.PHONY: fuzz help install install-dev demo test test-slow mutate lint bench docs clean
+.PHONY: fuzz help install install-dev demo textbook test test-slow mutate lint bench docs clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,11 @@ install-dev: $(VENV)/.installed-dev  ## and what its tests need
 
 demo: $(VENV)/.installed  ## train, evaluate and explain a VAE on embedded data, in about a minute
 	$(BIN)/tightbound demo
+
+textbook: $(VENV)/.installed-dev  ## run the textbook's notebook, and keep it with its figures: runs/textbook.ipynb
+	@mkdir -p runs
+	@cp notebooks/textbook.ipynb runs/textbook.ipynb
+	$(BIN)/jupyter execute --inplace runs/textbook.ipynb
 
 test: $(VENV)/.installed-dev  ## the whole test suite
 	$(BIN)/python -m pytest -n 2

@@ -70,6 +70,7 @@ FIGURES = {
     ),
     "samples": lambda: plots.samples(torch.rand(5, 12)),
     "reconstructions": lambda: plots.reconstructions(torch.rand(5, 12), torch.rand(5, 12)),
+    "reconstructions under": lambda: plots.reconstructions(*torch.rand(2, 10, 1, 8, 8), columns=8),
     "training_curves": lambda: plots.training_curves(history()),
     "beta_tradeoff": lambda: plots.beta_tradeoff([{**r, "nll": 90.0, "active_units": 3} for r in SWEEP]),
     "rate_distortion": lambda: plots.rate_distortion(SWEEP),
@@ -187,6 +188,49 @@ def test_each_reconstruction_stands_beside_its_original_on_its_scale() -> None:
     lines = plots.reconstructions(torch.zeros(3, 9), torch.ones(3, 9)).axes[0].lines
     assert len(lines) == 6
     assert all(lines[2 * i].get_ydata()[0] > lines[2 * i + 1].get_ydata()[0] for i in range(3))  # y is downwards
+
+
+def rows_of(figure: Figure) -> list[list[float]]:
+    """The first pixel of every picture, row by row as they lie, what is veiled left out."""
+    axes = figure.axes[0]
+    veils = [patch.get_bbox() for patch in axes.patches if patch.get_alpha() == 1]
+    found: dict[float, list[tuple[float, float]]] = {}
+    for image in axes.images:
+        left, right, bottom, top = image.get_extent()
+        if not any(veil.contains((left + right) / 2, (bottom + top) / 2) for veil in veils):
+            found.setdefault(round(top, 6), []).append((left, float(np.asarray(image.get_array())[0, 0, 0])))
+    return [[value for _, value in sorted(found[top])] for top in sorted(found)]
+
+
+def test_sixteen_images_lie_in_two_rows_of_eight_with_their_labels() -> None:
+    x = torch.arange(16.0).div(16)[:, None, None, None].expand(16, 1, 4, 4)
+    figure = plots.images(x, columns=8, titles=torch.arange(16) % 10)
+    wanted = [[i / 16 for i in range(8)], [i / 16 for i in range(8, 16)]]
+    assert rows_of(figure) == rows_of(plots.samples(x, columns=8)) == wanted
+    assert titles(figure) == [str(i % 10) for i in range(16)]
+    grid = plots.data_grid(Observations(x, torch.arange(16) % 2), 16, columns=8)
+    assert rows_of(grid) == [[i / 16 for i in range(0, 16, 2)], [i / 16 for i in range(1, 16, 2)]]
+    assert titles(grid) == ["0"] * 8 + ["1"] * 8
+
+
+@pytest.mark.parametrize(("count", "rows"), [(8, [8, 8]), (16, [8] * 4), (10, [8, 8, 2, 2]), (3, [3, 3])])
+def test_reconstructions_lie_under_their_originals(count: int, rows: list[int]) -> None:
+    x = torch.arange(1.0, 21).div(40)[:, None, None, None].expand(20, 1, 4, 4)
+    figure = plots.reconstructions(x, 2 * x, count, columns=8)
+    found = rows_of(figure)
+    assert [len(row) for row in found] == rows
+    originals, decoded = ([value for row in part for value in row] for part in (found[::2], found[1::2]))
+    assert originals == pytest.approx([(i + 1) / 40 for i in range(count)])
+    assert decoded == pytest.approx([(i + 1) / 20 for i in range(count)])
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["original", "decoded"] * (len(rows) // 2)
+    assert plots.alt_text(figure) == f"{count} observations, each with its reconstruction under it."
+
+
+def test_lines_take_columns_as_well() -> None:
+    figure = plots.reconstructions(torch.rand(8, 9), torch.rand(8, 9), columns=8)
+    lefts = {round(float(line.get_xdata()[0]), 6) for line in figure.axes[0].lines}
+    assert len(lefts) == 8
+    assert plots.alt_text(figure).endswith("each with its reconstruction over it.")
 
 
 def test_the_first_steps_do_not_squash_the_curve_and_the_rest_is_held() -> None:

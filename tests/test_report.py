@@ -17,6 +17,7 @@ from tiny import SMALL, copied, said, trained
 from tightbound.cli.verbs import main
 from tightbound.evaluate import Estimate
 from tightbound.reports.page import render, write_report
+from tightbound.reports.terms import TERMS
 from tightbound.runs.run import open_run
 
 EVIL = '<script>alert("&amp;")</script>'
@@ -70,13 +71,19 @@ def test_the_page_is_well_formed(page):
 def test_nothing_is_fetched_and_nothing_runs(text, page):
     for _, attributes in page.tags:
         for name in ("src", "href", "action", "srcset", "data", "poster", "background"):
-            assert attributes.get(name, "data:").startswith("data:")
+            assert attributes.get(name, "data:").startswith(("data:", "#"))
         assert not [name for name in attributes if name.startswith("on")]
     assert {tag for tag, _ in page.tags}.isdisjoint({"script", "link", "iframe", "object", "embed", "base", "form"})
     assert "url(" not in text
     assert "@import" not in text
     policy = next(a["content"] for a in page.all("meta") if a.get("http-equiv") == "Content-Security-Policy")
     assert policy.startswith("default-src 'none'")
+
+
+def pictured(page: Page) -> dict[str, str | None]:
+    """The classes of sections that have a picture, by its name."""
+    found = {str(section["id"]): section.get("class") for section in page.all("section") if section.get("id")}
+    return {name: kind for name, kind in found.items() if not name.startswith("part-")}
 
 
 def drawn(image: dict[str, str | None]) -> str:
@@ -86,7 +93,7 @@ def drawn(image: dict[str, str | None]) -> str:
 
 def test_every_picture_is_in_the_page_described_and_of_its_natural_size(page):
     images = page.all("img")
-    assert len(images) == 10
+    assert len(images) == 11
     for image in images:
         svg = ElementTree.fromstring(drawn(image))
         assert svg.tag.endswith("svg")
@@ -98,8 +105,7 @@ def test_every_picture_is_in_the_page_described_and_of_its_natural_size(page):
 
 def test_small_print_has_eleven_pixels(page):
     """Half a page has 510 pixels for a figure; what is wider has a row of its own, of 1078."""
-    rows = {section["id"]: section.get("class") for section in page.all("section") if "id" in section}
-    for image, kind in zip(page.all("img"), rows.values(), strict=True):
+    for image, kind in zip(page.all("img"), pictured(page).values(), strict=True):
         shrunk = min(1, (1078 if kind == "wide" else 510) / int(image["width"]))
         sizes = [float(size) for size in re.findall(r"font: ([0-9.]+)px", drawn(image))]
         assert all(size * 96 / 72 * shrunk >= 10.8 for size in sizes), image["alt"]  # 11 but for rounding
@@ -117,7 +123,7 @@ def test_pictures_follow_a_dark_page_and_run_nothing(text, page):
 
 def test_the_pictures_are_files_too(page):
     names = {path.stem for path in (trained() / "figures").glob("*.png")}
-    assert names == {section["id"] for section in page.all("section") if "id" in section}
+    assert names == set(pictured(page))
 
 
 def test_the_evidence_is_there_with_its_errors(page):
@@ -164,6 +170,40 @@ def test_baselines_stand_beside_the_evidence(page):
     assert "NLL, independent" in page.text
     assert shown(found["independent"], found["independent_se"]) in page.text
     assert "NLL, PPCA" not in page.text
+
+
+def test_contents_list_every_part_and_every_link_leads_somewhere(page):
+    places = [attributes["id"] for _, attributes in page.tags if attributes.get("id")]
+    assert len(set(places)) == len(places)
+    links = [link["href"] for link in page.all("a")]
+    assert links
+    assert all(link.startswith("#") and link[1:] in places for link in links)
+    sections = [section.get("id") for section in page.all("section")]
+    details = sum(name == "details" for name, _ in page.tags)
+    assert [f"#{place}" for place in sections if place] == links[: len(sections) - details]
+
+
+def test_terms_are_told_at_the_end_as_in_the_glossary(page):
+    used = {link["href"] for link in page.all("a") if str(link["href"]).startswith("#term-")}
+    assert {"#term-elbo", "#term-importance-weighted-bound", "#term-pareto-s-k", "#term-baseline"} <= used
+    assert len([place for place in page.all("dt") if place.get("id")]) == len(used)
+    assert TERMS["ELBO"] in page.text
+    docs = (Path(__file__).parents[1] / "docs/glossary.md").read_text(encoding="utf-8")
+    told = [line.strip("| ").split(" | ", 1) for line in docs.splitlines() if line.startswith("| ")][1:]
+    assert {term: text.replace("\\|", "|") for term, text in told} == TERMS
+
+
+def test_the_worst_and_best_explained_are_shown_with_their_nats(text):
+    """In the picture's titles, which stand in its SVG as text that a reader sees."""
+    run = open_run(trained())
+    log_px = run.per_observation()["log_px"]
+    order = log_px.argsort(stable=True)
+    [source] = re.findall(r'id="extremes"><h2>[^<]*</h2><figure><img src="data:image/svg[^,]*,([^"]*)"', text)
+    svg = base64.b64decode(source).decode()
+    for row in (order[0], order[7], order[-8], order[-1]):
+        assert f"{log_px[row]:.1f}".replace("-", "−") in svg
+    rows = ", ".join(str(row) for row in run.data().test.rows_of(order[:8]).tolist())
+    assert f"rows {rows} of the data" in text
 
 
 def test_recipe_and_environment_are_there(page):
@@ -300,7 +340,7 @@ def test_a_run_never_evaluated_has_a_page_without_evidence(tmp_path):
     opened = open_run(run)
     page = Page(write_report(opened, opened.model(), opened.data()).read_text(encoding="utf-8"))
     assert "Verdict" not in page.text
-    assert len(page.all("img")) == 7
+    assert len(page.all("img")) == 8
 
 
 def test_a_report_can_be_moved_anywhere(tmp_path, text):

@@ -44,17 +44,24 @@ app = App(
 
 
 @app.command
-def demo(*, out: Path | None = None) -> int:
-    """Train, evaluate and explain a VAE on scikit-learn's embedded digits, in about a minute.
+def demo(name: Literal["sprites", "digits", "mnist"] = "sprites", /, *, out: Path | None = None) -> int:
+    """Train, evaluate and explain a VAE, in a minute or two: a first look, with nothing to prepare.
 
-    For example: `tightbound demo`. The report's path is printed at the end; open it in a browser.
+    For example: `tightbound demo`. The page's path is printed at the end; open it in a browser.
 
     Args:
-        out: The run's new folder; runs/digits-<time> by default.
+        name: sprites: pictures that the library draws, learned at two values of β and compared, beside a toy whose
+            answer is known. digits: scikit-learn's 8×8 digits, a run like any other. mnist: the same on MNIST, which
+            is fetched where it is not at hand.
+        out: The new folder; runs/<name>-<time> by default.
     """
     from tightbound.cli import commands
 
-    return commands.train(recipes.load("digits"), out)
+    if name != "sprites":
+        return commands.train(recipes.load(name), out)
+    from tightbound.cli.demo import demonstrate
+
+    return demonstrate(out)
 
 
 @app.command(name="recipes")

@@ -80,7 +80,7 @@ def known_evidence(*, epochs: float = 60, samples: int = 100, seed: int = 0, pro
             compile="never", progress=False,
         )  # fmt: skip
         model = model.double()
-        found = evidence(model, data.test, samples=samples, seed=seed, precision="float64")
+        found = evidence(model, data.test, samples=samples, seed=seed)
         x = data.test.eval_batch(dtype=torch.float64).x
         exact = summed(model, x)
         advance(1)

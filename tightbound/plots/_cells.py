@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -142,10 +143,29 @@ def _check(x: np.ndarray, columns: int | None, limits: Limits | None) -> None:
         raise ValueError(f"Expected observations of shape (N, ...); got {x.shape}. For a single one: x[None].")
     if len(x) > MOST:
         raise ValueError(f"Expected at most {MOST} observations in one figure; got {len(x)}. Choose some: x[:64].")
-    if columns is not None and columns < 1:
-        raise ValueError(f"Expected columns >= 1; got {columns}.")
+    require_columns(columns)
     if limits is not None and not limits[0] < limits[1]:
         raise ValueError(f"Expected limits (low, high) with low < high; got {limits}.")
+
+
+def require_columns(columns: int | None) -> None:
+    """Refuse what is no number of columns.
+
+    Raises:
+        TypeError: for what is no whole number.
+        ValueError: for less than one.
+    """
+    if columns is None:
+        return
+    if isinstance(columns, bool) or not isinstance(columns, numbers.Integral):
+        raise TypeError(f"Expected columns as a whole number; got {columns!r}.")
+    if columns < 1:
+        raise ValueError(f"Expected columns >= 1; got {columns}.")
+
+
+def filled(row: np.ndarray, columns: int) -> np.ndarray:
+    """A row as long as the others; what is added shows nothing of its own."""
+    return np.concatenate([row, np.repeat(row[-1:], columns - len(row), 0)])
 
 
 def _columns(count: int, tall: float, *, few: bool) -> int:

@@ -48,6 +48,8 @@ def latent_map(
     labels: Array | None = None,
     label_names: Sequence[str] = (),
     *,
+    dimensions: tuple[int, int] | None = None,
+    colours: Sequence[str] = (),
     circles: Sequence[float] = (1.0, 2.0),
 ) -> Figure:
     """Codes in the plane, coloured by label: the two elements themselves, or two principal components of more.
@@ -56,10 +58,13 @@ def latent_map(
         codes: shape (N, L), posterior means.
         labels: shape (N,), integers.
         label_names: what label 0, 1, … is called.
+        dimensions: two elements to show of longer codes, in place of principal components.
+        colours: of label 0, 1, …, as matplotlib names them; by default colours that all readers tell apart.
         circles: for two-dimensional codes, radii drawn round 0: standard deviations of a standard-normal prior.
 
     Raises:
-        ValueError: for codes that are not (N, L), not finite, or fewer than two; labels of another length or kind.
+        ValueError: for codes that are not (N, L), not finite, or fewer than two; labels of another length or kind;
+            dimensions that are not two different ones of them; fewer colours than labels.
 
     Example:
         >>> from tightbound.plots import alt_text
@@ -75,8 +80,9 @@ def latent_map(
         _histogram(panel, points[:, 0], kinds, label_names)
         return describe(figure, f"Histogram of {len(points)} one-dimensional codes.")
     what = "2 dimensions"
-    panel.set(xlabel=z_name(0), ylabel=z_name(1))
-    if length > 2:
+    shown = _two(dimensions, length)
+    panel.set(xlabel=z_name(shown[0]), ylabel=z_name(shown[1]))
+    if length > 2 and dimensions is None:
         points, shares = _principal(points)
         panel.set(
             xlabel=f"principal component 1 ({100 * shares[0]:.0f} % of variance)",
@@ -84,8 +90,9 @@ def latent_map(
         )
         what = f"2 principal components of {length} dimensions, {100 * shares.sum():.0f} % of the variance"
     else:
+        points = points[:, shown]
         _circles(panel, circles)
-    _scatter(figure, panel, points, kinds, label_names)
+    _scatter(figure, panel, points, kinds, label_names, colours)
     panel.set_aspect("equal", adjustable="datalim")
     by = "" if kinds is None else f", coloured by {counted(len(np.unique(kinds)), 'label')}"
     return describe(figure, f"Map of {len(points)} codes: {what}{by}.")
@@ -105,6 +112,15 @@ def _labels(labels: Array, count: int) -> np.ndarray:
     if values.shape != (count,) or values.dtype.kind not in "biu":
         raise ValueError(f"Expected {count} integer labels; got {values.dtype} of shape {values.shape}.")
     return values.astype(np.int64)
+
+
+def _two(dimensions: tuple[int, int] | None, length: int) -> list[int]:
+    if dimensions is None:
+        return [0, 1]
+    two = [int(each) for each in dimensions]
+    if len(set(two)) != 2 or len(two) != 2 or not all(0 <= each < length for each in two):
+        raise ValueError(f"Expected two different dimensions from 0 to {length - 1}; got {tuple(dimensions)}.")
+    return two
 
 
 def _principal(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -134,12 +150,17 @@ def _colours(count: int) -> list[str]:
     return [matplotlib.colors.to_hex(c) for c in matplotlib.colormaps["viridis"](np.linspace(0, 0.95, count))]
 
 
-def _scatter(figure: Figure, panel: Axes, points: np.ndarray, kinds: np.ndarray | None, names: Sequence[str]) -> None:
+def _scatter(
+    figure: Figure, panel: Axes, points: np.ndarray, kinds: np.ndarray | None, names: Sequence[str],
+    given: Sequence[str],
+) -> None:  # fmt: skip
     # In a random order: the last label drawn would hide the others.
     order = np.random.default_rng(0).permutation(len(points))
     size, alpha = np.clip(16000 / len(points), 4, 20), np.clip(40 / np.sqrt(len(points)), 0.35, 0.85)
     found = np.zeros(1, np.int64) if kinds is None else np.unique(kinds)
-    colours = np.array(_colours(len(found)))
+    if given and (found[0] < 0 or found[-1] >= len(given)):
+        raise ValueError(f"Expected a colour for each label, 0 to {found[-1]}; got {len(given)}.")
+    colours = np.array([given[int(label)] for label in found] if given else _colours(len(found)))
     which = np.zeros(len(points), np.int64) if kinds is None else np.searchsorted(found, kinds)
     panel.scatter(
         points[order, 0], points[order, 1], s=size, c=colours[which[order]], alpha=alpha, linewidths=0, zorder=2

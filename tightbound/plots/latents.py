@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tightbound.autoencoder import VAE
-from tightbound.plots._cells import PAGE, Limits, Sheet, sheet
+from tightbound.plots._cells import PAGE, Limits, Sheet, filled, sheet
 from tightbound.plots._decoding import Walk, are_classes, decoded, middle_of, walks_of
 from tightbound.plots.figure import Figure
 from tightbound.plots.style import (
@@ -87,7 +87,7 @@ def latent_traversal(
     z = moved(model, x0, chosen)
     columns = max(len(row) for row in z)
     means = decoded(model, torch.cat(z))
-    made = sheet(np.concatenate([_filled(row, columns) for row in _rows(means, z)]), columns, limits=limits, page=PAGE)
+    made = sheet(np.concatenate([filled(row, columns) for row in _rows(means, z)]), columns, limits=limits, page=PAGE)
     words = element_names(order, nats, dead)
     if names:
         if len(names) != len(order) or nats is not None:
@@ -124,11 +124,6 @@ def _label_positions(made: Sheet, walks: Sequence[Walk], at: Tensor) -> str:
 def _rows(means: np.ndarray, z: Sequence[Tensor]) -> list[np.ndarray]:
     """The decodings of each row."""
     return np.split(means, np.cumsum([len(row) for row in z])[:-1])
-
-
-def _filled(row: np.ndarray, columns: int) -> np.ndarray:
-    """A row as long as the others; what is added shows nothing of its own."""
-    return np.concatenate([row, np.repeat(row[-1:], columns - len(row), 0)])
 
 
 def chosen_elements(

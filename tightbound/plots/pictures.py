@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from matplotlib.lines import Line2D
+from torch import Tensor
 
 from tightbound.data.observations import Observations
-from tightbound.plots._cells import Limits, Sheet, is_lines, limits_of, sheet
+from tightbound.plots._cells import PAGE, Limits, Sheet, filled, is_lines, limits_of, require_columns, sheet
 from tightbound.plots.figure import AnyFigure, Figure
 from tightbound.plots.style import BLUE, VERMILION, Array, as_array, counted, describe, styled
 
@@ -20,25 +21,26 @@ CHOICE = 0  # the seed of what a grid shows
 
 @styled
 def images(
-    x: Array, *, columns: int | None = None, titles: Sequence[object] = (), limits: Limits | None = None
+    x: Array, *, columns: int | None = None, titles: Sequence[object] | Array = (), limits: Limits | None = None
 ) -> Figure:
     r"""Observations in a grid: grey and colour images as such, vectors and short series as lines.
 
     Args:
         x: shape (N, \*shape).
-        columns: how many beside each other; about square by default.
-        titles: one above each observation, or none.
+        columns: how many beside each other; about square by default. Sixteen images in two rows have 8.
+        titles: one above each observation, such as its label, or none.
         limits: the values that are black and white (bottom and top for lines); by default (0, 1) for data within
             it, else the smallest and the largest value shown, which the figure then states.
 
     Raises:
-        ValueError: for no or too many observations, or another number of titles.
+        TypeError: for columns that are no whole number.
+        ValueError: for no or too many observations, columns below 1, or another number of titles.
 
     Example:
-        >>> alt_text(images(torch.rand(6, 1, 8, 8)))
-        '6 observations of shape (1, 8, 8).'
+        >>> alt_text(images(torch.rand(16, 1, 8, 8), columns=8, titles=torch.arange(16)))
+        '16 observations of shape (1, 8, 8).'
     """
-    made = _titled(as_array(x), columns, titles, limits)
+    made = _titled(as_array(x), columns, _listed(titles), limits)
     return describe(made.figure, f"{counted(len(x), 'observation')} of shape {tuple(x.shape[1:])}.")
 
 
@@ -59,15 +61,17 @@ def alt_text(figure: AnyFigure) -> str:
 
 
 @styled
-def data_grid(observations: Observations, count: int = 64) -> Figure:
+def data_grid(observations: Observations, count: int = 64, *, columns: int | None = None) -> Figure:
     """A random choice of observations, the same in every call, sorted by label where there are labels.
 
     Args:
         observations: any data; what is shown is their grey values, never a binarisation.
         count: how many at most.
+        columns: as for :func:`images`.
 
     Raises:
-        ValueError: for a count below 1.
+        TypeError: for columns that are no whole number.
+        ValueError: for a count or columns below 1.
 
     Example:
         >>> alt_text(data_grid(Observations(torch.rand(90, 1, 8, 8), name="noise"), count=10))
@@ -82,7 +86,7 @@ def data_grid(observations: Observations, count: int = 64) -> Figure:
         order = labels.argsort(stable=True).cpu()
         indices, labels = indices[order], labels[order]
     names = [] if labels is None else [label_name(int(label), observations.label_names) for label in labels]
-    made = _titled(as_array(observations.unbinarised(indices)), None, names, None)
+    made = _titled(as_array(observations.unbinarised(indices)), columns, names, None)
     return describe(made.figure, f"{len(indices)} of the {total} observations in {observations.name}.")
 
 
@@ -98,17 +102,30 @@ def samples(x: Array, *, columns: int | None = None, rows: Sequence[str] = (), l
     Args:
         x: shape (N, \*shape).
         columns: as for :func:`images`.
-        rows: what each row is called.
+        rows: what each row is called, a name for each.
         limits: as for :func:`images`.
 
     Returns:
         The figure.
 
+    Raises:
+        TypeError: for rows that are no names.
+        ValueError: for another number of names than there are rows; and as :func:`images`.
+
     Example:
-        >>> alt_text(samples(torch.rand(6, 1, 8, 8)))
-        '6 samples from the model.'
+        >>> alt_text(samples(torch.rand(16, 1, 8, 8), columns=8))
+        '16 samples from the model.'
     """
+    if isinstance(rows, int | str):
+        raise TypeError(
+            f"Expected rows as names, one for each row; got {rows!r}. For two rows of eight: columns=8, of 16 samples."
+        )
     made = _titled(as_array(x, "samples"), columns, (), limits)
+    if rows and len(rows) != made.shape[0]:
+        raise ValueError(
+            f"Expected a name for each of {counted(made.shape[0], 'row')}; got {len(rows)}. columns says how many "
+            "samples a row has."
+        )
     if rows:
         made.label_rows(rows)
     return describe(made.figure, f"{counted(len(x), 'sample')} from the model.")
@@ -145,6 +162,11 @@ def analogies(originals: Array, decoded: Array, names: Sequence[str], *, limits:
     return describe(made.figure, f"{counted(len(first), 'observation')}, each with its style in {len(names)} classes.")
 
 
+def _listed(titles: Sequence[object] | Array) -> Sequence[object]:
+    """Titles that may be a tensor of labels."""
+    return titles.tolist() if isinstance(titles, Tensor | np.ndarray) else titles
+
+
 def _titled(x: np.ndarray, columns: int | None, titles: Sequence[object], limits: Limits | None) -> Sheet:
     if titles and len(titles) != len(x):
         raise ValueError(f"Expected one title for each of {len(x)} observations; got {len(titles)}.")
@@ -155,41 +177,67 @@ def _titled(x: np.ndarray, columns: int | None, titles: Sequence[object], limits
 
 
 @styled
-def reconstructions(originals: Array, reconstructed: Array, count: int = 32, *, limits: Limits | None = None) -> Figure:
-    r"""Each observation beside its reconstruction; one line over the other where observations are lines.
+def reconstructions(
+    originals: Array,
+    reconstructed: Array,
+    count: int = 32,
+    *,
+    columns: int | None = None,
+    limits: Limits | None = None,
+) -> Figure:
+    r"""Each observation with its reconstruction: beside it, or under it in rows of ``columns``.
+
+    Where observations are lines, one lies over the other.
 
     Args:
         originals: shape (N, \*shape).
         reconstructed: the same shape.
         count: how many pairs at most, the first ones.
+        columns: how many observations beside each other, with a row of their reconstructions under them. By default
+            there are four to a row, each with its reconstruction to the right.
         limits: as for :func:`images`, by default those of the originals.
 
     Raises:
-        ValueError: for different shapes, or a count below 1.
+        TypeError: for columns that are no whole number.
+        ValueError: for different shapes, or a count or columns below 1.
 
     Example:
-        >>> x = torch.rand(6, 1, 8, 8)
+        >>> x = torch.rand(16, 1, 8, 8)
         >>> alt_text(reconstructions(x, x.round(), 4))
         '4 observations, each with its reconstruction to the right.'
+        >>> alt_text(reconstructions(x, x.round(), 8, columns=8))
+        '8 observations, each with its reconstruction under it.'
     """
     if originals.shape != reconstructed.shape:
         shapes = f"{tuple(originals.shape)} and {tuple(reconstructed.shape)}"
         raise ValueError(f"Expected originals and reconstructions of one shape; got {shapes}.")
     if count < 1:
         raise ValueError(f"Expected count >= 1; got {count}.")
+    require_columns(columns)
     x, y = as_array(originals)[:count], as_array(reconstructed, "reconstructions")[:count]
+    what = f"{counted(len(x), 'observation')}, each with its reconstruction"
     if is_lines(x):
-        return describe(
-            _overlaid(x, y, limits), f"{counted(len(x), 'observation')}, each with its reconstruction over it."
-        )
+        return describe(_overlaid(x, y, columns, limits), f"{what} over it.")
+    limits = limits or limits_of(x)
+    if columns is not None:
+        return describe(_under(x, y, min(columns, len(x)), limits), f"{what} under it.")
     pairs = np.stack([x, y], 1).reshape(-1, *x.shape[1:])
-    made = sheet(pairs, 2 * min(len(x), 4), limits=limits or limits_of(x))
+    made = sheet(pairs, 2 * min(len(x), 4), limits=limits)
     made.label_columns(["original", "decoded"] * min(len(x), 4))
-    return describe(made.figure, f"{counted(len(x), 'observation')}, each with its reconstruction to the right.")
+    return describe(made.figure, f"{what} to the right.")
 
 
-def _overlaid(x: np.ndarray, y: np.ndarray, limits: Limits | None) -> Figure:
-    made = sheet(x, None, limits=limits, second=y)
+def _under(x: np.ndarray, y: np.ndarray, columns: int, limits: Limits) -> Figure:
+    rows = [part[start : start + columns] for start in range(0, len(x), columns) for part in (x, y)]
+    made = sheet(np.concatenate([filled(row, columns) for row in rows]), columns, limits=limits, page=PAGE)
+    made.label_rows(["original", "decoded"] * (len(rows) // 2))
+    for index, row in enumerate(rows):
+        made.clear(index, len(row))
+    return made.figure
+
+
+def _overlaid(x: np.ndarray, y: np.ndarray, columns: int | None, limits: Limits | None) -> Figure:
+    made = sheet(x, columns, limits=limits, second=y)
     keys = [Line2D([], [], color=BLUE, label="original"), Line2D([], [], color=VERMILION, label="reconstructed")]
     made.axes.legend(handles=keys, loc="lower left", bbox_to_anchor=(0, 1.01), ncols=2)
     return made.figure

@@ -146,20 +146,30 @@ def _difference(found: Difference) -> str:
 
 def _runs(found: Comparison) -> str:
     rows = [(name, *(cell.replace("-", "−") for cell in numbers)) for name, *numbers in found.rows()]
-    return f'<section class="wide"><h2>The runs</h2>{_grid(("run", *HEADINGS), rows)}</section>'
+    return f'<section class="wide"><h2>The runs</h2>{grid(("run", *HEADINGS), rows)}</section>'
 
 
 def _fields(found: Comparison, names: Sequence[str]) -> str:
     """What the recipes differ in."""
     rows = [(name, *map(in_a_cell, values)) for name, values in found.fields.items()]
-    told = (
-        _grid(("field", *names), rows) if rows else '<p class="note">In nothing: only the runs themselves differ.</p>'
-    )
+    told = grid(("field", *names), rows) if rows else '<p class="note">In nothing: only the runs themselves differ.</p>'
     return f'<section class="wide"><h2>What the recipes differ in</h2>{told}</section>'
 
 
-def _grid(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of many columns, which a narrow page scrolls."""
+def grid(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of many columns, which a narrow page scrolls.
+
+    Args:
+        headings: of the columns.
+        rows: of cells, the first of each its name.
+
+    Returns:
+        HTML.
+
+    Example:
+        >>> grid(("run", "ELBO"), [("a", "−9.1")]).count("<td")
+        2
+    """
     head, *body = (
         "".join(f'<{tag} class="{"number" if at else "name"}">{escaped(cell)}</{tag}>' for at, cell in enumerate(row))
         for tag, row in (("th", headings), *(("td", row) for row in rows))

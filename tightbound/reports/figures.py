@@ -50,6 +50,7 @@ def pictures(run: Told, model: Model, data: Data, refused: list[str] | None = No
             bounds = list(_evidence(run, evaluation))
         yield from bounds
     yield from checked(run)
+    yield from _extremes(run, data)
     if isinstance(model, VAE):
         yield from _of_model(run, model, data, evaluation, refused)
     elif refused is not None:
@@ -122,6 +123,25 @@ def _evidence(run: Told, evaluation: dict[str, Any]) -> Iterator[Picture]:
         caption = "The rate, dimension by dimension. One without nats follows the prior and carries nothing."
         figure = plots.kl_per_dimension(torch.tensor(kl), torch.tensor(evaluation["active"]))
         yield Picture("kl", "Where the nats go", caption, figure)
+
+
+def _extremes(run: Told, data: Data) -> Iterator[Picture]:
+    """The observations that are explained worst and best; nothing where it is not known, or too few are known."""
+    log_px = run.per_observation().get("log_px", torch.empty(0))
+    known = log_px.isfinite().nonzero()[:, 0]
+    count = min(COLUMNS, len(known) // 2)
+    if len(log_px) != len(data.test) or count < 2:
+        return
+    order = known[log_px[known].argsort(stable=True)]
+    rows = torch.cat((order[:count], order[-count:]))
+    titles = [f"{log_px[row]:.1f}".replace("-", "−") for row in rows.tolist()]
+    figure = plots.images(data.test.unbinarised(rows), columns=count, titles=titles)
+    worst = ", ".join(str(row) for row in data.test.rows_of(order[:count]).tolist())
+    caption = (
+        f"Above the {count} test observations with the lowest log p(x), below those with the highest, each with its "
+        f"nats. The worst first: rows {worst} of the data."
+    )
+    yield Picture("extremes", "Worst and best explained", caption, figure)
 
 
 def _factors(run: Told, model: VAE, plain: VAE, test: Observations) -> list[Picture]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,6 +17,7 @@ from tightbound.files import foreign, write_atomically, write_text
 from tightbound.model import Model
 from tightbound.reports.figures import Picture, pictures
 from tightbound.reports.sections import OF_FILES, escaped, with_commands
+from tightbound.reports.terms import glossary
 from tightbound.runs import recipe as recipes
 from tightbound.runs.folder import FIGURES, REPORT
 from tightbound.runs.from_fit import HELD_OUT, FromFit
@@ -26,6 +28,7 @@ from tightbound.runs.told import OTHERS, UNKNOWN, InPython, Judged, Told
 
 __all__ = ["document", "page_of", "refuse_damaged", "render", "section_of", "write_report"]
 
+SEVERAL = 3  # sections, more of which have a list of contents
 WIDE = 530  # CSS pixels: a wider figure has a row of its own
 FOOTER = (
     "<footer>Made by tightbound. Numbers are in nats per observation unless said otherwise; ± is one standard error "
@@ -158,11 +161,12 @@ def document(title: str, parts: Sequence[str]) -> str:
         >>> document("a < b", ["<p>less</p>"]).count("a &lt; b")
         1
     """
+    body = _with_contents("\n".join(parts))
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escaped(title)}</title>\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>\n{_style()}</style></head>\n'
-        f"<body><main>\n{chr(10).join(parts)}\n</main></body></html>\n"
+        f"<body><main>\n{body}\n</main></body></html>\n"
     )
 
 
@@ -170,6 +174,27 @@ def _recipe(run: Told) -> list[str]:
     if isinstance(run.recipe, Recipe):
         return [_details("Recipe", recipes.to_toml(run.recipe))]
     return [] if run.recipe is None else [_details("Settings", run.recipe.to_toml())]
+
+
+def _with_contents(body: str) -> str:
+    """What a page has, listed behind its head, and what its terms mean, at its end."""
+    if terms := glossary(body):
+        body = body.replace(FOOTER, f"{terms}\n{FOOTER}")
+    listed = list[str]()
+
+    def named(found: re.Match[str]) -> str:
+        attributes, title = found.groups()
+        if given := re.search(r'id="([^"]*)"', attributes):
+            anchor = given[1]
+        else:
+            anchor = "part-" + re.sub(r"[^a-z0-9]+", "-", html.unescape(title).lower()).strip("-")
+            attributes += f' id="{anchor}"'
+        listed.append(f'<a href="#{anchor}">{title}</a>')
+        return f"<section{attributes}><h2>{title}"
+
+    body = re.sub(r"<section([^>]*)><h2>([^<]*)", named, body)
+    contents = f'</header>\n<nav class="wide" aria-label="Contents">{" ".join(listed)}</nav>'
+    return body.replace("</header>", contents, 1) if len(listed) > SEVERAL else body
 
 
 def _environment(run: Told) -> str:
@@ -193,7 +218,11 @@ def _judged(run: Told) -> list[str]:
 def _learned(run: Told) -> list[str]:
     """What the curves of its training say, where that is something to act on."""
     points = "\n".join(f"<li>{with_commands(text)}</li>" for text in lessons(run))
-    return [f'<section class="wide verdict warning"><h2>Training</h2><ul>{points}</ul></section>'] if points else []
+    return (
+        [f'<section class="wide verdict warning"><h2>How training ended</h2><ul>{points}</ul></section>']
+        if points
+        else []
+    )
 
 
 def _left_out(reason: str) -> str:
@@ -206,7 +235,7 @@ def _style() -> str:
 
 
 def _header(run: Told, data: Data, model: Model | None) -> str:
-    facts = {"Data": _data(run, data), "Model": _model(run, model), "Training": _training(run), "Made": _made(run)}
+    facts = facts_of(run, data, model)
     listed = "".join(f"<dt>{name}</dt><dd>{escaped(text)}</dd>" for name, text in facts.items())
     if again := _again(run):
         listed += f"<dt>Again</dt><dd><code>{escaped(again)}</code></dd>"
@@ -222,6 +251,20 @@ def _again(run: Told) -> str:
         of = run.of if isinstance(run, Judged) else run
         return run.recipe.again(None if isinstance(of, InPython) else "ANOTHER", resume=False)
     return "tightbound recipes RUN > again.toml; tightbound train again.toml"
+
+
+def facts_of(run: Told, data: Data, model: Model | None) -> dict[str, str]:
+    """What a reader must know of a run before its numbers.
+
+    Args:
+        run: which.
+        data: the run's.
+        model: the run's; without it its size is not told.
+
+    Returns:
+        Words, by what they are of.
+    """
+    return {"Data": _data(run, data), "Model": _model(run, model), "Training": _training(run), "Made": _made(run)}
 
 
 def _data(run: Told, data: Data) -> str:

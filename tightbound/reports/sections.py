@@ -8,6 +8,7 @@ from typing import Any
 
 from tightbound.evaluate import Estimate
 from tightbound.evaluate.check import TITLES
+from tightbound.reports.terms import linked
 from tightbound.runs.folder import (
     CERTIFICATE,
     CHECKS,
@@ -254,7 +255,12 @@ def framed(cells: list[str], unit: str = "nats") -> str:
 
 def row_of(name: str, value: str, error: str, about: str) -> str:
     cells = (("name", name), ("number", value), ("error", error), ("about", about))
-    return "<tr>" + "".join(f'<td class="{kind}">{escaped(text)}</td>' for kind, text in cells) + "</tr>"
+    shown = (linked(text) if kind == "name" else escaped(text) for kind, text in cells)
+    return (
+        "<tr>"
+        + "".join(f'<td class="{kind}">{text}</td>' for (kind, _), text in zip(cells, shown, strict=True))
+        + "</tr>"
+    )
 
 
 def estimate(value: float, error: float | None) -> tuple[str, str]:

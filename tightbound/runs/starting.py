@@ -110,7 +110,7 @@ def train(
         )
     folder = None if out is None else Path(out)
     if folder is not None and world().is_main:
-        _require_fresh(folder)  # before the data are read; it is looked at again once it is owned
+        require_fresh(folder)  # before the data are read; it is looked at again once it is owned
     built = build(recipe, data)
     require_utf8(built.recipe.name, built.recipe.data.source)
     if start is not None:
@@ -216,7 +216,7 @@ def _train(
             print(f"Note: {note[0].upper()}{note[1:]}{end}", file=sys.stderr, flush=True)
     with owned(folder, make=new) if main else nullcontext():
         if main and new:
-            _require_fresh(folder)
+            require_fresh(folder)
         if main and not resume:
             # The recipe first: with it, what is killed right here can be gone on with.
             write_text(folder / RECIPE, recipes.to_toml(recipe))
@@ -248,7 +248,7 @@ def _logged(on_log: OnLog | str | None, folder: Path) -> Iterator[OnLog | None]:
         yield on_log
 
 
-def _require_fresh(folder: Path) -> None:
+def require_fresh(folder: Path) -> None:
     """Refuse a folder that holds anything but what a start that was killed at once leaves behind."""
     require_path(folder)
     names = [item.name for item in folder.iterdir()] if folder.is_dir() else [""] * folder.exists()
