@@ -106,7 +106,7 @@ def test_the_report_and_the_command_say_it(tmp_path: Path, capsys: pytest.Captur
     [lesson] = lessons(run)
     assert "20.00 more, which it has learned by heart" in lesson
     page = write_report(run, run.model(), run.data()).read_text()
-    assert "<h2>Training</h2><ul><li>The model is over-fitted" in page
+    assert "How training ended</h2><ul><li>The model is over-fitted" in page
     assert "<code>--train.weight-decay 0.05</code>" in page
     code, _, error = said(
         capsys, "train", "digits", "--model.hidden", 64, "--train.epochs", 2, "--objective.warmup-steps", 0,

@@ -284,7 +284,13 @@ class Frame(HTMLParser):
 def test_a_notebook_shows_the_page_in_a_frame_in_which_nothing_runs(whole: Any) -> None:
     [(tag, attributes)] = Frame(whole[0]._repr_html_()).tags
     assert tag == "iframe"
-    assert attributes["srcdoc"] == whole[0].page
+    inside = attributes["srcdoc"]
+    assert inside is not None
+    assert inside.replace('<base href="about:srcdoc">', "") == whole[0].page
+    assert "<base" not in whole[0].page  # a file has its own address
+    links = [link["href"] for link in page(whole[0]).all("a")]
+    assert all(str(link).startswith("#") for link in links)
+    assert inside.index("<base") < inside.index("<a ")
     assert attributes["sandbox"] == ""
     assert "Content-Security-Policy" in whole[0].page
 

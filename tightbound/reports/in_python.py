@@ -26,6 +26,7 @@ from tightbound.training import TrainResult
 
 __all__ = ["Report", "report"]
 
+BASE = '<base href="about:srcdoc">'  # or a link to a place in the page would load the notebook into the frame
 HEIGHT = 720  # CSS pixels of a page within a notebook, which scrolls
 
 
@@ -52,8 +53,9 @@ class Report:
 
     def _repr_html_(self) -> str:
         """The page in a frame of its own: its style stays inside, and nothing in it runs."""
+        page = self.page.replace("<head>", f"<head>{BASE}", 1)
         return (
-            f'<iframe srcdoc="{html.escape(self.page, quote=True)}" sandbox="" title="{html.escape(repr(self))}" '
+            f'<iframe srcdoc="{html.escape(page, quote=True)}" sandbox="" title="{html.escape(repr(self))}" '
             f'style="width:100%;height:{HEIGHT}px;border:0;border-radius:10px"></iframe>'
         )
 
