@@ -184,4 +184,31 @@ def test_only_the_elements_at_the_floor_count_and_constants_do_not() -> None:
     assert (
         "1 element is predicted to the smallest scale that there is, and wins 7.4 nats by that alone." in found.verdict
     )
-    assert found.to_json()["floor"] == {"elements": 1, "nats": found.floor.nats}
+    assert found.to_json()["floor"] == {"elements": 1, "nats": found.floor.nats, "levels": 0}
+
+
+GREY = torch.randint(0, 256, (20, 5), generator=torch.Generator().manual_seed(0)) / 255
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "x", "levels"),
+    [
+        (tb.likelihoods.Gaussian, GREY, 256),
+        (tb.likelihoods.ContinuousBernoulli, GREY, 256),
+        (tb.likelihoods.Gaussian, (GREY * 16).round() / 16, 17),
+        (tb.likelihoods.Gaussian, GREY + 1e-4 * torch.rand(20, 5), 0),
+        (tb.likelihoods.Gaussian, GREY.round(), 0),
+        (tb.likelihoods.Gaussian, 3 * GREY, 0),
+        (tb.likelihoods.DiscretizedLogistic, GREY, 0),
+        (tb.likelihoods.UnnormalisedBernoulli, GREY, 0),
+    ],
+    ids=["gaussian", "continuous-bernoulli", "17 levels", "real", "binary", "beyond 1", "levels", "no likelihood"],
+)
+def test_a_density_of_levels_is_called_one(likelihood: type, x: Tensor, levels: int) -> None:
+    """log2(255) bits lie between a density over [0, 1] and one in steps of a level."""
+    given = {"levels": 256} if likelihood is tb.likelihoods.DiscretizedLogistic else {}
+    found = evidence(model(likelihood=likelihood(nn.Linear(2, 5), **given)), x, samples=4, proposal="posterior")
+    assert found.floor.levels == levels
+    told = f"data that are {levels} levels" in found.verdict and f"are {math.log2(max(levels - 1, 1)):.2f} more bits"
+    assert bool(told) == (levels > 0)
+    assert ("A density of data" in found.verdict) == (levels > 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import reduce
+from pathlib import Path
 
 import pytest
 from test_docs import ROOT, blocks, commands, execute, tables
@@ -15,6 +16,12 @@ from tightbound.evaluate import Evidence
 from tightbound.runs.pieces import LIKELIHOODS
 
 README = ROOT / "README.md"
+NAMES = ROOT / "docs" / "api.md"
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)  # where an example may leave its run
 
 
 def test_the_example_runs_and_its_bounds_are_in_order(capsys: pytest.CaptureFixture[str]) -> None:
@@ -28,8 +35,15 @@ def test_the_example_runs_and_its_bounds_are_in_order(capsys: pytest.CaptureFixt
 
 
 def test_the_example_is_short() -> None:
-    [block] = blocks(README, "python")
-    assert len([line for line in block.splitlines() if line]) <= 16
+    mine, whole = blocks(README, "python")
+    assert len([line for line in whole.splitlines() if line]) <= 16
+    assert len([line for line in mine.splitlines() if line]) <= 10
+
+
+def test_its_own_data_end_in_a_number_and_a_model_that_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    found = execute(README)
+    assert found["codes"].shape[0] == 5
+    assert f"{found['found'].nll} nats per observation" in capsys.readouterr().out
 
 
 def test_every_verb_it_names_exists_and_none_is_left_out() -> None:
@@ -41,14 +55,14 @@ def test_every_verb_it_names_exists_and_none_is_left_out() -> None:
 
 
 def test_every_name_in_its_table_exists() -> None:
-    [contents] = [table for table in tables(README) if table[0][0] == "name"]
+    [contents] = [table for table in tables(NAMES) if table[0][0] == "name"]
     for row in contents[1:]:
         for dotted in re.findall(r"`([\w.]+)`", row[0]):
             reduce(getattr, dotted.split("."), tb)
 
 
 def test_its_table_leaves_no_piece_out() -> None:
-    text = README.read_text(encoding="utf-8")
+    text = NAMES.read_text(encoding="utf-8")
     for module in (tb.bounds, tb.objectives, tb.priors, tb.posteriors, tb.likelihoods):
         own = {name: item for name, item in vars(module).items() if getattr(item, "__module__", "") == module.__name__}
         short = module.__name__.rpartition(".")[2]

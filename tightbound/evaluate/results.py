@@ -334,7 +334,7 @@ class Evidence(Judged):
             "active": self.active.tolist(),
             **{name: getattr(self, name) for name in others},
             "is_likelihood": self.is_likelihood,
-            "floor": {"elements": self.floor.elements, "nats": number(self.floor.nats)},
+            "floor": {**self.floor._asdict(), "nats": number(self.floor.nats)},
             "remark": self.remark,
             "baselines": None if self.baselines is None else self.baselines.to_json(),
             "findings": self.findings,

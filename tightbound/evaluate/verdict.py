@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -141,7 +142,22 @@ def on_weights(high_k_share: float, draws: float, error: float, *, proposal: str
 
 
 def on_floor(floor: Floor) -> str:
-    """How many nats come from elements that are known as well as a density can say."""
+    """How far a density's nats are of its unit: by data that are levels, and elements known as well as it can say."""
+    return " ".join(part for part in (_on_levels(floor.levels), _on_elements(floor)) if part)
+
+
+def _on_levels(levels: int) -> str:
+    if not levels:
+        return ""
+    return (
+        f"A density of data that are {levels} levels: its nats are of the unit from black to white, can be raised "
+        "without end by a narrower density, and compare with other densities alone. In steps of one level there are "
+        f"{math.log2(levels - 1):.2f} more bits per dimension. For the probability of each level: --model.likelihood "
+        "discretized-logistic."
+    )
+
+
+def _on_elements(floor: Floor) -> str:
     if not floor.elements:
         return ""
     if floor.elements == 1:

@@ -13,7 +13,7 @@ from tightbound.reports.sections import escaped, estimate, framed, row_of, with_
 from tightbound.runs.comparison import HEADINGS, QUANTITIES, Comparison, Difference, in_a_cell
 from tightbound.runs.run import Run
 
-__all__ = ["pictures", "render", "write_comparison"]
+__all__ = ["grid", "pictures", "render", "write_comparison"]
 
 ABOUT = {
     "log_px": "of the data under the model; higher is better",

@@ -21,7 +21,7 @@ from tightbound.reports.figures import Picture, examples, ranked
 from tightbound.reports.page import FOOTER, document, facts_of, section_of
 from tightbound.reports.sections import escaped, estimate
 from tightbound.runs.comparison import HEADINGS, Compared, Comparison
-from tightbound.runs.folder import REPORT
+from tightbound.runs.folder import FIGURES, REPORT
 from tightbound.runs.run import Run
 from tightbound.runs.trained import model_of
 from tightbound.surface import listed
@@ -37,7 +37,7 @@ HUES = {
 
 
 def write_demonstration(found: Comparison, toy: Picture, path: Path) -> tuple[Path, list[str]]:
-    """Write the page of a recipe at two β.
+    """Write the page of a recipe at two β, and its figures.
 
     Args:
         found: the runs, compared: the one with the smaller β first.
@@ -49,13 +49,15 @@ def write_demonstration(found: Comparison, toy: Picture, path: Path) -> tuple[Pa
     """
     data = found.runs[0].run.data()
     colours = [_colours(run, data) for run in found.runs]
-    pictures = [_pictures(*each, data) for each in zip(found.runs, colours, strict=True)]
+    of_each = [_pictures(*each, data) for each in zip(found.runs, colours, strict=True)]
+    pictures = [*chain.from_iterable(zip(*of_each, strict=True)), toy]  # of both runs, side by side
+    for picture in pictures:
+        write_text(path.parent / FIGURES / f"{picture.name}.svg", plots.to_svg(picture.figure))
     said = findings(found, [each.told for each in colours if each is not None])
     parts = [
         _header(found.runs[0].run, data),
         _verdict(found, said),
-        *map(section_of, chain.from_iterable(zip(*pictures, strict=True))),  # of both runs, side by side
-        section_of(toy),
+        *map(section_of, pictures),
         _numbers(found),
         _links(found, path),
         FOOTER,

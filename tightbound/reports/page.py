@@ -26,7 +26,7 @@ from tightbound.runs.recipe import Recipe
 from tightbound.runs.run import Run
 from tightbound.runs.told import OTHERS, UNKNOWN, InPython, Judged, Told
 
-__all__ = ["document", "page_of", "refuse_damaged", "render", "section_of", "write_report"]
+__all__ = ["document", "facts_of", "page_of", "refuse_damaged", "render", "section_of", "write_report"]
 
 SEVERAL = 3  # sections, more of which have a list of contents
 WIDE = 530  # CSS pixels: a wider figure has a row of its own
