@@ -159,7 +159,7 @@ def comparable(field: str) -> bool:
     return field.startswith(("model.", "objective.", "train.")) and field not in NOT_COMPARABLE
 
 
-def choices(field: str, outcomes: Sequence[Outcome]) -> list[Choice]:
+def choices(field: str, outcomes: Sequence[Outcome], *, ranked: bool | None = None) -> list[Choice]:
     """Which value to take, from a sweep's own numbers; for β, the answer depends on what for.
 
     * generation (and any other field): the highest log p(x) of the model, by its tightest bound. It is a property of
@@ -178,6 +178,7 @@ def choices(field: str, outcomes: Sequence[Outcome]) -> list[Choice]:
     Args:
         field: dotted name of the swept field.
         outcomes: the runs, measured on the same observations.
+        ranked: whether the runs can be compared; by default as :func:`comparable` has it.
 
     Returns:
         One choice for each purpose; none where the runs cannot be compared.
@@ -198,7 +199,7 @@ def choices(field: str, outcomes: Sequence[Outcome]) -> list[Choice]:
         [1, 0.5, 4]
     """
     values = [value for value in by_value(outcomes) if not _unfinished(value)]
-    if not comparable(field) or len(values) < 2:
+    if not (comparable(field) if ranked is None else ranked) or len(values) < 2:
         return []
     best = max(values, key=lambda each: each.estimate("log_px").value)
     if field != BETA:
@@ -216,12 +217,13 @@ def _unfinished(value: Value) -> bool:
     return any(run.found.get("remark") for run in value.runs)
 
 
-def passed_over(field: str, outcomes: Sequence[Outcome]) -> list[str]:
+def passed_over(field: str, outcomes: Sequence[Outcome], *, longer: str = "--train.epochs") -> list[str]:
     """Which values are not recommended since their runs are unfinished: hardly trained, or still warming up.
 
     Args:
         field: dotted name of the swept field.
         outcomes: the runs, measured.
+        longer: how to train longer.
 
     Returns:
         One sentence, or none where all runs are finished.
@@ -239,7 +241,7 @@ def passed_over(field: str, outcomes: Sequence[Outcome]) -> list[str]:
         return []
     runs = f"the runs at {field} = {', '.join(str(value.value) for value in left_out)} are unfinished"
     if len(values) - len(left_out) < 2:
-        return [f"No value is recommended, as {runs}. Train longer: --train.epochs."]
+        return [f"No value is recommended, as {runs}. Train longer: {longer}."]
     return [f"Recommended is one of the other values alone, as {runs}."]
 
 
