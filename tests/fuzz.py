@@ -29,7 +29,7 @@ from runs import TINY
 
 import tightbound as tb
 from tightbound.data import load, summarise
-from tightbound.report import figures, page
+from tightbound.reports import figures, page
 from tightbound.runs.build import build
 from tightbound.runs.measured import measure
 from tightbound.runs.recipe import Recipe

@@ -20,7 +20,7 @@ from tiny import SMALL, refused, said
 import tightbound as tb
 from tightbound.cli.verbs import main
 from tightbound.evaluate import Estimate, evidence
-from tightbound.report.compared import render
+from tightbound.reports.compared import render
 from tightbound.runs import comparing
 from tightbound.runs.comparison import QUANTITIES, Comparison, Difference, errors_needed, in_a_cell
 from tightbound.runs.pieces import LIKELIHOODS

@@ -17,7 +17,7 @@ from tightbound import labs
 from tightbound.cli import commands, demo
 from tightbound.cli.verbs import main
 from tightbound.evaluate import Estimate
-from tightbound.report import demonstrated
+from tightbound.reports import demonstrated
 from tightbound.runs import recipe as recipes
 from tightbound.runs.comparing import compare
 from tightbound.runs.run import open_run

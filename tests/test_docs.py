@@ -224,7 +224,7 @@ def test_the_tutorial_shows_the_lines_that_an_evaluation_prints() -> None:
 
 def test_the_tutorial_names_the_pictures_of_a_report() -> None:
     [pictures] = [table for table in tables(DOCS / "tutorial.md") if table[0][0] == "picture"]
-    made = re.findall(r'Picture\("\w+", "([^"]+)"', (PACKAGE / "report" / "figures.py").read_text(encoding="utf-8"))
+    made = re.findall(r'Picture\("\w+", "([^"]+)"', (PACKAGE / "reports" / "figures.py").read_text(encoding="utf-8"))
     assert {row[0] for row in pictures[1:]} <= set(made)
 
 

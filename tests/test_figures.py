@@ -12,7 +12,7 @@ from tiny import copied, trained
 
 from tightbound import plots
 from tightbound.data import Data, Observations
-from tightbound.report import figures
+from tightbound.reports import figures
 from tightbound.runs import recipe as recipes
 from tightbound.runs.measured import measure
 from tightbound.runs.run import open_run

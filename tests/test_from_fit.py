@@ -262,7 +262,8 @@ def test_every_verb_takes_it(words: list[str], original: Path, tmp_path: Path) -
     assert main(given) == 0
     if words[0] in ("report", "train"):
         page = (folder / "report.html").read_text(encoding="utf-8")
-        assert "VAE: MixtureOfNormals prior, DiagonalNormal posterior, Gaussian likelihood" in page
+        networks = "DiagonalNormal posterior (MLP 3-8-4), Gaussian likelihood (Sequential 2-7-3)"
+        assert f"VAE: MixtureOfNormals prior (2), {networks}" in page
         assert "tb.fit(model, data, seed=0, " in page
         assert "Settings" in page
         assert "90 training, 18 of them held out for validation, and 10 test observations of 3" in page

@@ -100,7 +100,7 @@ def test_a_report_says_what_was_refused(
         raise ValueError("Expected this; got that.")
 
     monkeypatch.setattr(commands, "measure", refuse)
-    monkeypatch.setattr("tightbound.report.figures._maps", refuse)
+    monkeypatch.setattr("tightbound.reports.figures._maps", refuse)
     assert main(["report", str(run)]) == 0
     page = (run / "report.html").read_text()
     assert "The evaluation was refused. Expected this; got that." in page

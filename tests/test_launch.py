@@ -73,7 +73,8 @@ def test_two_train_and_one_speaks(tmp_path: Path) -> None:
     assert code == 0, error
     assert [line for line in out if line.startswith("Report: ")] == [f"Report: {tmp_path / 'run' / 'report.html'}"]
     assert sum(line.startswith("Evidence: ") for line in out) == 1
-    assert [line.split()[0] for line in error] == ["step", "Trained", "Likelihood:", "Note:"]
+    assert [line.split()[0] for line in error] == ["Training", "VAE:", "step", "Trained", "Likelihood:", "Note:"]
+    assert error[0].startswith("Training on cpu, 2 processes")
     run = open_run(tmp_path / "run")
     assert run.evaluation() is not None
     assert Counter(line["split"] for line in run.metrics()) == {"train": 1, "validation": 1}

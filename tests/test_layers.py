@@ -17,7 +17,7 @@ CORE = {
     "conditioned", "semi_supervised", "told", "paired",
 }  # fmt: skip
 # Each may know those before it, never one after it.
-EDGES = ["plots", "runs", "report", "labs", "explore", "cli", "__main__"]
+EDGES = ["plots", "runs", "reports", "labs", "explore", "cli", "__main__"]
 
 # All that these may know of the package.
 ALLOWED: dict[str, set[str]] = {
@@ -33,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "distributed": set(),
     "runtime": {"settings"},
     "compilations": {"files"},
+    "architecture": set(),
     "execution": {"compilations", "runtime"},
     "threads": {"runtime"},
     "batch": set(),

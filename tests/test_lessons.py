@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tiny import said, trained
 
-from tightbound.report.page import write_report
+from tightbound.reports.page import write_report
 from tightbound.runs.lessons import FALLING, HEART, LEAST, lessons, of_curves
 from tightbound.runs.run import open_run
 
@@ -42,6 +42,14 @@ def test_a_training_that_stopped_too_soon_is_told_by_what_it_still_won(by: float
     if expected:
         assert f"still falling: by {by:.2f} nats over the last 20% of its steps" in found[0]
         assert "tightbound train --resume RUN --train.epochs N" in found[0]
+
+
+def test_of_a_training_in_python_the_words_are_python() -> None:
+    both = of_curves(curves(falling(9.0), [50.0] * 10), in_python=True)
+    assert len(both) == 2
+    assert "tb.fit(model, data, epochs=N)" in both[0]
+    assert "tb.fit(…, weight_decay=0.05)" in both[1]
+    assert not any("--train" in each for each in both)
 
 
 def test_where_nats_are_few_a_share_of_them_is_nothing() -> None:
@@ -98,7 +106,7 @@ def test_the_report_and_the_command_say_it(tmp_path: Path, capsys: pytest.Captur
     [lesson] = lessons(run)
     assert "20.00 more, which it has learned by heart" in lesson
     page = write_report(run, run.model(), run.data()).read_text()
-    assert "<h2>Training</h2><ul><li>The model is over-fitted" in page
+    assert "How training ended</h2><ul><li>The model is over-fitted" in page
     assert "<code>--train.weight-decay 0.05</code>" in page
     code, _, error = said(
         capsys, "train", "digits", "--model.hidden", 64, "--train.epochs", 2, "--objective.warmup-steps", 0,

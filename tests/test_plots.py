@@ -74,6 +74,7 @@ FIGURES = {
     "training_curves": lambda: plots.training_curves(history()),
     "beta_tradeoff": lambda: plots.beta_tradeoff([{**r, "nll": 90.0, "active_units": 3} for r in SWEEP]),
     "rate_distortion": lambda: plots.rate_distortion(SWEEP),
+    "by_value": lambda: plots.by_value([{**r, "a $name": f"${i}" * 9} for i, r in enumerate(SWEEP)], "a $name"),
     "latent_map": lambda: plots.latent_map(torch.randn(50, 5), torch.arange(50) % 12, ["$1", "_x"]),
     "kl_per_dimension": lambda: plots.kl_per_dimension(torch.rand(6)),
     "bound_by_samples": lambda: plots.bound_by_samples([(1, -9.0, 0.1), (10, -8.0, 0.1)]),
@@ -305,6 +306,42 @@ def test_beta_is_on_a_logarithmic_axis_where_it_spans_decades(betas: list[float]
     axes = plots.beta_tradeoff(rows).axes[0]
     assert axes.get_xscale() == scale
     assert set(axes.get_xticks()) <= set(betas)
+
+
+@pytest.mark.parametrize(
+    ("values", "scale", "places"),
+    [
+        ([2, 4, 8], "linear", [2, 4, 8]),
+        ([0.1, 1.0, 100.0], "log", [0.1, 1, 100]),
+        (["b", "a", True], "linear", [0, 1, 2]),
+    ],
+    ids=["numbers", "decades", "names"],
+)
+def test_values_stand_where_they_lie_and_names_in_their_order(
+    values: list[object], scale: str, places: list[float]
+) -> None:
+    rows = [{"v": v, "elbo": -e, "distortion": e - 3, "rate": 3.0} for v, e in zip(values, (9, 7, 8), strict=True)]
+    figure = plots.by_value(rows, "v")
+    for panel, wanted in zip(figure.axes, (-7.0, -4.0, 3.0), strict=True):
+        assert panel.get_xscale() == scale
+        np.testing.assert_allclose(panel.lines[0].get_xdata(), places)
+        assert ring(panel) == pytest.approx((places[1], wanted))
+    assert plots.alt_text(figure).endswith(f"Highest ELBO −7.00 nats at v = {values[1]}.")
+    if places == [0, 1, 2]:
+        assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["b", "a", "True"]
+        assert figure.axes[0].lines[0].get_linestyle() == "None"  # there is no way from one name to another
+
+
+def test_runs_at_one_name_are_averaged() -> None:
+    rows = [{"v": v, "elbo": e, "distortion": -e, "rate": 0.0} for v, e in (("a", -9.0), ("b", -8.0), ("a", -5.0))]
+    np.testing.assert_allclose(plots.by_value(rows, "v").axes[0].lines[0].get_ydata(), [-7, -8])
+
+
+def test_rows_without_the_value_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"Expected 'v' in every row; got a row without\."):
+        plots.by_value(SWEEP, "v")
+    with pytest.raises(ValueError, match=r"Expected 'v' in every row; got no rows\."):
+        plots.by_value([], "v")
 
 
 def test_along_grey_lines_the_elbo_is_the_one_written() -> None:

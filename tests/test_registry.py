@@ -21,7 +21,7 @@ import tightbound as tb
 from tightbound.data import Observations, summarise
 from tightbound.likelihoods import Likelihood
 from tightbound.objectives import Loss
-from tightbound.report.page import write_report
+from tightbound.reports.page import write_report
 from tightbound.runs import drawn, registry
 from tightbound.runs import recipe as recipes
 from tightbound.runs.build import build

@@ -16,8 +16,8 @@ from tiny import SMALL, copied, said, trained
 
 from tightbound.cli.verbs import main
 from tightbound.evaluate import Estimate
-from tightbound.report.page import render, write_report
-from tightbound.report.terms import TERMS
+from tightbound.reports.page import render, write_report
+from tightbound.reports.terms import TERMS
 from tightbound.runs.run import open_run
 
 EVIL = '<script>alert("&amp;")</script>'

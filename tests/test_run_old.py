@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from tightbound.cli.verbs import main
 from tightbound.evaluate import evidence
 from tightbound.files import DIGESTS
-from tightbound.report.page import write_report
+from tightbound.reports.page import write_report
 from tightbound.runs import recipe as recipes
 from tightbound.runs.drawn import Capacity, Elbo, FreeBits, Iwae
 from tightbound.runs.recipe import Recipe, from_toml

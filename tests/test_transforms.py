@@ -340,7 +340,7 @@ def test_a_run_by_recipe_trains_on_them_and_says_so(tmp_path: Path) -> None:
     assert 'flip = "horizontal"' in (tmp_path / "moved" / "recipe.toml").read_text()
     assert run.metrics() != plain.metrics()
     assert run.split("test").take(torch.arange(5)).equal(plain.split("test").take(torch.arange(5)))
-    from tightbound.report.page import write_report
+    from tightbound.reports.page import write_report
 
     page = write_report(run, run.model(), run.data()).read_text(encoding="utf-8")
     assert page.count("shifted by up to 1 pixel and flipped horizontally") == 2

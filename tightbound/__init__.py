@@ -36,10 +36,12 @@ if TYPE_CHECKING:
     from tightbound.evaluate.evidence import evidence as evidence
     from tightbound.model import Model as Model
     from tightbound.paired import PairedVAE as PairedVAE
+    from tightbound.reports.in_python import report as report
     from tightbound.runs.comparing import compare as compare
     from tightbound.runs.recipe import Recipe as Recipe
     from tightbound.runs.run import Run as Run
     from tightbound.runs.run import open_run as open_run
+    from tightbound.runs.sweeping import sweep as sweep
     from tightbound.semi_supervised import SemiSupervisedVAE as SemiSupervisedVAE
     from tightbound.settings import Training as Training
     from tightbound.training.fit import fit as fit
@@ -79,6 +81,8 @@ _NAMES = {  # and where each is, under the same name unless another one is given
     "fit": "tightbound.training",
     "load_data": "tightbound.data:load",
     "open_run": "tightbound.runs.run",
+    "report": "tightbound.reports.in_python",
+    "sweep": "tightbound.runs.sweeping",
 }
 
 __all__ = ["__version__", *_MODULES, *_NAMES, "load_model", "train"]

@@ -17,29 +17,26 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from tightbound import evaluate as evaluation
 from tightbound.distributed import joined
-from tightbound.evaluate import Disentanglement, Schedule
+from tightbound.evaluate import Schedule
 from tightbound.files import why
 from tightbound.labs import Lab
 from tightbound.progress import evaluating
-from tightbound.report.compared import write_comparison
-from tightbound.report.page import write_report
+from tightbound.reports.compared import write_comparison
+from tightbound.reports.page import write_report
 from tightbound.runs import comparing, starting
 from tightbound.runs import folder as files
 from tightbound.runs import sweep as sweeps
-from tightbound.runs.advice import comparable
 from tightbound.runs.comparing import COMPARED_ON
 from tightbound.runs.from_fit import FromFit, whole_recipe
 from tightbound.runs.lessons import lessons
-from tightbound.runs.measured import Measured, measure, remark_on
-from tightbound.runs.migrate import RECIPE
+from tightbound.runs.measured import measure, remark_on
 from tightbound.runs.places import with_data_found, with_source
 from tightbound.runs.recipe import Recipe
 from tightbound.runs.run import Kept, Run, Split, open_run
 from tightbound.runs.starting import Trained
+from tightbound.runs.sweep_recipes import of_recipe
 from tightbound.runs.trained import model_of, remark_of
 from tightbound.surface import listed
 from tightbound.training.signals import signals_kept
@@ -288,47 +285,18 @@ def report(path: Path, *, source: str | None = None) -> int:
 def sweep(recipe: Recipe, over: str, out: Path | None, *, seeds: int = 1, progress: bool = True) -> int:
     """Train for each value; end with the table, and where the values can be compared with a choice."""
     field, values = sweeps.parse_over(over)
-    folder = out or starting.default_folder(dataclasses.replace(recipe, name=f"{recipe.name}-sweep"))
     at_least("seeds", seeds, 1)
     at_most("seeds", seeds, MOST_SEEDS)
-    planned = sweeps.begin(folder, recipe, field, values, seeds=seeds)
-    for each in planned:
-        starting.require_own(each.recipe, each.path)
-    outcomes = []
-    for number, each in enumerate(planned, start=1):
-        if progress:
-            tell(f"[{number}/{len(planned)}] {field} = {each.value}: {each.path}")
-        found = sweeps.measured(each)
-        if found is None:
-            with signals_kept():
-                trained = (
-                    starting.resume(each.path, progress=progress)
-                    if (each.path / RECIPE).is_file()
-                    else starting.train(each.recipe, each.path, progress=progress)
-                )
-            if trained.result.ended == "interrupted":
-                tell(f"Stopped. The same command goes on, with --out {shlex.quote(str(folder))}")
-                return 1
-            found = sweeps.keep(each, *_compared(trained, progress=progress))
-        outcomes.append(found)
-    if comparable(field):
-        starting.require_one_data(each.path for each in planned)
-    print(sweeps.finish(folder, recipe, field, outcomes))
+    with signals_kept():
+        found = of_recipe(recipe, field, values, out, seeds=seeds, progress=progress)
+    folder = Path(str(found.path))
+    if found.setting.missing:
+        tell(f"Stopped. The same command goes on, with --out {shlex.quote(str(folder))}")
+        return 1
+    print(f"{found}\n", flush=True)  # before anything is written: the numbers are what took the time
+    for path in found.save(folder):
+        print(f"{'Table' if path.suffix == '.json' else 'Figure'}: {path}")
     return 0
-
-
-def _compared(trained: Trained, *, progress: bool) -> tuple[Measured, Disentanglement | None, torch.Tensor]:
-    """What a sweep compares a run by: numbers on what it has not seen, scores beside known factors, and codes."""
-    observed, model, data = sweeps.compared_on(trained), trained.model, trained.data
-    settings, remark = _settings(trained.run.recipe), remark_on(trained.run.recipe, trained.result.steps)
-    found = measure(model, observed, progress=progress, remark=remark, **settings)
-    if whole_recipe(trained.run.recipe, trained.run.path).data.factors is not None:
-        data = trained.run.data()  # the scores may know what training did not
-    scores = None
-    if data.train.factor_names:
-        with evaluating(len(data.train), show=progress) as tell:
-            scores = evaluation.disentangle(model, data.train, progress=tell)
-    return found, scores, model.embed(observed)
 
 
 def lab(found: Lab, *, out: Path, seed: int, as_json: bool) -> int:

@@ -11,9 +11,9 @@ from typing import Any
 from tightbound.cli import commands
 from tightbound.evaluate import Estimate
 from tightbound.labs.known import known_evidence
-from tightbound.report.compared import write_comparison
-from tightbound.report.demonstrated import write_demonstration
-from tightbound.report.figures import Picture
+from tightbound.reports.compared import write_comparison
+from tightbound.reports.demonstrated import write_demonstration
+from tightbound.reports.figures import Picture
 from tightbound.runs import comparing, starting
 from tightbound.runs import recipe as recipes
 

@@ -21,7 +21,7 @@ from tightbound.distributions import class_probabilities
 from tightbound.evaluate import evidence
 from tightbound.files import write_atomically
 from tightbound.plots.pictures import label_name
-from tightbound.report import figures
+from tightbound.reports import figures
 from tightbound.runs.folder import FIGURES
 from tightbound.runs.run import Run, Split
 from tightbound.runs.trained import model_of

@@ -23,7 +23,7 @@ from tightbound.runs import recipe as recipes
 from tightbound.runs.advice import BETA, Choice, Outcome, choices
 from tightbound.runs.build import Built, build
 from tightbound.runs.measured import measure
-from tightbound.runs.sweep import in_words, row
+from tightbound.runs.sweep_words import in_words, row
 from tightbound.threads import on_threads
 from tightbound.training import TrainResult, batches, fit
 

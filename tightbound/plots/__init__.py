@@ -16,12 +16,14 @@ from tightbound.plots.latents import interpolation, latent_traversal, manifold
 from tightbound.plots.output import save, to_png, to_svg
 from tightbound.plots.pictures import alt_text, analogies, data_grid, images, reconstructions, samples
 from tightbound.plots.tradeoff import beta_tradeoff, rate_distortion, scores_by_beta
+from tightbound.plots.values import by_value
 
 __all__ = [
     "alt_text",
     "analogies",
     "beta_tradeoff",
     "bound_by_samples",
+    "by_value",
     "compared_bounds",
     "compared_curves",
     "data_grid",

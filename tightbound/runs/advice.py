@@ -159,7 +159,7 @@ def comparable(field: str) -> bool:
     return field.startswith(("model.", "objective.", "train.")) and field not in NOT_COMPARABLE
 
 
-def choices(field: str, outcomes: Sequence[Outcome]) -> list[Choice]:
+def choices(field: str, outcomes: Sequence[Outcome], *, ranked: bool | None = None) -> list[Choice]:
     """Which value to take, from a sweep's own numbers; for β, the answer depends on what for.
 
     * generation (and any other field): the highest log p(x) of the model, by its tightest bound. It is a property of
@@ -178,6 +178,7 @@ def choices(field: str, outcomes: Sequence[Outcome]) -> list[Choice]:
     Args:
         field: dotted name of the swept field.
         outcomes: the runs, measured on the same observations.
+        ranked: whether the runs can be compared; by default as :func:`comparable` has it.
 
     Returns:
         One choice for each purpose; none where the runs cannot be compared.
@@ -198,7 +199,7 @@ def choices(field: str, outcomes: Sequence[Outcome]) -> list[Choice]:
         [1, 0.5, 4]
     """
     values = by_value(outcomes)
-    if not comparable(field) or len(values) < 2:
+    if not (comparable(field) if ranked is None else ranked) or len(values) < 2:
         return []
     best = max(values, key=lambda each: each.estimate("log_px").value)
     if field != BETA:

@@ -110,18 +110,19 @@ class FromFit:
         table = {"seed": self.seed, "objective": self.said, "data": self.data.source, "train": to_table(self.train)}
         return tomli_w.dumps(table)
 
-    def again(self, folder: str, *, resume: bool = True) -> str:
+    def again(self, folder: str | None, *, resume: bool = True) -> str:
         """The line of Python that goes on with it, or does the same anew.
 
         Args:
-            folder: the run's, or another.
+            folder: the run's, or another; None for none.
             resume: whether to go on.
         """
         usual = to_table(Training())
         changed = {name: value for name, value in to_table(self.train).items() if usual[name] != value}
         plain = isinstance(self.objective, Elbo) and dataclasses.replace(self.objective, kl="auto") == Elbo()
         given = [] if plain else [f"objective={as_code(self.said)}"]
-        rest = {"seed": self.seed, **changed, "out": folder, **({"resume": True} if resume else {})}
+        kept = {} if folder is None else {"out": folder, **({"resume": True} if resume else {})}
+        rest = {"seed": self.seed, **changed, **kept}
         return f"tb.fit(model, data, {', '.join([*given, *(f'{name}={value!r}' for name, value in rest.items())])})"
 
 
@@ -157,26 +158,6 @@ def read_from_fit(folder: Path) -> tuple[FromFit, Config]:
             objective=named(said) or SaidObjective(said), train=Training().updated(settings),
         )  # fmt: skip
     return recipe, Config(shape, data=train.fingerprint, source=source)
-
-
-def in_words(model: Model) -> str:
-    """What a model is made of, as its classes are called.
-
-    Args:
-        model: any.
-
-    Example:
-        >>> import tightbound as tb
-        >>> in_words(tb.VAE(
-        ...     prior=tb.priors.StandardNormal(2),
-        ...     posterior=tb.posteriors.DiagonalNormal(tb.networks.MLP((5,), (4,))),
-        ...     likelihood=tb.likelihoods.Gaussian(tb.networks.MLP((2,), (5,))),
-        ... ))
-        'VAE: StandardNormal prior, DiagonalNormal posterior, Gaussian likelihood'
-    """
-    parts = [(name, getattr(model, name, None)) for name in ("prior", "posterior", "likelihood")]
-    known = ", ".join(f"{type(part).__name__} {name}" for name, part in parts if part is not None)
-    return f"{type(model).__name__}: {known}" if known else type(model).__name__
 
 
 def whole_recipe(recipe: Recipe | FromFit, folder: Path) -> Recipe:

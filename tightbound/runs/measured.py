@@ -139,6 +139,20 @@ def remark_on(recipe: Recipe | FromFit, steps: int) -> str:
     return " ".join(said)
 
 
+def noted(remark: str, observations: Observations) -> str:
+    """A remark, and what the observations themselves say of the numbers.
+
+    Args:
+        remark: may be empty.
+        observations: that are judged.
+
+    Example:
+        >>> noted("Beware.", Observations(torch.zeros(1, 2)))
+        'Beware.'
+    """
+    return " ".join(part for part in (remark, HELD_OUT if HELD_OUT in observations.notes else "") if part)
+
+
 def measure(
     model: Model, observations: Observations, *, train: Observations | None = None, progress: bool = False,
     remark: str = "", **settings: Any,
@@ -167,7 +181,7 @@ def measure(
         >>> measure(model, Observations(torch.randn(1, 5)), samples=5).information is None
         True
     """
-    remark = " ".join(part for part in (remark, HELD_OUT if HELD_OUT in observations.notes else "") if part)
+    remark = noted(remark, observations)
     with on_threads(_suited(model, observations)):
         return _measured(model, observations, train, remark, settings, show=progress)
 

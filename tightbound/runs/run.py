@@ -84,6 +84,11 @@ class Run:
         what = f"recipe={self.recipe.name!r}" if isinstance(self.recipe, Recipe) else "made by tb.fit"
         return f"Run({str(self.path)!r}, {what})"
 
+    @property
+    def name(self) -> str:
+        """What it is called: as its recipe is, or its folder."""
+        return self.recipe.name
+
     def _repr_html_(self) -> str:
         from tightbound.runs.shown import shown
 

@@ -33,7 +33,7 @@ from tightbound.training.loggers import named, require_logger
 from tightbound.training.on_log import OnLog
 from tightbound.training.replacing import RECORD
 
-__all__ = ["Trained", "default_folder", "require_one_data", "require_own", "resume", "train"]
+__all__ = ["Trained", "default_folder", "require_fresh", "require_one_data", "require_own", "resume", "train"]
 
 MOST_AT_ONCE = 1000  # runs that begin within one second
 

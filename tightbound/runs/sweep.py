@@ -1,41 +1,38 @@
-"""Sweeps: one recipe trained once for each value of a field, measured, and told in a table and two figures."""
+"""Sweeps: which runs there are, one for each value and seed, and what is kept of each."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
 import re
-import textwrap
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.table import Table
 from torch import Tensor
 
-from tightbound import plots
 from tightbound.data import Observations
-from tightbound.evaluate import Disentanglement, Estimate, udr
+from tightbound.evaluate import Disentanglement, disentangle
 from tightbound.files import foreign, read_tensors, write_json, write_tensors, write_text
+from tightbound.model import Model
 from tightbound.paths import require_path, require_utf8
-from tightbound.runs.advice import BETA, Choice, Outcome, Value, by_value, choices, comparable, over_seeds
+from tightbound.progress import evaluating
+from tightbound.runs.advice import BETA, Outcome
 from tightbound.runs.identity import weights_fingerprint
-from tightbound.runs.measured import MUTUAL, Measured, require_evaluation
-from tightbound.runs.recipe import Recipe, to_toml
+from tightbound.runs.measured import Measured, measure, require_evaluation
+from tightbound.runs.recipe import EvaluateRecipe, Recipe, to_toml
+from tightbound.runs.schema import to_table
 from tightbound.runs.starting import Trained
-from tightbound.runs.tables import COLUMNS, brief, of_numbers, rendered
-from tightbound.settings import seed_after
+from tightbound.runs.sweep_words import SCORES, row
+from tightbound.settings import Training, seed_after
 
-TABLE = "sweep.json"
 BASE = "base.toml"
 FOUND = "validation.json"
 PER_OBSERVATION = "validation.safetensors"
-ESTIMATES = ("elbo", "distortion", "rate", "nll")
 KEPT = ("log_px", "elbo", "distortion", "rate", "row")  # of each observation
-BETWEEN = ("lower", "upper")  # the ends of its interval
-SCORES = {"mig": "MIG", "dci-disentanglement": "DCI-D", "factor-vae-score": "FactorVAE"}  # and what their columns say
 COMPARED = 2000  # observations whose codes of several seeds are compared
 
 
@@ -79,14 +76,18 @@ class Planned:
     """One run of a sweep.
 
     Attributes:
-        value: Of the swept field.
-        recipe: What is trained.
-        path: The run's folder.
+        value: Of the swept field, as tables name it.
+        seed: What it is trained with.
+        path: The run's folder; None where nothing is written.
+        recipe: What is trained; None of a model that is made in Python.
+        given: What the model is made with there.
     """
 
     value: Any
-    recipe: Recipe
-    path: Path
+    seed: int
+    path: Path | None
+    recipe: Recipe | None = None
+    given: Any = None
 
 
 def begin(folder: Path, recipe: Recipe, field: str, values: Sequence[Any], *, seeds: int = 1) -> list[Planned]:
@@ -113,33 +114,85 @@ def begin(folder: Path, recipe: Recipe, field: str, values: Sequence[Any], *, se
         >>> [(run.value, run.recipe.objective.beta, run.path.name) for run in planned]
         [(1, 1.0, 'beta=1'), (4, 4.0, 'beta=4')]
     """
+    _require_seeds(seeds, field)
+    require_utf8(recipe.name, recipe.data.source)
+    changed = [recipe.updated({field: value}) for value in values]
+    names = _folders(folder, field, values)
+    _take(folder, f"# {field}\n{to_toml(recipe)}", field)
+    return [
+        Planned(value, seeded.seed, folder / name, seeded)
+        for place in range(seeds)
+        for value, wanted, plain in zip(values, changed, names, strict=True)
+        for seeded in [dataclasses.replace(wanted, seed=seed_after(wanted.seed, place))]
+        for name in [f"{plain},seed={seeded.seed}" if place else plain]
+    ]
+
+
+def begin_in_python(
+    folder: Path | None, field: str, values: dict[Any, Any], *, seed: int, seeds: int, settings: Training
+) -> list[Planned]:
+    """The same of models that are made in Python; without a folder nothing is written.
+
+    Args:
+        folder: the sweep's, if any.
+        field: what differs.
+        values: what a model is made with, by what tables call it.
+        seed: the first.
+        seeds: how many trainings each value has.
+        settings: of all trainings.
+
+    Raises:
+        ValueError: as :func:`begin`.
+
+    Example:
+        >>> planned = begin_in_python(None, "beta", {1: 1, 4: 4}, seed=0, seeds=2, settings=Training())
+        >>> [(run.value, run.seed) for run in planned]
+        [(1, 0), (4, 0), (1, 1), (4, 1)]
+    """
+    _require_seeds(seeds, field)
+    names = ["" for _ in values] if folder is None else _folders(folder, field, list(values))
+    if folder is not None:
+        import tomli_w
+
+        table = {"seed": seed, "train": to_table(settings)}
+        _take(folder, f"# {field}, of models made in Python\n{tomli_w.dumps(table)}", field)
+    planned = []
+    for place in range(seeds):
+        for (label, value), name in zip(values.items(), names, strict=True):
+            own = value if field == "seed" else seed_after(seed, place)
+            path = None if folder is None else folder / (f"{name},seed={own}" if place else name)
+            planned.append(Planned(label, own, path, given=value))
+    return planned
+
+
+def _require_seeds(seeds: int, field: str) -> None:
     if seeds < 1 or (seeds > 1 and field == "seed"):
         raise ValueError(
             f"Expected at least one seed, and one alone in a sweep over seed; got seeds={seeds} and {field}."
         )
-    require_utf8(recipe.name, recipe.data.source)
+
+
+def _folders(folder: Path, field: str, values: Sequence[Any]) -> list[str]:
+    """What the runs' folders are called."""
     last = field.split(".")[-1]
     names = [f"{last}={re.sub(r'[^0-9A-Za-z.+_-]', '-', str(value))}" for value in values]
-    changed = [recipe.updated({field: value}) for value in values]
     if len(set(names)) < len(names):
         raise ValueError(f"Expected values whose folders have names of their own; got {', '.join(names)}.")
     for name in names:
         require_path(folder / name)
-    base = f"# {field}\n{to_toml(recipe)}"
+    return names
+
+
+def _take(folder: Path, base: str, field: str) -> None:
+    """Write down what all runs have in common, or refuse a folder of anything else."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         if not (folder / BASE).is_file() or (folder / BASE).read_text(encoding="utf-8", errors="replace") != base:
             raise ValueError(
                 f"Expected a new folder, or that of a sweep over {field} from the same recipe; got {folder}. Choose "
-                "another: --out."
+                "another: --out, or out= in Python."
             )
     else:
         write_text(folder / BASE, base)
-    planned = []
-    for place in range(seeds):
-        for value, wanted, name in zip(values, changed, names, strict=True):
-            seeded = dataclasses.replace(wanted, seed=seed_after(wanted.seed, place))
-            planned.append(Planned(value, seeded, folder / (f"{name},seed={seeded.seed}" if place else name)))
-    return planned
 
 
 def compared_on(trained: Trained) -> Observations:
@@ -151,8 +204,50 @@ def compared_on(trained: Trained) -> Observations:
     return trained.run.held_out(trained.data) or trained.data.test
 
 
+def announced(planned: Sequence[Planned], field: str, *, show: bool) -> Iterator[Planned]:
+    """Each run, told before its turn.
+
+    Args:
+        planned: the runs.
+        field: what differs.
+        show: whether anything is told.
+
+    Example:
+        >>> [each.value for each in announced([Planned(1, 0, None), Planned(4, 0, None)], "beta", show=False)]
+        [1, 4]
+    """
+    several = len({each.seed for each in planned}) > 1
+    for number, each in enumerate(planned, start=1):
+        if show:
+            where = f": {each.path}" if each.path is not None else f", seed {each.seed}" if several else ""
+            with contextlib.suppress(BrokenPipeError):  # nobody reads: no reason to stop working
+                print(f"[{number}/{len(planned)}] {field} = {each.value}{where}", file=sys.stderr, flush=True)
+        yield each
+
+
+def numbers_on(
+    model: Model, observed: Observations, train: Observations, how: EvaluateRecipe, *, remark: str, progress: bool
+) -> tuple[Measured, Disentanglement | None, Tensor]:
+    """What a sweep compares a run by: numbers on what it has not seen, scores beside known factors, and codes.
+
+    Args:
+        model: trained.
+        observed: what it has not seen.
+        train: what it was trained on, whose factors may be known.
+        how: it is evaluated.
+        remark: what a reader must know first.
+        progress: whether to show how it goes.
+    """
+    found = measure(model, observed, progress=progress, remark=remark, **dataclasses.asdict(how))
+    scores = None
+    if train.factor_names:
+        with evaluating(len(train), show=progress) as tell:
+            scores = disentangle(model, train, progress=tell)
+    return found, scores, model.embed(observed)
+
+
 def keep(run: Planned, found: Measured, scores: Disentanglement | None, codes: Tensor) -> Outcome:
-    """Write a run's measurement into its folder.
+    """What was measured of a run, written into its folder where it has one.
 
     Args:
         run: which.
@@ -163,11 +258,15 @@ def keep(run: Planned, found: Measured, scores: Disentanglement | None, codes: T
     Returns:
         The outcome.
     """
-    columns = {name: found.evidence.per_observation[name] for name in KEPT}
-    write_tensors(run.path / PER_OBSERVATION, {**columns, "codes": codes[:COMPARED].cpu()})
+    values = found.evidence.per_observation
     told = None if scores is None else {name: scores.scores[name].to_json() for name in SCORES}
-    write_json(run.path / FOUND, {**found.to_json(), "scores": told, "weights": weights_fingerprint(run.path)})
-    return _read(run)
+    table = {**found.to_json(), "scores": told}
+    codes = codes[:COMPARED].cpu()
+    if run.path is None:
+        return Outcome(run.value, table, values["log_px"], values["distortion"], run.seed, codes)
+    write_tensors(run.path / PER_OBSERVATION, {**{name: values[name] for name in KEPT}, "codes": codes})
+    write_json(run.path / FOUND, {**table, "weights": weights_fingerprint(run.path)})
+    return _read(run, run.path)
 
 
 def measured(run: Planned) -> Outcome | None:
@@ -177,200 +276,22 @@ def measured(run: Planned) -> Outcome | None:
         run: which.
 
     Example:
-        >>> measured(Planned(1.0, Recipe(), Path("missing"))) is None
+        >>> measured(Planned(1.0, 0, Path("missing"))) is None
         True
     """
-    if not (run.path / FOUND).is_file():
+    if run.path is None or not (run.path / FOUND).is_file():
         return None
-    return _read(run)
+    return _read(run, run.path)
 
 
-def _read(run: Planned) -> Outcome:
-    remedy = f"Remove {run.path / FOUND}: the same sweep measures this run anew."
-    with foreign(run.path / PER_OBSERVATION, "values as this version keeps them", remedy):
-        columns = read_tensors(run.path / PER_OBSERVATION)
+def _read(run: Planned, path: Path) -> Outcome:
+    remedy = f"Remove {path / FOUND}: the same sweep measures this run anew."
+    with foreign(path / PER_OBSERVATION, "values as this version keeps them", remedy):
+        columns = read_tensors(path / PER_OBSERVATION)
         values = columns["log_px"], columns["distortion"]
-    with foreign(run.path / FOUND, "numbers as this version keeps them", remedy):
-        found = json.loads((run.path / FOUND).read_text(encoding="utf-8"))
+    with foreign(path / FOUND, "numbers as this version keeps them", remedy):
+        found = json.loads((path / FOUND).read_text(encoding="utf-8"))
         require_evaluation(found)
-        outcome = Outcome(run.value, found, *values, run.recipe.seed, columns.get("codes"))
+        outcome = Outcome(run.value, found, *values, run.seed, columns.get("codes"))
         json.dumps(row(BETA, outcome), allow_nan=False)  # all that tables and figures are made of is there
     return outcome
-
-
-def finish(folder: Path, recipe: Recipe, field: str, outcomes: Sequence[Outcome]) -> str:
-    """Write the sweep's table, and for β its figures.
-
-    Args:
-        folder: the sweep's.
-        recipe: what the runs have in common.
-        field: dotted name of what differs.
-        outcomes: the runs, measured.
-
-    Returns:
-        All of it in words, for a terminal.
-    """
-    chosen, said = choices(field, outcomes), _remarks(recipe, field, outcomes)
-    alike = _alike(outcomes)
-    rows = [{**row(field, outcome), "udr": alike.get(id(outcome))} for outcome in outcomes]
-    made = {"field": field, "rows": rows, "choices": [dataclasses.asdict(c) for c in chosen], "remarks": said}
-    write_json(folder / TABLE, made)
-    wrapped = [textwrap.fill(remark, COLUMNS, subsequent_indent="  ") for remark in said]
-    hardly = sum(bool(outcome.found.get("remark")) for outcome in outcomes)  # told before any number
-    lines = [*wrapped[:hardly], in_words(field, outcomes, chosen), *wrapped[hardly:], ""]
-    if field == BETA:
-        lines.append(f"Figure: {plots.save(plots.beta_tradeoff(rows), folder / 'tradeoff.png')}")
-        lines.append(f"Figure: {plots.save(plots.rate_distortion(rows), folder / 'rate-distortion.png')}")
-        if all(each["mig"] is not None for each in rows):
-            lines.append(f"Figure: {plots.save(plots.scores_by_beta(rows), folder / 'disentanglement.png')}")
-    return "\n".join([*lines, f"Table: {folder / TABLE}"])
-
-
-def _alike(outcomes: Sequence[Outcome]) -> dict[int, float]:
-    """How far each run's units are those of the other seeds of its value; nothing where there is one seed."""
-    found: dict[int, float] = {}
-    for value in by_value(outcomes):
-        codes = [run.codes for run in value.runs if run.codes is not None]
-        if len(codes) == len(value.runs) > 1:
-            found |= {id(run): float(each) for run, each in zip(value.runs, udr(codes), strict=True)}
-    return found
-
-
-def in_words(field: str, outcomes: Sequence[Outcome], chosen: Sequence[Choice]) -> str:
-    """The runs and what to choose among them, as tables for a terminal.
-
-    Args:
-        field: dotted name of what differs.
-        outcomes: the runs, measured.
-        chosen: as :func:`~tightbound.runs.advice.choices` gives them; no table of them where there are none.
-
-    Returns:
-        The tables' lines.
-    """
-    values = by_value(outcomes)
-    parts = [_numbers(field, values), _scores(field, values), _advice(field, chosen) if chosen else ""]
-    return "\n\n".join(part for part in parts if part)
-
-
-def row(field: str, outcome: Outcome) -> dict[str, Any]:
-    """One run's numbers, as a row of the sweep's table and of its figures.
-
-    Args:
-        field: dotted name of what differs.
-        outcome: the run, measured.
-    """
-    keys = [key for name in ESTIMATES for key in (name, f"{name}_se")]
-    keys += [
-        "rate_sampled", "rate_sampled_se", "bits_per_dim", "active_units", "latent_dim", "observations", "samples",
-        "proposal", "high_k_share", "reliable",
-    ]  # fmt: skip
-    told = outcome.found.get(MUTUAL) or {}  # a sweep that an older version began has none
-    interval = {f"information_{end}{part}": told.get(f"{end}{part}") for end in BETWEEN for part in ("", "_se")}
-    scores = outcome.found.get("scores") or {}
-    beside = {
-        f"{name.replace('-', '_')}{part}": scores.get(name, {}).get(key)
-        for name in SCORES
-        for part, key in (("", "value"), ("_se", "se"))
-    }
-    numbers = {key: outcome.found[key] for key in keys}
-    return {field.split(".")[-1]: outcome.value, "seed": outcome.seed, **numbers, **interval, **beside}
-
-
-def _remarks(recipe: Recipe, field: str, outcomes: Sequence[Outcome]) -> list[str]:
-    """What a reader must know to take the numbers for what they are."""
-    found = outcomes[0].found
-    validated = recipe.train.validation > 0 or field == "train.validation"
-    hardly = [
-        f"At {field} = {outcome.value}: {outcome.found['remark']}"
-        for outcome in outcomes
-        if outcome.found.get("remark")
-    ]
-    said = [
-        *hardly,
-        f"Measured on {found['observations']} observations held out for validation; the test set is left for the run "
-        "you choose: tightbound report RUN."
-        if validated
-        else "Measured on the test set, as train.validation = 0: the chosen run's test numbers flatter it.",
-    ]
-    if not comparable(field):
-        said.append(f"Runs at different {field} describe different observations: their nats cannot be ranked.")
-    seeds = min(len(value.runs) for value in by_value(outcomes))
-    if seeds > 1:
-        said.append(f"Means of {seeds} or more seeds; ± is what these differ by, a standard error.")
-    said += [
-        f"At {field} = {outcome.value}, the weights have a tail that runs away for {outcome.found['high_k_share']:.0%} "
-        "of the observations (Pareto's k above 0.7), or too few draws to tell: its NLL is likely too high."
-        for outcome in outcomes
-        if not outcome.found["reliable"]
-    ]
-    if not all(outcome.found["is_likelihood"] for outcome in outcomes):
-        said.append("No likelihood: these are cross-entropies of grey values.")
-    if field == BETA:
-        said.append("log p(x) says how well new data are explained, not how samples look: tightbound sample RUN.")
-        said.append(_of_disentanglement(found, seeds))
-    return said
-
-
-def _of_disentanglement(found: dict[str, Any], seeds: int) -> str:
-    if not found.get("scores"):
-        return "Disentanglement is a proxy: without known factors no number shows it (Locatello et al. 2019)."
-    return "MIG and the others are of the training observations beside their factors." + (
-        ""
-        if seeds > 1
-        else " Of one seed each: two seeds of a value can differ by more than the errors say: --seeds 5."
-    )
-
-
-def _numbers(field: str, values: Sequence[Value]) -> str:
-    rows = []
-    for value in values:
-        cells = [brief(_mean(value, key)) for key in ESTIMATES]
-        told = [[(run.found.get(MUTUAL) or {}).get(end) for run in value.runs] for end in BETWEEN]
-        ends = [[each for each in end if each is not None] for end in told]
-        known = all(len(end) == len(value.runs) for end in ends)
-        cells.insert(3, "–".join(f"{sum(end) / len(end):.1f}" for end in ends) if known else "?")
-        units = f"{value.number('active_units'):.1f}".removesuffix(".0")
-        rows.append((str(value.value), *cells, f"{units}/{value.number('latent_dim'):.0f}"))
-    headings = (_symbol(field), "ELBO", "distortion", "rate", "I(x; z)", "NLL", "active")
-    return of_numbers("nats per observation, ± one standard error", headings, rows)
-
-
-def _scores(field: str, values: Sequence[Value]) -> str:
-    """A table beside known factors and over seeds; empty where there is neither."""
-    known = [name for name in SCORES if all(value.score(name) is not None for value in values)]
-    alike = _alike([run for value in values for run in value.runs])
-    if not known and not alike:
-        return ""
-    rows = []
-    for value in values:
-        cells = [str(value.score(name)) for name in known]
-        if alike:
-            each = [Estimate(alike[id(run)], math.nan) for run in value.runs if id(run) in alike]
-            cells.append(str(over_seeds(each)) if each else "?")
-        rows.append((str(value.value), *cells))
-    headings = (_symbol(field), *(SCORES[name] for name in known), *(["UDR"] if alike else []))
-    return of_numbers("what its dimensions stand for, ± one standard error", headings, rows)
-
-
-def _mean(value: Value, key: str) -> Estimate:
-    """Of one of the evaluation's estimates: of one run with its error over observations, else over seeds."""
-    return over_seeds([Estimate(run.found[key], _or_nan(run.found[f"{key}_se"])) for run in value.runs])
-
-
-def _advice(field: str, chosen: Sequence[Choice]) -> str:
-    table = Table(
-        title=f"which {_symbol(field)} to take, from these numbers", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
-    )
-    for heading in ("for", _symbol(field), "because"):
-        table.add_column(heading)
-    for choice in chosen:
-        table.add_row(choice.purpose, "none" if choice.value is None else str(choice.value), choice.because)
-    return rendered(table)
-
-
-def _symbol(field: str) -> str:
-    return "β" if field == BETA else field.split(".")[-1]
-
-
-def _or_nan(value: float | None) -> float:
-    return float("nan") if value is None else value

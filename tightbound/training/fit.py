@@ -34,6 +34,7 @@ from tightbound.training import batches
 from tightbound.training.fingerprint import run_fingerprint
 from tightbound.training.loop import Loop, Setup
 from tightbound.training.on_log import OnLog, require_on_log
+from tightbound.training.opening import opening
 from tightbound.training.record import begin_record, end_record
 from tightbound.training.result import TrainResult
 from tightbound.training.signals import Asked
@@ -219,6 +220,7 @@ def _trained(
         begin_record(loop, data, new=new)
         shown = progress_for(loop.setup.steps, loop.at.number, show=progress and loop.setup.world.is_main)
         try:
+            shown.note(opening(loop))
             result = loop.run(asked, shown)
         finally:
             shown.close()

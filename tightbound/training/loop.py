@@ -28,7 +28,7 @@ from tightbound.settings import Training, seed_after
 from tightbound.training import checkpoint
 from tightbound.training.batches import Sampler
 from tightbound.training.failure import NonFiniteError, explain, runaway
-from tightbound.training.fingerprint import Fingerprints
+from tightbound.training.fingerprint import Fingerprints, glimpse_of_data
 from tightbound.training.journal import Journal, ended
 from tightbound.training.on_log import OnLog, OnLogError, tell
 from tightbound.training.pace import Pace
@@ -391,5 +391,7 @@ class Loop:
         remark = runaway(best.loss, self.setup.data.shape.numel())
         if remark and self.setup.world.is_main:
             print(remark, file=sys.stderr)
-        metrics = self.journal.metrics
-        return TrainResult(at.number, best.loss, best.step, at.seconds, ended, step.objective, metrics, remark)
+        return TrainResult(
+            at.number, best.loss, best.step, at.seconds, ended, step.objective, self.journal.metrics, remark,
+            self.setup.seed, self.setup.settings, glimpse_of_data(self.setup.looked_at[0]),
+        )  # fmt: skip

@@ -71,7 +71,7 @@ def _record(loop: Loop, data: Any) -> dict[str, Any]:
         "format": FORMAT,
         "seed": setup.seed,
         "settings": {name: ENDLESS if value == math.inf else value for name, value in settings.items()},
-        "objective": re.sub(r" at 0x[0-9a-fA-F]+", "", repr(loop.step.objective))[:LONGEST],
+        "objective": said_of(loop.step.objective),
         "data": {
             "name": named.name,
             "source": found_again(named.name),
@@ -81,6 +81,19 @@ def _record(loop: Loop, data: Any) -> dict[str, Any]:
             "test": _part(test[0]) if test else None,
         },
     }
+
+
+def said_of(objective: object) -> str:
+    """An objective as Python prints it, without where it lies in memory.
+
+    Args:
+        objective: any.
+
+    Example:
+        >>> said_of(object())
+        '<object object>'
+    """
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(objective))[:LONGEST]
 
 
 def _part(seen: Observations) -> dict[str, Any]:

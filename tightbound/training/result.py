@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from tightbound.notebook import table
+from tightbound.settings import Training
 from tightbound.training.history import by_epoch
 
 
@@ -23,6 +24,9 @@ class TrainResult:
         objective: What was made small, with what was left to be chosen (``kl="auto"``) written out.
         metrics: The lines of ``metrics.jsonl``.
         remark: What is wrong with the loss, where it is no loss that a model should have; empty otherwise.
+        seed: Of noise, batches and the validation split.
+        settings: How it was trained.
+        seen: A short name of the observations that it was given, those held out of them included.
 
     Example:
         >>> import torch, tightbound as tb
@@ -46,6 +50,9 @@ class TrainResult:
     objective: Any
     metrics: list[dict[str, Any]] = dataclasses.field(repr=False)
     remark: str = ""
+    seed: int = 0
+    settings: Training = dataclasses.field(default=Training(), repr=False)
+    seen: str = dataclasses.field(default="", repr=False)
 
     @property
     def history(self) -> dict[str, Any]:

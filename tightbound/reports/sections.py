@@ -8,7 +8,7 @@ from typing import Any
 
 from tightbound.evaluate import Estimate
 from tightbound.evaluate.check import TITLES
-from tightbound.report.terms import linked
+from tightbound.reports.terms import linked
 from tightbound.runs.folder import (
     CERTIFICATE,
     CHECKS,

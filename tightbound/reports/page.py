@@ -5,26 +5,28 @@ from __future__ import annotations
 import base64
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import resources
 from pathlib import Path
 
 from tightbound import plots
+from tightbound.architecture import in_words, parameters_of
 from tightbound.data import Data
 from tightbound.files import foreign, write_atomically, write_text
 from tightbound.model import Model
-from tightbound.report.figures import Picture, pictures
-from tightbound.report.sections import OF_FILES, escaped, with_commands
-from tightbound.report.terms import glossary
+from tightbound.reports.figures import Picture, pictures
+from tightbound.reports.sections import OF_FILES, escaped, with_commands
+from tightbound.reports.terms import glossary
 from tightbound.runs import recipe as recipes
 from tightbound.runs.folder import FIGURES, REPORT
-from tightbound.runs.from_fit import HELD_OUT, FromFit, in_words
+from tightbound.runs.from_fit import HELD_OUT, FromFit
 from tightbound.runs.lessons import lessons
 from tightbound.runs.recipe import Recipe
 from tightbound.runs.run import Run
+from tightbound.runs.told import OTHERS, UNKNOWN, InPython, Judged, Told
 
-__all__ = ["document", "render", "section_of", "write_report"]
+__all__ = ["document", "facts_of", "page_of", "refuse_damaged", "render", "section_of", "write_report"]
 
 SEVERAL = 3  # sections, more of which have a list of contents
 WIDE = 530  # CSS pixels: a wider figure has a row of its own
@@ -55,18 +57,73 @@ def write_report(run: Run, model: Model, data: Data, *, refused: Sequence[str] =
         ...     write_report(run, run.model(), run.data()).name
         'report.html'
     """
-    _judged(run)  # numbers that this version cannot read are refused before there is any work in them
-    sections, left_out = list[str](), list(refused)
-    for picture in pictures(run, model, data, left_out):
+
+    def save(picture: Picture) -> None:
         png = plots.to_png(picture.figure)
         write_atomically(run.path / FIGURES / f"{picture.name}.png", partial(Path.write_bytes, data=png))
-        sections.append(section_of(picture))
-    page = render(run, data, [*map(_left_out, left_out), *sections], model=model)
+
+    page = page_of(run, model, data, refused=refused, save=save)
     write_text(run.path / REPORT, page.encode(errors="backslashreplace").decode())  # paths need not be UTF-8
     return run.path / REPORT
 
 
-def render(run: Run, data: Data, sections: list[str], *, model: Model | None = None) -> str:
+def page_of(
+    run: Told, model: Model, data: Data, *, refused: Sequence[str] = (), save: Callable[[Picture], object] | None = None
+) -> str:
+    """The page of a model, whether a folder holds it or not. What cannot be shown of it the page says, and why.
+
+    Args:
+        run: a run, or a model that was made in Python.
+        model: it, trained.
+        data: what it was trained and is judged on.
+        refused: what could not be measured, a sentence each.
+        save: is called with each picture, where they are kept as files too.
+
+    Returns:
+        HTML.
+
+    Raises:
+        ValueError: for damaged files.
+
+    Example:
+        >>> import torch, tightbound as tb
+        >>> from tightbound.runs.told import in_python
+        >>> model = tb.VAE(
+        ...     prior=tb.priors.StandardNormal(2),
+        ...     posterior=tb.posteriors.DiagonalNormal(torch.nn.Linear(5, 4)),
+        ...     likelihood=tb.likelihoods.Gaussian(torch.nn.Linear(2, 5)),
+        ... )
+        >>> made, data = in_python("mine", "VAE", torch.randn(9, 5), None)
+        >>> page_of(made, model, data)[:15]
+        '<!doctype html>'
+    """
+    refuse_damaged(run)  # before there is any work in it
+    sections, left_out = list[str](), list(refused)
+    for picture in pictures(run, model, data, left_out):
+        if save is not None:
+            save(picture)
+        sections.append(section_of(picture))
+    return render(run, data, [*map(_left_out, left_out), *sections], model=model)
+
+
+def refuse_damaged(run: Told) -> None:
+    """Refuse numbers that this version cannot read.
+
+    Args:
+        run: whose.
+
+    Raises:
+        ValueError: for such, with how they are made anew.
+
+    Example:
+        >>> import torch
+        >>> from tightbound.runs.told import in_python
+        >>> refuse_damaged(in_python("mine", "VAE", torch.randn(9, 5), None)[0])
+    """
+    _judged(run)
+
+
+def render(run: Told, data: Data, sections: list[str], *, model: Model | None = None) -> str:
     """The page as text. Everything that comes from files or users is escaped.
 
     Args:
@@ -83,13 +140,11 @@ def render(run: Run, data: Data, sections: list[str], *, model: Model | None = N
         *_learned(run),
         *_judged(run),
         *sections,
-        _details("Recipe", recipes.to_toml(run.recipe))
-        if isinstance(run.recipe, Recipe)
-        else _details("Settings", run.recipe.to_toml()),
+        *_recipe(run),
         _details("Environment", _environment(run)),
         FOOTER,
     ]
-    return document(f"{run.recipe.name}: tightbound report", parts)
+    return document(f"{run.name}: tightbound report", parts)
 
 
 def document(title: str, parts: Sequence[str]) -> str:
@@ -115,6 +170,12 @@ def document(title: str, parts: Sequence[str]) -> str:
     )
 
 
+def _recipe(run: Told) -> list[str]:
+    if isinstance(run.recipe, Recipe):
+        return [_details("Recipe", recipes.to_toml(run.recipe))]
+    return [] if run.recipe is None else [_details("Settings", run.recipe.to_toml())]
+
+
 def _with_contents(body: str) -> str:
     """What a page has, listed behind its head, and what its terms mean, at its end."""
     if terms := glossary(body):
@@ -136,7 +197,7 @@ def _with_contents(body: str) -> str:
     return body.replace("</header>", contents, 1) if len(listed) > SEVERAL else body
 
 
-def _environment(run: Run) -> str:
+def _environment(run: Told) -> str:
     """What the run was made with. The report does without: a damaged file of it can't be measured anew."""
     try:
         return "\n".join(f"{key}: {value}" for key, value in run.environment().items())
@@ -144,7 +205,7 @@ def _environment(run: Run) -> str:
         return f"environment: not readable. {error}"
 
 
-def _judged(run: Run) -> list[str]:
+def _judged(run: Told) -> list[str]:
     """What was measured of the run, a section for each file that is there."""
     made = []
     for name, section in OF_FILES.items():
@@ -154,7 +215,7 @@ def _judged(run: Run) -> list[str]:
     return made
 
 
-def _learned(run: Run) -> list[str]:
+def _learned(run: Told) -> list[str]:
     """What the curves of its training say, where that is something to act on."""
     points = "\n".join(f"<li>{with_commands(text)}</li>" for text in lessons(run))
     return (
@@ -170,21 +231,29 @@ def _left_out(reason: str) -> str:
 
 
 def _style() -> str:
-    return (resources.files("tightbound.report") / "style.css").read_text(encoding="utf-8")
+    return (resources.files("tightbound.reports") / "style.css").read_text(encoding="utf-8")
 
 
-def _header(run: Run, data: Data, model: Model | None) -> str:
+def _header(run: Told, data: Data, model: Model | None) -> str:
     facts = facts_of(run, data, model)
-    again = "tightbound recipes RUN > again.toml; tightbound train again.toml"
-    if isinstance(run.recipe, FromFit):
-        again = run.recipe.again("ANOTHER", resume=False)
     listed = "".join(f"<dt>{name}</dt><dd>{escaped(text)}</dd>" for name, text in facts.items())
-    listed += f"<dt>Again</dt><dd><code>{escaped(again)}</code></dd>"
-    about = f"<p>{escaped(run.recipe.about)}</p>" if run.recipe.about else ""
-    return f"<header><h1>{escaped(run.recipe.name)}</h1>{about}<dl>{listed}</dl></header>"
+    if again := _again(run):
+        listed += f"<dt>Again</dt><dd><code>{escaped(again)}</code></dd>"
+    about = f"<p>{escaped(run.recipe.about)}</p>" if run.recipe is not None and run.recipe.about else ""
+    return f"<header><h1>{escaped(run.name)}</h1>{about}<dl>{listed}</dl></header>"
 
 
-def facts_of(run: Run, data: Data, model: Model | None) -> dict[str, str]:
+def _again(run: Told) -> str:
+    """How the same is trained anew; empty where nobody knows."""
+    if run.recipe is None:
+        return ""
+    if isinstance(run.recipe, FromFit):
+        of = run.of if isinstance(run, Judged) else run
+        return run.recipe.again(None if isinstance(of, InPython) else "ANOTHER", resume=False)
+    return "tightbound recipes RUN > again.toml; tightbound train again.toml"
+
+
+def facts_of(run: Told, data: Data, model: Model | None) -> dict[str, str]:
     """What a reader must know of a run before its numbers.
 
     Args:
@@ -198,20 +267,23 @@ def facts_of(run: Run, data: Data, model: Model | None) -> dict[str, str]:
     return {"Data": _data(run, data), "Model": _model(run, model), "Training": _training(run), "Made": _made(run)}
 
 
-def _data(run: Run, data: Data) -> str:
+def _data(run: Told, data: Data) -> str:
     shape = "×".join(map(str, run.config.shape)) + (", binarised" if data.test.binarise else "")
     if HELD_OUT in data.test.notes:
         kept = f"{len(data.test)} held out for validation, which are judged as there is no test set"
         return f"{data.name}: {len(data.train)} training observations of {shape}, and {kept}"
+    if UNKNOWN in data.test.notes:
+        return f"{data.name}: {len(data.test)} observations of {shape}. {UNKNOWN}"
     held_out = run.held_out(data)
     kept = f", {len(held_out)} of them held out for validation," if held_out is not None else ""
-    return f"{data.name}: {len(data.train)} training{kept} and {len(data.test)} test observations of {shape}"
+    others = f". {OTHERS}" if OTHERS in data.test.notes else ""
+    return f"{data.name}: {len(data.train)} training{kept} and {len(data.test)} test observations of {shape}{others}"
 
 
-def _model(run: Run, made: Model | None) -> str:
-    count = "" if made is None else f", {sum(each.numel() for each in made.parameters()):,} parameters"
-    if isinstance(run.recipe, FromFit):
-        return ("not at hand" if made is None else in_words(made)) + count
+def _model(run: Told, made: Model | None) -> str:
+    count = "" if made is None else f"{parameters_of(made):,} parameters"
+    if not isinstance(run.recipe, Recipe):
+        return "not at hand" if made is None else f"{in_words(made)}; {count}"
     model = run.recipe.model
     because = f" ({run.config.why})" if run.config.why else ""
     widths = ""
@@ -219,11 +291,11 @@ def _model(run: Run, made: Model | None) -> str:
         widths = f" of {' and '.join(map(str, model.hidden))} units"
     return (
         f"{model.latent_dim} latent dimensions, {model.prior} prior, {model.posterior} posterior, "
-        f"{model.likelihood} likelihood{because}, {model.network} networks{widths}{count}"
+        f"{model.likelihood} likelihood{because}, {model.network} networks{widths}{', ' if count else ''}{count}"
     )
 
 
-def _made(run: Run) -> str:
+def _made(run: Told) -> str:
     """When, with what, and how long it took; what nobody wrote down is left out."""
     try:
         known = run.environment()
@@ -233,16 +305,18 @@ def _made(run: Run) -> str:
     took = [] if seconds is None else [f"in {seconds:.0f} s" if seconds < 120 else f"in {seconds / 60:.0f} minutes"]
     versions = [f"{name} {known[name]}" for name in ("tightbound", "torch", "python") if known.get(name)]
     where = [str(known[name]) for name in ("cuda", "system") if known.get(name)][:1]
+    if reported := known.get("reported"):
+        return ", ".join([*(f"trained {each}" for each in took), f"page of {reported}", *where, *versions])
     return ", ".join([str(known.get("started", "no date on record")), *took, *where, *versions])
 
 
-def _training(run: Run) -> str:
-    metrics = run.metrics()
-    if not metrics:
-        return "none on record"
+def _training(run: Told) -> str:
+    metrics, recipe = run.metrics(), run.recipe
+    if not metrics or recipe is None:
+        return "not told" if recipe is None else "none on record"
     step, epoch = metrics[-1]["step"], metrics[-1]["epoch"]
-    made = f", images {augmented}" if (augmented := run.recipe.data.augmented()) else ""
-    return f"{step} steps, {epoch:.4g} epochs{made}, seed {run.recipe.seed}. {run.recipe.objective.in_words(step)}"
+    made = f", images {augmented}" if (augmented := recipe.data.augmented()) else ""
+    return f"{step} steps, {epoch:.4g} epochs{made}, seed {recipe.seed}. {recipe.objective.in_words(step)}"
 
 
 def section_of(picture: Picture) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 from tightbound import plots
 from tightbound.files import foreign
 from tightbound.runs.folder import CHECKED, CHECKS
-from tightbound.runs.run import Run
+from tightbound.runs.told import Told
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +24,7 @@ class Picture:
     figure: Figure
 
 
-def checked(run: Run) -> list[Picture]:
+def checked(run: Told) -> list[Picture]:
     """Of each check that was made; of the others the page gives the reason.
 
     Args:

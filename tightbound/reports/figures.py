@@ -17,9 +17,9 @@ from tightbound.distributions import class_probabilities
 from tightbound.files import foreign
 from tightbound.model import Model
 from tightbound.plots.pictures import label_name
-from tightbound.report.checked import Picture, checked
+from tightbound.reports.checked import Picture, checked
 from tightbound.runs.folder import DISENTANGLEMENT, EVALUATION, FACTORED, INDEPENDENCE
-from tightbound.runs.run import Run
+from tightbound.runs.told import Told
 from tightbound.runtime import home, own_random_state
 from tightbound.semi_supervised import SemiSupervisedVAE, conditional_of, of_one_condition
 from tightbound.training.journal import METRICS
@@ -31,7 +31,7 @@ COLUMNS = 8  # samples of a class; and observations whose style is shown in ever
 SHOWN = 32  # reconstructions, and samples; twice as many of pictures, which are small
 
 
-def pictures(run: Run, model: Model, data: Data, refused: list[str] | None = None) -> Iterator[Picture]:
+def pictures(run: Told, model: Model, data: Data, refused: list[str] | None = None) -> Iterator[Picture]:
     """Every picture that fits the run, in the order a reader wants them.
 
     Args:
@@ -59,7 +59,7 @@ def pictures(run: Run, model: Model, data: Data, refused: list[str] | None = Non
 
 
 def _of_model(
-    run: Run, model: VAE, data: Data, evaluation: dict[str, Any], refused: list[str] | None
+    run: Told, model: VAE, data: Data, evaluation: dict[str, Any], refused: list[str] | None
 ) -> Iterator[Picture]:
     plain, test = of_one_condition(model, data.test)
     under = _under(model, plain, test)
@@ -81,24 +81,25 @@ def _of_model(
             refused.append(f"No picture of {name}: {error}")
 
 
-def _training(run: Run) -> Iterator[Picture]:
+def _training(run: Told) -> Iterator[Picture]:
     with foreign(run.path / METRICS, "metrics as this version keeps them", run.renewed(METRICS)):
         yield from _curves(run)
 
 
-def _curves(run: Run) -> Iterator[Picture]:
-    if metrics := run.metrics():
-        words = [run.recipe.objective.in_words(metrics[-1]["step"])]
+def _curves(run: Told) -> Iterator[Picture]:
+    metrics, recipe = run.metrics(), run.recipe
+    if metrics and recipe is not None:
+        words = [recipe.objective.in_words(metrics[-1]["step"])]
         if any(line["split"] == "validation" for line in metrics):
             words.append("As far as validation stays above training, the model has learned its examples by heart.")
             words.append("Ringed: the best validation loss, whose weights this run keeps.")
-            words.append("Validation is of averaged weights, which lag at first." if run.recipe.train.ema else "")
-            if made := run.recipe.data.augmented():
+            words.append("Validation is of averaged weights, which lag at first." if recipe.train.ema else "")
+            if made := recipe.data.augmented():
                 words.append(f"Training's images are {made}, those of validation are not.")
         yield Picture("training", "Training", " ".join(words).strip(), plots.training_curves(metrics))
 
 
-def _evidence(run: Run, evaluation: dict[str, Any]) -> Iterator[Picture]:
+def _evidence(run: Told, evaluation: dict[str, Any]) -> Iterator[Picture]:
     samples = evaluation["samples"]
     if samples > 1:
         paired = all(isinstance(bound.get("rise_se"), float) for bound in evaluation["iwae"])
@@ -124,7 +125,7 @@ def _evidence(run: Run, evaluation: dict[str, Any]) -> Iterator[Picture]:
         yield Picture("kl", "Where the nats go", caption, figure)
 
 
-def _extremes(run: Run, data: Data) -> Iterator[Picture]:
+def _extremes(run: Told, data: Data) -> Iterator[Picture]:
     """The observations that are explained worst and best; nothing where it is not known, or too few are known."""
     log_px = run.per_observation().get("log_px", torch.empty(0))
     known = log_px.isfinite().nonzero()[:, 0]
@@ -143,7 +144,7 @@ def _extremes(run: Run, data: Data) -> Iterator[Picture]:
     yield Picture("extremes", "Worst and best explained", caption, figure)
 
 
-def _factors(run: Run, model: VAE, plain: VAE, test: Observations) -> list[Picture]:
+def _factors(run: Told, model: VAE, plain: VAE, test: Observations) -> list[Picture]:
     """Units beside the known factors, where they were scored."""
     if (found := run.kept(DISENTANGLEMENT)) is None or not found["units"]:
         return []
@@ -166,7 +167,7 @@ def _factors(run: Run, model: VAE, plain: VAE, test: Observations) -> list[Pictu
     return pictures
 
 
-def _dependence(run: Run) -> Iterator[Picture]:
+def _dependence(run: Told) -> Iterator[Picture]:
     """Pairs of units beside each other, where that was measured."""
     if (found := run.kept(INDEPENDENCE)) is not None and len(found["units"]) > 1:
         with foreign(run.path / INDEPENDENCE, "numbers as this version keeps them", run.renewed(INDEPENDENCE)):

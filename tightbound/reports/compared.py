@@ -7,13 +7,13 @@ from pathlib import Path
 
 from tightbound import plots
 from tightbound.files import write_text
-from tightbound.report.figures import Picture
-from tightbound.report.page import FOOTER, document, section_of
-from tightbound.report.sections import escaped, estimate, framed, row_of, with_commands
+from tightbound.reports.figures import Picture
+from tightbound.reports.page import FOOTER, document, section_of
+from tightbound.reports.sections import escaped, estimate, framed, row_of, with_commands
 from tightbound.runs.comparison import HEADINGS, QUANTITIES, Comparison, Difference, in_a_cell
 from tightbound.runs.run import Run
 
-__all__ = ["pictures", "render", "write_comparison"]
+__all__ = ["grid", "pictures", "render", "write_comparison"]
 
 ABOUT = {
     "log_px": "of the data under the model; higher is better",

@@ -16,10 +16,10 @@ from tightbound.autoencoder import VAE
 from tightbound.data import Data, Observations
 from tightbound.evaluate import Estimate
 from tightbound.files import write_text
-from tightbound.report.compared import grid
-from tightbound.report.figures import Picture, examples, ranked
-from tightbound.report.page import FOOTER, document, facts_of, section_of
-from tightbound.report.sections import escaped, estimate
+from tightbound.reports.compared import grid
+from tightbound.reports.figures import Picture, examples, ranked
+from tightbound.reports.page import FOOTER, document, facts_of, section_of
+from tightbound.reports.sections import escaped, estimate
 from tightbound.runs.comparison import HEADINGS, Compared, Comparison
 from tightbound.runs.folder import FIGURES, REPORT
 from tightbound.runs.run import Run
