@@ -19,7 +19,8 @@ from tightbound.runs.run import open_run
 from tightbound.runs.starting import train
 
 ALL = {
-    "training", "bounds", "trust", "kl", "map", "reconstructions", "samples", "traversal", "interpolation", "data",
+    "training", "bounds", "trust", "kl", "extremes", "map", "reconstructions", "samples", "traversal", "interpolation",
+    "data",
 }  # fmt: skip
 
 
