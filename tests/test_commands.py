@@ -217,7 +217,7 @@ def test_samples_as_numbers_and_as_a_picture(capsys, tmp_path):
 
 def test_samples_are_means_unless_noise_is_asked_for(capsys, tmp_path):
     assert said(capsys, "sample", trained(), "--count", "3", "--out", tmp_path / "mean.npy")[0] == 0
-    assert said(capsys, "sample", trained(), "--count", "3", "--noise", "--out", tmp_path / "x.npy")[0] == 0
+    assert said(capsys, "sample", trained(), "--count", "3", "--draw", "--out", tmp_path / "x.npy")[0] == 0
     assert set(np.unique(np.load(tmp_path / "x.npy"))) <= {0.0, 1.0}
     assert not set(np.unique(np.load(tmp_path / "mean.npy"))) <= {0.0, 1.0}
 

@@ -34,9 +34,9 @@ MOST = 1024  # pictures in one figure
 
 
 def sample(
-    path: Path, *, count: int, noise: bool, temperature: float, label: str | None, like: int | None, seed: int,
+    path: Path, *, count: int, draw: bool, temperature: float, label: str | None, like: int | None, seed: int,
     out: Path | None, answer: Answer, source: str | None = None) -> int:  # fmt: skip
-    """Samples from the prior, decoded, as a picture or as numbers: means of p(x|z), or with noise draws of x."""
+    """Samples from the prior, decoded, as a picture or as numbers: means of p(x|z), or with ``draw`` draws of x."""
     at_least("count", count, 1)
     if not temperature >= 0:
         raise ValueError(f"Expected --temperature of 0 or more; got {temperature:g}.")
@@ -49,7 +49,7 @@ def sample(
     )
     given = _condition(made, model, count, label, like)
     with own_random_state(home(model)[0], seed=seed):
-        x = model.sample(count, mean=not noise, temperature=temperature, **given)
+        x = model.sample(count, mean=not draw, temperature=temperature, **given)
     return _save(answer, x, out, lambda: plots.samples(x))
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
 
 from tightbound.cli.answer import answered
 from tightbound.cli.flags import Split, Switch, Whole, WholeOrNone
@@ -15,7 +17,7 @@ def sample(
     /,
     *,
     count: Whole = 64,
-    noise: Switch = False,
+    draw: Annotated[Switch, Parameter(name=("--draw", "--noise"))] = False,
     temperature: float = 1.0,
     label: str | None = None,
     like: WholeOrNone = None,
@@ -24,7 +26,7 @@ def sample(
     data: str | None = None,
     json: Switch = False,
 ) -> int:
-    """Draw from the prior and decode: the means of p(x|z), or with --noise draws of x itself.
+    """Draw from the prior and decode: the means of p(x|z), or with --draw draws of x itself.
 
     For example: `tightbound sample runs/digits --count 1000 --out samples.npy`.
 
@@ -33,7 +35,7 @@ def sample(
     Args:
         run: A run's folder.
         count: How many.
-        noise: Draw x itself from p(x|z), in place of its mean.
+        draw: Draw x itself from p(x|z), in place of its mean.
         temperature: What the prior's standard deviations are multiplied by.
         label: Of a model under a condition: the class, by name or number; by default each in turn.
         like: The same: a test observation that has the condition.
@@ -48,7 +50,7 @@ def sample(
         pictures.sample,
         run,
         count=count,
-        noise=noise,
+        draw=draw,
         temperature=temperature,
         label=label,
         like=like,

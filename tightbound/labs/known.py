@@ -48,6 +48,10 @@ def known_evidence(*, epochs: float = 60, samples: int = 100, seed: int = 0, pro
     What to look for: the estimate lies on the truth, within the noise of its draws. The ELBO lies below it at each
     point by KL(q(z|x) ‖ p(z|x)): little along the arc, more where the posterior is no normal.
 
+    References:
+        Kingma, Welling: Auto-Encoding Variational Bayes (2013), https://arxiv.org/abs/1312.6114; Khan, Nielsen: Fast
+        yet Simple Natural-Gradient Descent (2018), https://arxiv.org/abs/1807.04489, for the proposals of the estimate.
+
     Args:
         epochs: passes over the 2000 points that it is trained on.
         samples: draws of q(z|x) for each of 500 other points.
