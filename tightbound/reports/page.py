@@ -103,7 +103,7 @@ def page_of(
         if save is not None:
             save(picture)
         sections.append(section_of(picture))
-    return render(run, data, [*map(_left_out, left_out), *sections], model=model)
+    return render(run, data, [*_left_out(left_out), *sections], model=model)
 
 
 def refuse_damaged(run: Told) -> None:
@@ -188,6 +188,7 @@ def _with_contents(body: str) -> str:
             anchor = given[1]
         else:
             anchor = "part-" + re.sub(r"[^a-z0-9]+", "-", html.unescape(title).lower()).strip("-")
+            anchor += f"-{len(listed)}" if f'"#{anchor}"' in "".join(listed) else ""  # a title may come twice
             attributes += f' id="{anchor}"'
         listed.append(f'<a href="#{anchor}">{title}</a>')
         return f"<section{attributes}><h2>{title}"
@@ -225,9 +226,10 @@ def _learned(run: Told) -> list[str]:
     )
 
 
-def _left_out(reason: str) -> str:
+def _left_out(reasons: Sequence[str]) -> list[str]:
     """A section for what there is not."""
-    return f'<section class="wide verdict warning"><h2>Left out</h2><p>{escaped(reason)}</p></section>'
+    points = "\n".join(f"<li>{escaped(reason)}</li>" for reason in reasons)
+    return [f'<section class="wide verdict warning"><h2>Left out</h2><ul>{points}</ul></section>'] if points else []
 
 
 def _style() -> str:
