@@ -108,6 +108,14 @@ def test_the_nature_follows_from_the_values(observations, kind, levels, nature, 
     assert (found.kind, found.levels, found.nature, found.because) == (kind, levels, nature, because)
 
 
+def test_three_channels_are_a_colours():
+    pixels = torch.arange(256).to(torch.uint8).reshape(-1, 1, 1, 1)
+    found = [summarise(Observations(pixels.expand(-1, c, 2, 2).contiguous(), scale=255)) for c in (1, 3)]
+    assert [each.kind for each in found] == ["grey", "grey"]
+    assert [each.describe().rpartition(": ")[2] for each in found] == ["grey", "colour"]
+    assert found[1].because == "the values are 256 levels of each colour, from 0 to 255"
+
+
 def test_a_summary_is_that_of_the_rows_that_are_looked_at():
     data = Observations(torch.tensor([[0.5], [7.25], [0.25]]), rows=torch.tensor([2, 0]))
     found = summarise(data)

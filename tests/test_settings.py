@@ -88,6 +88,7 @@ def test_updated_changes_a_copy_and_checks_it() -> None:
     [
         ("learning_rat", "got 'learning_rat'. Did you mean 'learning_rate'?"),
         ("batchsize", "Did you mean 'batch_size'?"),
+        ("lr", "got 'lr'. Did you mean 'learning_rate'?"),
         ("xyzzy", "Expected a training setting among epochs, batch_size, .*; got 'xyzzy'.$"),
     ],
 )

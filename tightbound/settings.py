@@ -136,7 +136,8 @@ class Training:
         known = [field.name for field in fields(self)]
         for name in changes:
             if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
+                short = [each for each in known if "".join(part[0] for part in each.split("_")) == name]  # lr
+                close = short or difflib.get_close_matches(name, known, n=1)
                 hint = f" Did you mean {close[0]!r}?" if close else ""
                 raise TypeError(f"Expected a training setting among {', '.join(known)}; got {name!r}.{hint}")
         return replace(self, **changes)

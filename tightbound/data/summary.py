@@ -93,7 +93,8 @@ class DataSummary:
         if self.kind == "binary":
             return f"every value is 0 or {top}"
         if self.kind == "grey":
-            levels = "real numbers between 0 and" if self.levels is None else f"{self.levels} levels of grey, from 0 to"
+            of = "each colour" if self._coloured else "grey"
+            levels = "real numbers between 0 and" if self.levels is None else f"{self.levels} levels of {of}, from 0 to"
             return f"the values are {levels} {top}"
         if self.kind == "counts":
             return f"the values are counts up to {self.high:.0f}, their variance {self.overdispersion:.2g} × their mean"
@@ -111,7 +112,16 @@ class DataSummary:
         """
         shape, binarised = "×".join(map(str, self.shape)), ", binarised" if self.binarised else ""
         span = "…".join(self._span())
-        return f"{self.count} observations of {shape}, {self.dtype} {span}{binarised}: {self.kind}"
+        return f"{self.count} observations of {shape}, {self.dtype} {span}{binarised}: {self.called}"
+
+    @property
+    def called(self) -> str:
+        """The kind as a person calls it: values within [0, 1] of three channels are a colour's."""
+        return "colour" if self.kind == "grey" and self._coloured else self.kind
+
+    @property
+    def _coloured(self) -> bool:
+        return len(self.shape) == 3 and self.shape[0] == 3
 
     def _span(self) -> tuple[str, str]:
         """Both ends, in as few digits as tell them apart."""

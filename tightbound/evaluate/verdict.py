@@ -152,8 +152,8 @@ def _on_levels(levels: int) -> str:
     return (
         f"A density of data that are {levels} levels: its nats are of the unit from black to white, can be raised "
         "without end by a narrower density, and compare with other densities alone. In steps of one level there are "
-        f"{math.log2(levels - 1):.2f} more bits per dimension. For the probability of each level: --model.likelihood "
-        "discretized-logistic."
+        f"{math.log2(levels - 1):.2f} more bits per dimension. For the probability of each level: "
+        "tb.likelihoods.DiscretizedLogistic, discretized-logistic in recipes."
     )
 
 
