@@ -178,7 +178,7 @@ def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     starting.train(recipes.from_toml(toml).updated(small), "runs/photos", progress=False)
     found = execute(DOCS / "tutorial.md")
     printed = capsys.readouterr().out
-    assert "discretized-logistic, since the values are 256 levels of grey" in printed
+    assert "discretized-logistic, since the values are 256 levels of each colour" in printed
     assert (tmp_path / "strangest.png").stat().st_size > 0
     assert found["new"].shape == (16, 3, 8, 8)
     the_course_shows_what_it_prints(printed)

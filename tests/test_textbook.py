@@ -71,7 +71,10 @@ def test_the_notebook_is_kept_without_what_a_run_leaves() -> None:
 
 
 @pytest.mark.timeout(600)
-def test_every_cell_runs_every_section_draws_and_what_it_draws_is_true(tmp_path: Path) -> None:
+def test_every_cell_runs_every_section_draws_and_what_it_draws_is_true(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # of its kernel: other tests want the other core
     book = kept()
     book.cells.append(nbformat.v4.new_code_cell(FOUND))
     NotebookClient(book, kernel_name="python3", timeout=280, resources={"metadata": {"path": str(tmp_path)}}).execute()
