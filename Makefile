@@ -31,7 +31,7 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 install: $(VENV)/.installed  ## the library, into .venv
 install-dev: $(VENV)/.installed-dev  ## and what its tests need
 
-demo: $(VENV)/.installed  ## train, evaluate and explain a VAE on embedded data, in about a minute
+demo: $(VENV)/.installed  ## train VAEs on pictures that it draws itself, evaluate them, write a page: two to five minutes
 	$(BIN)/tightbound demo
 
 textbook: $(VENV)/.installed-dev  ## run the textbook's notebook, and keep it with its figures: runs/textbook.ipynb

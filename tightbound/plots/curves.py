@@ -35,6 +35,7 @@ from tightbound.training.history import by_epoch
 
 TITLES = {"loss": "Loss", "distortion": "Distortion  −log p(x | z)", "rate": "Rate  log q(z | x) − log p(z)"}
 COLOURS = {"train": BLUE, "validation": ORANGE}
+LINE = 70  # characters: names that fit above the panels
 MANY = 60  # points: more of them hide their own trend
 ELBO = "−ELBO"
 NOTHING = (
@@ -168,7 +169,12 @@ def _overlay(runs: Mapping[str, Sequence[Row]], x: str) -> Figure:
     for panel in axes[::columns]:
         panel.set_ylabel(NATS)
     handles, words = axes[0].get_legend_handles_labels()
-    figure.legend(handles, words, loc="outside right center", ncols=-(-len(words) // 20))
+    if sum(map(len, words)) <= LINE:
+        figure.legend(handles, words, loc="outside upper left", ncols=len(words))
+    else:
+        beside = -(-len(words) // 20)
+        figure.set_figwidth(figure.get_figwidth() + beside * (0.5 + 0.075 * max(map(len, words))))
+        figure.legend(handles, words, loc="outside right upper", ncols=beside)
     note(figure, _remark(every, {split for _, split, _ in shown}))
     what = _listed(shown)
     return describe(figure, f"{what} of {counted(len(runs), 'run')} by {x}: {', '.join(runs)}.")
@@ -226,8 +232,8 @@ def _remark(every: Sequence[Row], splits: set[str]) -> str:
     elbo, loss = (_values(every, "train", key) for key in (ELBO, "loss"))
     known = np.isfinite(elbo) & np.isfinite(loss)
     if known.any() and not np.allclose(elbo[known], loss[known], rtol=1e-3):
-        words.append("A run that made something else small than −ELBO has a loss on another scale, not shown.")
-    return " ".join(words)
+        words.append("\nA run that made something else small than −ELBO has a loss on another scale, not shown.")
+    return " ".join(words).replace(" \n", "\n")
 
 
 def _curve(panel: Axes, lines: Sequence[Row], steps: np.ndarray, name: str) -> None:
