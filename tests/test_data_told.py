@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 from PIL import Image
 
@@ -291,6 +292,8 @@ class Sparse:
         ("photos/x.npy", r"Read it first: tb.data.load\('photos/x.npy'\)"),
         (Path("digits"), r"Read it first: tb.data.load\('digits'\)"),
         (Sparse(), r"Make it dense: x.toarray\(\)"),
+        (scipy.sparse.random(9, 3, 0.5, format="csr"), r"Make it dense: x.toarray\(\)"),
+        (scipy.sparse.random(9, 3, 0.5, format="coo"), r"Make it dense: x.toarray\(\)"),
         ({"image": 1, "label": 2}, r"Choose one of its arrays: x\['image'\]"),
         ([[1.0, 2.0]], r"Convert it to an array: numpy.asarray\(x\)"),
         (Data("d", Kept(torch.zeros(2, 1)), Kept(torch.zeros(2, 1))), "Choose one of its splits: data.test"),

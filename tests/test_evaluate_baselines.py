@@ -122,6 +122,16 @@ def test_png_counts_compressed_pixels_alone(channels: int) -> None:
     assert found.value < 8 * math.log(2) * len(whole)
 
 
+def test_png_is_not_beside_a_density_whose_nats_are_of_another_unit() -> None:
+    data = Observations(torch.zeros(5, 1, 12, 9, dtype=torch.uint8), scale=255)
+    for likelihood in (
+        tb.likelihoods.Gaussian,
+        tb.likelihoods.ContinuousBernoulli,
+        tb.likelihoods.UnnormalisedBernoulli,
+    ):
+        assert baselines(vae(likelihood, tuple(data.shape)), data, data).png is None
+
+
 def test_models_without_such_a_likelihood_are_refused() -> None:
     with pytest.raises(TypeError, match=r"Expected a VAE with one of tb\.likelihoods, .*; got Linear"):
         baselines(nn.Linear(2, 2), TRAIN, TEST)  # type: ignore[arg-type]
@@ -139,11 +149,14 @@ def test_models_without_such_a_likelihood_are_refused() -> None:
         ({"independent": Estimate(-3.0, 0.1)}, "no better than its own likelihood"),
         ({"independent": Estimate(4.0, 0.1), "ppca": Estimate(-0.3, 0.1)}, "explains the data better, by 0.30 ±"),
         ({"independent": Estimate(4.0, 0.1), "ppca": Estimate(-0.1, 0.1)}, "log p(x) is 4.00"),
+        ({"independent": Estimate(4.0, 0.1), "png": Estimate(-0.3, 0.1)}, "PNG files the images take 0.30 ± 0.10 nats"),
+        ({"independent": Estimate(4.0, 0.1), "png": Estimate(-0.1, 0.1)}, "reaches without a latent."),
     ],
 )  # fmt: skip
 def test_the_verdict_says_whether_a_model_beats_them(saved: dict[str, Estimate], words: str) -> None:
     assert words in on_baselines(saved)
     assert bool(words) == bool(on_baselines(saved))
+    assert ("PNG" in on_baselines(saved)) == ("PNG" in words)
 
 
 def test_an_evaluation_with_its_training_set_has_them_by_pairs() -> None:

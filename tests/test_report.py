@@ -17,6 +17,7 @@ from tiny import SMALL, copied, said, trained
 from tightbound.cli.verbs import main
 from tightbound.evaluate import Estimate
 from tightbound.reports.page import render, write_report
+from tightbound.reports.sections import with_commands
 from tightbound.reports.terms import TERMS
 from tightbound.runs.run import open_run
 
@@ -346,3 +347,16 @@ def test_a_run_never_evaluated_has_a_page_without_evidence(tmp_path):
 def test_a_report_can_be_moved_anywhere(tmp_path, text):
     moved = Path(shutil.copy(trained() / "report.html", tmp_path / "elsewhere.html"))
     assert moved.read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("Train on: tightbound train --resume RUN --train.epochs N.", "tightbound train --resume RUN --train.epochs N"),
+        ("tightbound gaps RUN, or tb.evaluate.gaps, tells", "tightbound gaps RUN"),
+        ("Repeat with --train.learning-rate 0.001, or", "--train.learning-rate 0.001"),
+    ],
+)
+def test_what_can_be_typed_is_one_piece_of_code(text: str, code: str) -> None:
+    assert f"<code>{code}</code>" in with_commands(text)
+    assert with_commands(text).count("<code>") == 1

@@ -299,6 +299,8 @@ def _remedy(array: np.ndarray) -> str:
         fields = "x" if len(numbers) == len(dtype.names) else f"x[{numbers}]"
         line = f"numpy.lib.recfunctions.structured_to_unstructured({fields})"
         return f"Make columns of its fields: import numpy.lib.recfunctions; {line}."
+    if kind == "O" and any(isinstance(each, str) for each in array.flat):
+        return "Leave out what is text, or give it as labels: (x, labels)."
     if kind == "O":
         some = "x != None" if array.ndim < 2 else f"(x != None).all(axis={(*range(1, array.ndim),)})"
         return f"Drop what is None, or fill it in, before you convert it: x[{some}].astype(numpy.float64)."

@@ -39,6 +39,7 @@ MEANT = {  # what people call a verb, beside its name
     "datasets": "data", "download": "data mnist", "fetch": "data mnist", "describe": "data", "summary": "data",
     "diff": "compare", "tune": "sweep", "search": "sweep", "tutorial": "demo", "example": "demo",
 }  # fmt: skip
+DEVICES = {"gpu": "cuda", "cuda": "cuda", "cpu": "cpu", "mps": "mps"}  # as options that other programs have
 TYPES = {int: "a whole number", float: "a number", Path: "a path", str: "a text"}
 INTERRUPTED = 130
 SHORT_OF_MEMORY = "out of memory|can't allocate memory|not enough memory|Unable to allocate"
@@ -224,10 +225,14 @@ def _near(error: UnknownOptionError) -> str:
     meant: dict[str, list[str]] = {}
     for option in error.argument_collection:
         for name in () if option.children else option.names:
-            for known in {name.lstrip("-"), name.rpartition(".")[2].lstrip("-")}:
+            last = name.rpartition(".")[2].lstrip("-")
+            initials = "".join(word[0] for word in last.split("-")) if "-" in last else last  # lr
+            for known in {name.lstrip("-"), last, initials}:
                 meant.setdefault(known, []).append(name)
-    wrong = error.token.keyword or error.token.value
-    close = difflib.get_close_matches(wrong.lstrip("-"), meant, n=1)
+    wrong = (error.token.keyword or error.token.value).lstrip("-")
+    if wrong in DEVICES and "device" in meant:
+        return f" Did you mean {meant['device'][0]} {DEVICES[wrong]}?"
+    close = difflib.get_close_matches(wrong, meant, n=1)
     return f" Did you mean {' or '.join(meant[close[0]])}?" if close else ""
 
 

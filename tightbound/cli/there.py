@@ -5,6 +5,9 @@ from __future__ import annotations
 import platform
 import textwrap
 from importlib import metadata
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from tightbound._version import __version__
 from tightbound.cli.answer import answering
@@ -30,8 +33,8 @@ def data(
     source: str | None = None,
     /,
     *,
-    size: WholeOrNone = None,
-    test_fraction: float = 0.1,
+    size: Annotated[WholeOrNone, Parameter(name=("--size", "--data.size"))] = None,
+    test_fraction: Annotated[float, Parameter(name=("--test-fraction", "--data.test-fraction"))] = 0.1,
     json: Switch = False,
 ) -> int:
     """Load data and say what there is to know of them: where they lie, what they hold, which likelihood follows.

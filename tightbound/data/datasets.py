@@ -55,7 +55,8 @@ def is_data_set(source: object) -> bool:
         (True, True, False)
     """
     contained = isinstance(source, str | bytes | list | tuple | set | frozenset | Mapping | type)
-    plain = contained or isinstance(source, Tensor) or hasattr(source, "__array__")
+    array = isinstance(source, Tensor) or hasattr(source, "__array__") or hasattr(source, "toarray")  # dense or sparse
+    plain = contained or array
     return not plain and (isinstance(source, Dataset) or hasattr(source, "__iter__") or _is_numbered(source))
 
 

@@ -103,7 +103,8 @@ def baselines(model: Model, train: Any, test: Any) -> Baselines:
       likelihood: what a VAE without any rate can reach.
     - *PPCA*, of real numbers: :math:`x \sim N(\mu, W W^\top + \sigma^2 I)`, the maximum of the likelihood in closed
       form, with elements in the likelihood's units.
-    - *PNG*, of 8-bit images: the length of the compressed pixels, in nats.
+    - *PNG*, of 8-bit images under a likelihood that is a probability of their levels: the length of the compressed
+      pixels, in nats.
     - *Entropy*, of data whose distribution p* is known, such as sprites: :math:`-E_{p^*} \log p(x) \ge H(p^*)` for
       every model, by Gibbs' inequality.
 
@@ -146,15 +147,16 @@ def baselines(model: Model, train: Any, test: Any) -> Baselines:
         constant = _independent(likelihood, train)
         log_px = [_log_px(constant, batch.x) for _, batch in blocks(model, test, rows_at_once(model, test))]
         ppca = _ppca(likelihood, train, test, latent_dim)
-    each = {"independent": torch.cat(log_px).cpu()} | ({} if ppca is None else {"ppca": ppca})
+        png = _png(test) if _is_probability(constant) else None
+    each = {"independent": torch.cat(log_px).cpu(), "ppca": ppca, "png": png}
     return Baselines(
         independent=Estimate.of(-each["independent"]),
         ppca=None if ppca is None else Estimate.of(-ppca),
-        png=_png(test),
+        png=None if png is None else Estimate.of(-png),
         entropy=None if test.entropy is None or test.mask is not None else Estimate(test.entropy, 0.0),
         latent_dim=latent_dim,
         observations=len(test),
-        per_observation=each,
+        per_observation={name: values for name, values in each.items() if values is not None},
     )
 
 
@@ -234,8 +236,15 @@ def _ppca(likelihood: Likelihood, train: Observations, test: Observations, direc
     return torch.cat([p.log_prob(each.x.flatten(1)[:, varies]) for each in test.batches(ENCODED, torch.float64)])
 
 
-def _png(test: Observations) -> Estimate | None:
-    """Nats of the compressed pixels of 8-bit images; None for other data, and without Pillow."""
+def _is_probability(constant: Likelihood) -> bool:
+    """Whether its nats are those of a code: of a density they depend on the unit."""
+    p = constant(torch.zeros(1, 1, device=home(constant)[0]))
+    known = getattr(p, "support", None)
+    return constant.is_normalised and known is not None and bool(known.is_discrete)
+
+
+def _png(test: Observations) -> Tensor | None:
+    """Minus nats of the compressed pixels of 8-bit images, the first ``FILES``; None for other data."""
     stored = test.stored
     if stored.dtype != torch.uint8 or test.scale != 255 or test.binarise or len(test.shape) != 3:
         return None
@@ -247,8 +256,8 @@ def _png(test: Observations) -> Estimate | None:
     for pixels in test.take(torch.arange(min(len(test), FILES))).cpu().numpy():
         file = io.BytesIO()
         Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(file, "PNG", optimize=True)
-        sizes.append(8 * math.log(2) * _compressed(file.getvalue()))
-    return Estimate.of(torch.tensor(sizes))
+        sizes.append(-8 * math.log(2) * _compressed(file.getvalue()))
+    return torch.tensor(sizes, dtype=torch.float64)
 
 
 def _compressed(png: bytes) -> int:

@@ -247,7 +247,8 @@ class Evidence(Judged):
         """log p(x) less that of each baseline, paired by observation."""
         theirs = {} if self.baselines is None else self.baselines.per_observation
         log_px = self.per_observation["log_px"]
-        return {name: Estimate.of((log_px - each)[self.counted]) for name, each in theirs.items()}
+        pairs = ((name, log_px[: len(each)] - each, self.counted[: len(each)]) for name, each in theirs.items())
+        return {name: Estimate.of(less[counted]) for name, less, counted in pairs}
 
     def _without_far(self) -> Tensor:
         """The ELBO of the counted observations that are not far."""

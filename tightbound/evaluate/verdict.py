@@ -172,7 +172,8 @@ def on_baselines(saved: Mapping[str, Estimate]) -> str:
     """Whether the model explains more than simple ones do.
 
     Args:
-        saved: log p(x) less that of each baseline, "independent" and perhaps "ppca", paired by observation.
+        saved: log p(x) less that of each baseline, "independent" and perhaps "ppca", paired by observation, and perhaps
+            "png".
     """
     if "independent" not in saved:
         return ""
@@ -188,7 +189,15 @@ def on_baselines(saved: Mapping[str, Estimate]) -> str:
             f"A normal with as many directions (PPCA) explains the data better, by {less} nats: train longer, or take "
             "a larger network; where that does not help, the data are linear."
         )
-    return f"log p(x) is {independent} nats higher than the same likelihood reaches without a latent."
+    said = f"log p(x) is {independent} nats higher than the same likelihood reaches without a latent."
+    png = saved.get("png")
+    if png is not None and png.value < -2 * png.se:
+        said += (
+            f" As PNG files the images take {Estimate(-png.value, png.se)} nats less than the model needs: a pixel is "
+            "told by those next to it, and the decoder has only the code to tell it by. A larger network and a longer "
+            "training help."
+        )
+    return said
 
 
 def on_likelihood(*, is_likelihood: bool) -> str:

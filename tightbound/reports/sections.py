@@ -62,7 +62,9 @@ def _verdict(found: dict[str, Any]) -> str:
 
 def with_commands(text: str) -> str:
     """Escaped, and what can be typed as such."""
-    return re.sub(r"\btightbound [a-z]+ RUN\b|--[a-z]+[.][a-z-]+( [a-z0-9.]+\b)?", r"<code>\g<0></code>", escaped(text))
+    value = r"--[a-z]+[.][a-z-]+(?: [a-zN0-9.]*[a-zN0-9])?"
+    command = rf"\btightbound [a-z]+ (?:--resume )?RUN\b(?: {value})*"
+    return re.sub(rf"{command}|{value}", r"<code>\g<0></code>", escaped(text))
 
 
 def _table(found: dict[str, Any]) -> str:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from tightbound.batch import Batch
+from tightbound.model import Model
 from tightbound.training.step import TrainStep
 
 ADVICE = "Try a lower learning_rate, clip=1.0, a warm-up of the learning rate, or precision='float32'"
@@ -81,7 +85,8 @@ def explain(step: TrainStep, start: int, stop: int, batch: Callable[[int], Batch
         wrong = next((name for name in (*step.names, "loss") if not math.isfinite(values[name])), None)
         if wrong:
             hint = _hint(wrong) if advice == ADVICE else ""
-            return NonFiniteError(f"At step {number + 1} the {wrong} became {values[wrong]}. {advice}{hint}.")
+            where = _first_output(step.model, seen.to(step.device))
+            return NonFiniteError(f"At step {number + 1} the {wrong} became {values[wrong]}. {where}{advice}{hint}.")
         if name := step.bad_gradient():
             return NonFiniteError(
                 f"At step {number + 1} the gradient of {name} stopped being finite, while the loss was still "
@@ -91,6 +96,25 @@ def explain(step: TrainStep, start: int, stop: int, batch: Callable[[int], Batch
         if name := step.bad_weight():
             return NonFiniteError(f"At step {number + 1} the update took {name} out of range. {advice}.")
     return NonFiniteError(f"Between steps {start + 1} and {stop} the loss stopped being finite. {ADVICE}.")
+
+
+def _first_output(model: Model, batch: Batch) -> str:
+    """Which layer gives the first numbers that are not finite; empty where all of them are."""
+    found: list[str] = []
+
+    def look(name: str, layer: nn.Module, output: Any) -> None:
+        if isinstance(output, Tensor) and not output.isfinite().all():
+            found.append(f"The first output that is not finite is that of {name} ({type(layer).__name__}). ")
+
+    layers = [(name, layer) for name, layer in model.named_modules() if name]
+    hooks = [layer.register_forward_hook(lambda m, _, y, name=name: look(name, m, y)) for name, layer in layers]
+    try:
+        with torch.no_grad(), suppress(Exception):  # what a step refuses has been said before
+            model.draw(batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found[0] if found else ""
 
 
 def _on_scale(x: Tensor) -> str:
