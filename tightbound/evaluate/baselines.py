@@ -148,9 +148,10 @@ def baselines(model: Model, train: Any, test: Any) -> Baselines:
         log_px = [_log_px(constant, batch.x) for _, batch in blocks(model, test, rows_at_once(model, test))]
         ppca = _ppca(likelihood, train, test, latent_dim)
         png = _png(test) if _is_probability(constant) else None
-    each = {"independent": torch.cat(log_px).cpu(), "ppca": ppca, "png": png}
+    independent = torch.cat(log_px).cpu()
+    each = {"independent": independent, "ppca": ppca, "png": png}
     return Baselines(
-        independent=Estimate.of(-each["independent"]),
+        independent=Estimate.of(-independent),
         ppca=None if ppca is None else Estimate.of(-ppca),
         png=None if png is None else Estimate.of(-png),
         entropy=None if test.entropy is None or test.mask is not None else Estimate(test.entropy, 0.0),
