@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -91,6 +92,26 @@ def row(name: str, value: Estimate | str, note: str, *, width: int = 18) -> str:
         return f"  {name:<{width}}{value}"
     number, error = str(value).split(" ± ")
     return f"  {name:<{width - 1}} {number:>12} ± {f'{error} ':<10}{note}".rstrip()
+
+
+def in_columns(value: Estimate | str, note: str) -> tuple[str, str, str]:
+    """The same as cells of a table: a number, its error, and a note, to which words beside a number belong.
+
+    Args:
+        value: an estimate, or words.
+        note: what it is.
+
+    Example:
+        >>> in_columns("median 0.45; above 0.7 for 2% of them", ""), in_columns(Estimate(-2.0, 0.5), "nats")
+        (('0.45', '', 'median; above 0.7 for 2% of them'), ('−2.00', '± 0.50', 'nats'))
+    """
+    number, _, error = str(value).partition(" ± ")
+    if error:
+        return number.replace("-", "−"), f"± {error}", note
+    worded = re.fullmatch(r"(median|) ?(-?[\d.]+)(?:; | (?!of )|$)(.*)", number)
+    if not worded:
+        return number, "", note
+    return worded[2].replace("-", "−"), "", "; ".join(filter(None, (worded[1], worded[3], note)))
 
 
 class Judged(ABC):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tightbound.evaluate import robust
-from tightbound.evaluate.estimates import Estimate, Judged, number, plain, row
+from tightbound.evaluate.estimates import Estimate, Judged, in_columns, number, plain, row
 from tightbound.evaluate.floor import NOTHING, Floor
 from tightbound.evaluate.robust import Far
 from tightbound.evaluate.verdict import (
@@ -351,7 +351,7 @@ class Evidence(Judged):
         return "\n".join([f"Evidence: {head}", *rows])
 
     def _repr_html_(self) -> str:
-        cells = [(name, *_in_columns(value), note) for name, value, note in self._rows()]
+        cells = [(name, *in_columns(value, note)) for name, value, note in self._rows()]
         counts = f"{_many(self.observations, 'observation')}, {_many(self.samples, 'sample')} each, seed {self.seed}"
         return in_notebook(f"Evidence: {counts}", cells, numbers=(1,), said=self.findings)
 
@@ -384,12 +384,6 @@ class Evidence(Judged):
             ("effective of them", f"median {self.ess_median:.4g}", ""),
             ("Pareto's k", f"{tail}; above {HIGH_K} for {self.high_k_share:.1%} of the observations", ""),
         ]
-
-
-def _in_columns(value: Estimate | str) -> tuple[str, str]:
-    """A value and its error, or words; with a proper minus sign."""
-    number, _, error = str(value).partition(" ± ")
-    return number.replace("-", "−") if error else number, f"± {error}" if error else ""
 
 
 def _many(count: int, noun: str) -> str:
