@@ -75,7 +75,7 @@ def test_the_head_says_data_model_training_and_how_to_do_it_again(whole: Any) ->
     assert f"{result.steps} steps, 2 epochs, seed 0. Loss = distortion + rate." in head
     assert "tb.fit(model, data, seed=0, epochs=2, batch_size=20, " in head
     assert "out=" not in head
-    assert re.search(r"Madetrained in 0 s, page of \d{4}-\d\d-\d\d", head)
+    assert re.search(r"Madetrained in \d+ s, page of \d{4}-\d\d-\d\d", head)
     assert found.name == "VAE on mine"
 
 
