@@ -57,13 +57,15 @@ def bent(flow: Any, quick: Any, latent: int, *, observations: int = 1, by: float
     return Bent(moved(steps, by), loc, 0.3 * log_scale, context=context)  # type: ignore[arg-type]
 
 
-def vae(flow: Any, *, posterior: bool = True, prior: bool = True, observed: int = 5, latent: int = 2) -> VAE:
+def vae(
+    flow: Any, *, posterior: bool = True, prior: bool = True, observed: int = 5, latent: int = 2, transforms: int = 2
+) -> VAE:
     """One with a flow in either place or in both."""
     outputs = (3 if posterior else 2) * latent
     encoder = MLP((observed,), (outputs,), hidden=(8,))
     return tb.VAE(
-        prior=tb.priors.Flow(latent, flow=flow) if prior else tb.priors.StandardNormal(latent),
-        posterior=tb.posteriors.Flow(encoder, latent, flow=flow)
+        prior=tb.priors.Flow(latent, flow=flow, transforms=transforms) if prior else tb.priors.StandardNormal(latent),
+        posterior=tb.posteriors.Flow(encoder, latent, flow=flow, transforms=transforms)
         if posterior
         else tb.posteriors.DiagonalNormal(encoder),
         likelihood=tb.likelihoods.Gaussian(MLP((latent,), (observed,), hidden=(8,))),
@@ -364,7 +366,7 @@ def test_micro_batches_give_the_same_gradient(flow: Any, objective: Any) -> None
 @pytest.mark.skipif(bool(obstacle()), reason="nothing can be compiled here")
 @every_flow
 def test_a_compiled_step_is_one_graph(flow: Any) -> None:
-    step = TrainStep(vae(flow), ELBO(), Training(), steps=10, device=torch.device("cpu"))
+    step = TrainStep(vae(flow, transforms=1), ELBO(), Training(), steps=10, device=torch.device("cpu"))
     batch = Batch(torch.randn(6, 5), checked=True)
     assert step.try_compiled(batch) == ""
     assert step.execution.compiled

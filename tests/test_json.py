@@ -159,6 +159,7 @@ CASES = {  # section of the page: words of a command
     "recipes NAME": "recipes mnist",
     "data": "data",
     "data NAME": "data digits",
+    "data clear": "data clear",
     "train": "train digits --out OUT/new",
     "evaluate": "evaluate RUN --samples 12",
     "certify": "certify RUN --observations 4 --temperatures 3",
@@ -175,8 +176,11 @@ CASES = {  # section of the page: words of a command
 
 @pytest.mark.parametrize("section", CASES)
 def test_a_verb_gives_the_keys_of_the_page(
-    section: str, pages: dict[str, list[Key]], capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+    section: str, pages: dict[str, list[Key]], capsys: pytest.CaptureFixture[str], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    if section == "data clear":
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     places = {"RUN": copied(tmp_path), "OTHER": trained(), "OUT": tmp_path}
     words = [re.sub("RUN|OTHER|OUT", lambda found: str(places[found[0]]), word) for word in CASES[section].split()]
     assert unlike(given(capsys, *words, *(SMALL if words[0] == "train" else ())), pages[section], pages) == []

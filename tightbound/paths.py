@@ -1,4 +1,4 @@
-"""Paths that the system does not take, refused in a sentence: too long, without an end, with a NUL byte."""
+"""Paths that the system does not take, refused in a sentence: too long, without an end, with a NUL byte; the cache."""
 
 from __future__ import annotations
 
@@ -76,3 +76,14 @@ def require_utf8(*words: str) -> None:
             raise ValueError(
                 f"Expected names in UTF-8; got '{name}'. Rename the file or the folder, or link to it: ln -s."
             )
+
+
+def cache() -> Path:
+    """The folder of what can be fetched or made again: ``$XDG_CACHE_HOME/tightbound``, or ``~/.cache/tightbound``.
+
+    Example:
+        >>> cache().name
+        'tightbound'
+    """
+    given = os.environ.get("XDG_CACHE_HOME")
+    return Path(given or os.path.expanduser("~/.cache")) / "tightbound"

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from tightbound._version import __version__
 from tightbound.cli.answer import answering
 from tightbound.cli.flags import Switch, WholeOrNone
+from tightbound.paths import cache
 
 NAMES = {  # of data, and what they are
     "digits": "1,797 handwritten digits of 8×8 pixels, which come with scikit-learn.",
@@ -41,7 +42,8 @@ def data(
 
     For example: `tightbound data my-images/ --size 64`. `tightbound data mnist` fetches MNIST, unless it is there.
 
-    Without a name it lists the data that have one.
+    Without a name it lists the data that have one. `tightbound data clear` removes the decoded images of large folders,
+    which are kept in the user's cache so that they are decoded once (a folder called clear is `./clear`).
 
     It says how many observations of which shape there are, how they are split, what kind of values they have, labels
     and known factors, what was left out and what is odd, and which likelihood and network the recipe `auto` takes, and
@@ -59,13 +61,42 @@ def data(
             for name, about in NAMES.items():
                 answer.say(entry(name, about, width))
             answer.say(textwrap.fill(PATHS, 100))
-            answer.give({"data": [{"name": name, "about": about} for name, about in NAMES.items()]})
+            keeps = _kept()
+            if keeps["folders"]:
+                answer.say(_told(keeps) + " 'tightbound data clear' removes them.")
+            answer.give({"data": [{"name": name, "about": about} for name, about in NAMES.items()], "kept": keeps})
+        return 0
+    if source == "clear":
+        from tightbound.data.decoded import clear
+
+        with answering(as_json=json) as answer:
+            keeps = _kept()
+            clear()
+            answer.say(_told(keeps).replace("Kept", "Removed") if keeps["folders"] else "Nothing is kept.")
+            answer.give({"removed": keeps})
         return 0
     from tightbound.runs.described import described
 
     with answering(as_json=json) as answer:
         answer.found(described(source, size=size, test_fraction=test_fraction))
     return 0
+
+
+def _kept() -> dict[str, str | int]:
+    """Where decoded images are kept, of how many folders, and how many bytes they take."""
+    place, count, size = cache() / "images", 0, 0
+    if place.is_dir():  # what reads it takes a second to import
+        from tightbound.data.decoded import list_kept
+
+        found = list_kept()
+        count, size = len(found), sum(each for _, _, each in found)
+    return {"place": str(place), "folders": count, "bytes": size}
+
+
+def _told(keeps: dict[str, str | int]) -> str:
+    folders, size = int(keeps["folders"]), int(keeps["bytes"])
+    amount = f"{size / 1e6:,.1f} MB" if size >= 10**5 else f"{size} bytes"
+    return f"Kept in {keeps['place']}: the decoded images of {folders} folder{'s' * (folders != 1)}, {amount}."
 
 
 def entry(name: str, about: str, width: int) -> str:

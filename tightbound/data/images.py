@@ -11,32 +11,40 @@
 - All images become 8-bit. If any image is in colour, all are; a palette counts as colour. Photographs are turned
   upright as their EXIF data says. 16-bit images and transparent pixels are refused, since 8 bits cannot keep them.
 - With ``size``, each image's short side is resized to that many pixels, and the centre is cut out as a square.
+- The images of a large folder are decoded once and kept in the user's cache, as :mod:`tightbound.data.decoded` says.
+  From there they are read while a model trains on them: they may be more than memory holds.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tightbound.batch import tensor_of
+from tightbound.data.decoded import FEWEST, kept
 from tightbound.data.folders import counted, images_below, labels_of, on_words, split_folders
 from tightbound.data.labels import apart, encode
-from tightbound.data.mapped import require_memory
+from tightbound.data.mapped import ahead, require_memory
 from tightbound.data.observations import Observations
 from tightbound.data.splits import Data
 from tightbound.progress import progress
+from tightbound.surface import some
 
 if TYPE_CHECKING:
     from PIL import Image
 
 __all__ = ["plain", "read_images"]
 
+BLOCK = 512  # images that are decoded while the ones before them are put away
+NAMED = 10  # files that cannot be read which an error names
 # What Pillow may find in a file: to read some other formats it starts programs.
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 _BITS = 258  # the tag of a TIFF file that says how many bits each channel has
@@ -76,59 +84,122 @@ def read_images(folder: Path, *, size: int | None = None) -> Observations | Data
     if others := [other for _, others in found for other in others]:
         notes.append(f"left out {counted(others)}")
     count = sum(map(len, paths))
-    require_memory(
-        count * (size or 0) ** 2,
-        of=f"{count:,} images of size {size} (--data.size)",
-        remedy="Take a smaller size, or fewer images.",
-    )
     words = [labels_of(part, files) for part, files in zip(parts, paths, strict=True)]
     labels, names = encode(words, str(folder))
     notes += [*on_words(names), *(apart(labels, names) if len(parts) == 2 else [])]
-    stored, several = _decode([path for files in paths for path in files], size, f"reading {folder.name}")
-    notes += [f"{several} files have more than one picture; the first of each was read"] if several else []
-    sets = [
-        Observations(pixels, labels=codes, label_names=names, name=str(part), scale=255, notes=tuple(notes))
-        for part, codes, pixels in zip(parts, labels, stored.split(list(map(len, paths))), strict=True)
-    ]
+    stored, several = _read(folder, [path for files in paths for path in files], size)
+    many = "1 file has" if several == 1 else f"{several} files have"
+    notes += [f"{many} more than one picture; the first of each was read"] if several else []
+    given: dict[str, Any] = {"label_names": names, "scale": 255, "notes": tuple(notes)}
+    if isinstance(stored, np.ndarray):  # which stays in its file: each part knows its rows of it
+        whole, ask = tensor_of(stored, str(folder)), ahead(stored)
+        everyone = None if labels[0] is None else torch.cat([torch.as_tensor(codes) for codes in labels])
+        rows = torch.arange(count).split(list(map(len, paths)))
+        given |= {"labels": everyone, "ask": ask}
+        sets = [Observations(whole, name=str(p), rows=r, **given) for p, r in zip(parts, rows, strict=True)]
+    else:
+        pixels = stored.split(list(map(len, paths)))
+        each = zip(parts, labels, pixels, strict=True)
+        sets = [Observations(x, labels=codes, name=str(part), **given) for part, codes, x in each]
     return sets[0] if len(sets) == 1 else Data(str(folder), train=sets[0], test=sets[1])
 
 
-def _decode(paths: Sequence[Path], size: int | None, title: str) -> tuple[Tensor, int]:
-    """All images, and how many files have more than one."""
-    pool = ThreadPoolExecutor()
-    try:
-        with progress(title, len(paths), unit="images") as advance:
-            return _stack(paths, pool.map(partial(_pixels, size=size), paths), advance)
-    finally:
-        pool.shutdown(cancel_futures=True)  # otherwise an error would wait for all other images
-
-
-def _stack(
-    paths: Sequence[Path], decoded: Iterator[tuple[Tensor, bool]], advance: Callable[[int], None]
-) -> tuple[Tensor, int]:
-    stored, several = torch.empty(0), 0
-    for index, (pixels, more) in enumerate(decoded):
+def _read(folder: Path, paths: Sequence[Path], size: int | None) -> tuple[Tensor | np.ndarray, int]:
+    """All images, and how many files have more than one: mapped from the cache where there are many."""
+    blocks = partial(_blocks, paths, size, f"reading {folder.name}")
+    if len(paths) >= FEWEST and (found := kept(folder, paths, size, blocks)) is not None:
+        return found
+    require_memory(
+        len(paths) * (size or 0) ** 2,
+        of=f"{len(paths):,} images of size {size} (--data.size)",
+        remedy="Take a smaller size, or fewer images.",
+    )
+    stored, several, done = torch.empty(0), 0, 0
+    for block, more in blocks():
         several += more
-        if index == 0:
-            stored = torch.empty((len(paths), *pixels.shape), dtype=torch.uint8)
-        if pixels.shape[1:] != stored.shape[2:]:
-            raise ValueError(
-                f"Expected images of one height and width; got {_measures(stored)} in {paths[0]} and "
-                f"{_measures(pixels)} in {paths[index]}. Give size=… (--data.size …) to resize each image's short "
-                "side to that many pixels and cut out the centre."
-            )
-        if len(pixels) > stored.shape[1]:
-            stored = stored.expand(-1, len(pixels), -1, -1).contiguous()
-        stored[index] = pixels
-        advance(1)
+        fresh = torch.from_numpy(block)
+        if not done:
+            stored = torch.empty((len(paths), *fresh.shape[1:]), dtype=torch.uint8)
+        if fresh.shape[1] > stored.shape[1]:
+            stored = stored.expand(-1, fresh.shape[1], -1, -1).contiguous()
+        stored[done : done + len(fresh)] = fresh
+        done += len(fresh)
     return stored, several
 
 
-def _measures(pixels: Tensor) -> str:
+def _blocks(paths: Sequence[Path], size: int | None, title: str) -> Iterator[tuple[np.ndarray, int]]:
+    """Images in order, many at a time, each time with the number of files that have more than one.
+
+    Where some cannot be read, the others are tried as well, so that all of them can be named at once.
+    """
+    pool, wrong = ThreadPoolExecutor(), list[tuple[Path, ValueError]]()
+    parts = [paths[start : start + BLOCK] for start in range(0, len(paths), BLOCK)]
+    first: np.ndarray | None = None
+    try:
+        with progress(title, len(paths), unit="images") as advance:
+            coming = deque([[pool.submit(_pixels, path, size) for path in parts[0]]])
+            for part, following in zip(parts, [*parts[1:], []], strict=True):
+                coming.append([pool.submit(_pixels, path, size) for path in following])  # while this part is waited for
+                pixels, several = _waited(part, coming.popleft(), wrong, advance)
+                if wrong:
+                    if len(wrong) > NAMED:
+                        break
+                    continue
+                first = pixels[0] if first is None else first
+                _require_one_size(pixels, part, first, paths[0])
+                channels = max(map(len, pixels))
+                shape = (channels, *first.shape[1:])
+                yield np.stack([np.broadcast_to(each, shape) for each in pixels]), several
+    finally:
+        pool.shutdown(cancel_futures=True)  # otherwise an error would wait for all other images
+    if wrong:
+        raise _unreadable(wrong)
+
+
+def _waited(
+    paths: Sequence[Path],
+    coming: Sequence[Future[tuple[np.ndarray, bool]]],
+    wrong: list[tuple[Path, ValueError]],
+    advance: Callable[[int], None],
+) -> tuple[list[np.ndarray], int]:
+    """The images of some paths; what cannot be read is added to ``wrong``."""
+    pixels, several = [], 0
+    for path, future in zip(paths, coming, strict=True):
+        try:
+            image, more = future.result()
+        except ValueError as error:
+            wrong.append((path, error))
+        else:
+            pixels.append(image)
+            several += more
+        advance(1)
+    return pixels, several
+
+
+def _unreadable(wrong: Sequence[tuple[Path, ValueError]]) -> ValueError:
+    [(_, error), *others] = wrong
+    if not others:
+        return error
+    count = f"more than {NAMED}" if len(wrong) > NAMED else f"{len(wrong)}"
+    names = some([str(path) for path, _ in wrong], NAMED)
+    return ValueError(f"Expected images that can be read; got {count} that cannot be: {names}. Of the first: {error}")
+
+
+def _require_one_size(pixels: Sequence[np.ndarray], paths: Sequence[Path], first: np.ndarray, its: Path) -> None:
+    for path, each in zip(paths, pixels, strict=True):
+        if each.shape[1:] != first.shape[1:]:
+            raise ValueError(
+                f"Expected images of one height and width; got {_measures(first)} in {its} and {_measures(each)} in "
+                f"{path}. Give size=… (--data.size …) to resize each image's short side to that many pixels and cut "
+                "out the centre."
+            )
+
+
+def _measures(pixels: np.ndarray) -> str:
     return "×".join(map(str, pixels.shape[-2:]))
 
 
-def _pixels(path: Path, size: int | None) -> tuple[Tensor, bool]:
+def _pixels(path: Path, size: int | None) -> tuple[np.ndarray, bool]:
     """Read one image as (1 or 3, height, width), and whether the file has more; errors name the file."""
     from PIL import ImageOps
 
@@ -136,8 +207,8 @@ def _pixels(path: Path, size: int | None) -> tuple[Tensor, bool]:
     image = plain(image, path)
     if size is not None:
         image = ImageOps.fit(image, (size, size))
-    pixels = torch.from_numpy(np.array(image))
-    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1), more
+    pixels = np.asarray(image)
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1), more
 
 
 def plain(image: Image.Image, where: Path | str) -> Image.Image:

@@ -14,6 +14,7 @@ import torch
 from tightbound.data.idx import parse_idx, read_raw
 from tightbound.data.observations import Observations
 from tightbound.data.splits import Data
+from tightbound.paths import cache
 from tightbound.progress import progress
 
 MIRRORS = (
@@ -91,7 +92,7 @@ def _md5(raw: bytearray) -> str:
 
 
 def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tightbound" / "mnist"
+    return cache() / "mnist"
 
 
 def _found(name: str) -> Path | None:
