@@ -107,7 +107,7 @@ def test_xavier_sets_weights_biases_and_spares_zeroed_layers() -> None:
     assert all((m.bias == 0).all() for m in network.modules() if isinstance(m, (nn.Linear, nn.Conv2d)))
     x = torch.randn(1, 32, 5, 5)
     assert all(
-        torch.equal(m(x), x) for m in network.modules() if isinstance(m, Residual) and m.body[1].in_channels == 32
+        torch.equal(m(x), x) for m in network.modules() if isinstance(m, Residual) and m.body[2].in_channels == 32
     )
 
 

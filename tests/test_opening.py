@@ -74,7 +74,7 @@ def test_the_command_says_the_same(tmp_path: Path, capsys: pytest.CaptureFixture
         (nn.ModuleList([nn.Linear(5, 7), nn.Linear(5, 4)]), "ModuleList of 2 layers"),  # side by side, no chain
         (nn.Sequential(*[nn.Linear(3, 3) for _ in range(9)]), "Sequential of 9 layers"),
         (nn.Sequential(nn.Conv2d(1, 2, 3)), "Sequential of 1 layer"),
-        (ConvEncoder((1, 28, 28), 40), "ConvEncoder of 4 layers"),
+        (ConvEncoder((1, 28, 28), 40), "ConvEncoder of 5 layers"),
         (ConvDecoder(20, (1, 28, 28)), "ConvDecoder of 5 layers"),
         (nn.Identity(), "Identity"),
     ],

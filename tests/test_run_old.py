@@ -173,27 +173,33 @@ def test_what_was_killed_before_it_began_is_begun_by_this_version(tmp_path: Path
     (folder / "checkpoint" / "state.pt").unlink()
     (folder / "model.safetensors").unlink()
     resume(folder, progress=False)
-    assert json.loads((folder / "config.json").read_text(encoding="utf-8"))["format"] == 3
+    assert json.loads((folder / "config.json").read_text(encoding="utf-8"))["format"] == 4
     assert open_run(folder).recipe.objective == Iwae(samples=2)
     assert isinstance(open_run(folder).recipe, Recipe)
 
 
 @pytest.mark.parametrize(
-    ("version", "posterior"), [(1, "full-normal"), (2, "full-normal"), (3, "full-normal"), (2, "diagonal-normal")]
-)
-def test_a_full_normal_of_an_older_version_is_not_taken_for_todays(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], version: int, posterior: str
+    ("version", "posterior", "network", "what"),
+    [
+        (1, "full-normal", "mlp", "a full-normal posterior"), (2, "full-normal", "mlp", "a full-normal posterior"),
+        (3, "full-normal", "mlp", ""), (2, "diagonal-normal", "mlp", ""),
+        (3, "diagonal-normal", "conv", "a convolutional network"),
+        (1, "diagonal-normal", "resnet", "a convolutional network"),
+        (4, "diagonal-normal", "conv", ""),
+    ],
+)  # fmt: skip
+def test_weights_that_mean_something_else_by_now_are_not_taken_for_todays(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], version: int, posterior: str, network: str, what: str
 ) -> None:
     folder = tmp_path / "run"
     small = {"model.hidden": [8], "model.latent_dim": 2, "train.epochs": 0.1, "model.posterior": posterior}
+    small |= {"model.network": network, "model.channels": 2}
     train(recipes.load("digits").updated(small), folder, progress=False)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     (folder / "config.json").write_text(json.dumps({**config, "format": version}), encoding="utf-8")
     (folder / DIGESTS).unlink()  # which older versions did not write
-    if version < 3 and posterior == "full-normal":
-        with pytest.raises(
-            ValueError, match="Expected a full-normal posterior that this version trained; got one of an"
-        ):
+    if what:
+        with pytest.raises(ValueError, match=f"Expected {what}.* that this version trained; got one of an"):
             open_run(folder).model()
         assert main(["train", "--resume", str(folder)]) == 2
         assert main(["evaluate", str(folder)]) == 2

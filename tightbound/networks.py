@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = [
-    "MLP", "ConvDecoder", "ConvEncoder", "Residual", "Standardized", "activation", "end_in_zeros", "image_shape",
-    "start_at", "xavier_",
+    "MLP", "ChannelNorm", "ConvDecoder", "ConvEncoder", "Residual", "Standardized", "activation", "end_in_zeros",
+    "image_shape", "start_at", "xavier_",
 ]  # fmt: skip
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -99,12 +99,37 @@ def _widths(stages: int, base: int) -> list[int]:
     return [min(base * 2**i, 8 * base) for i in range(stages)]
 
 
+class ChannelNorm(nn.LayerNorm):
+    r"""Each pixel's channels brought to mean 0 and deviation 1, then scaled and shifted by learned numbers.
+
+    Nothing is shared between pixels or observations, so that a row's numbers do not depend on the rows beside it.
+
+    References:
+        Ba et al.: Layer normalization (2016), https://arxiv.org/abs/1607.06450; over channels as in Liu et al.: A
+        ConvNet for the 2020s (2022), https://arxiv.org/abs/2201.03545.
+
+    Args:
+        channels: of the image.
+
+    Example:
+        >>> y = ChannelNorm(8)(3 + 5 * torch.randn(2, 8, 4, 4))
+        >>> bool((y.mean(1).abs() < 1e-5).all()), y.shape
+        (True, torch.Size([2, 8, 4, 4]))
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
 class Residual(nn.Module):
     r"""x + f(x), f two 3×3 convolutions whose last starts at zero: deep nets begin as the identity.
 
     References:
-        He et al. (2015), https://arxiv.org/abs/1512.03385; Zhang, Dauphin, Ma: Fixup (2019),
-        https://arxiv.org/abs/1901.09321.
+        He et al.: Identity mappings in deep residual networks (2016), https://arxiv.org/abs/1603.05027; Zhang, Dauphin,
+        Ma: Fixup (2019), https://arxiv.org/abs/1901.09321.
 
     Args:
         channels: of the image, before and after.
@@ -119,6 +144,7 @@ class Residual(nn.Module):
     def __init__(self, channels: int, *, act: str) -> None:
         super().__init__()
         self.body = nn.Sequential(
+            ChannelNorm(channels),
             activation(act),
             nn.Conv2d(channels, channels, 3, padding=1),
             activation(act),
@@ -132,13 +158,16 @@ class Residual(nn.Module):
 
 
 class ConvEncoder(nn.Module):
-    r"""Strided convolutions from an image of any size to a vector.
+    r"""Strided convolutions from an image of any size to a vector, by a hidden layer.
+
+    The last pixels of the last stage, about 4×4, are read by a dense layer: what is far apart in the image meets there.
 
     Args:
         shape: (channels, height, width), any numbers.
         outputs: length of the vector.
         base: channels of the first stage; doubled at each stage, up to eight times.
         blocks: residual blocks a stage; 0 gives a plain convolutional net, 1 or more a ResNet.
+        hidden: width of the hidden layer.
         act: name of the activation.
 
     Raises:
@@ -150,38 +179,47 @@ class ConvEncoder(nn.Module):
     """
 
     def __init__(
-        self, shape: Sequence[int], outputs: int, *, base: int = 32, blocks: int = 0, act: str = "relu"
-    ) -> None:
+        self, shape: Sequence[int], outputs: int, *, base: int = 32, blocks: int = 0, hidden: int = 256,
+        act: str = "silu",
+    ) -> None:  # fmt: skip
         super().__init__()
         channels, height, width = self.shape = image_shape(shape)
-        self.outputs, self.base, self.blocks, self.act = outputs, base, blocks, act
+        self.outputs, self.base, self.blocks, self.hidden, self.act = outputs, base, blocks, hidden, act
         sizes = _sizes(height, width)
         widths = _widths(max(len(sizes) - 1, 1), base)
         layers: list[nn.Module] = []
         for i, (before, after) in enumerate(zip([channels, *widths], widths, strict=False)):
             layers.append(nn.Conv2d(before, after, 3, stride=2 if i < len(sizes) - 1 else 1, padding=1))
             layers += [Residual(after, act=act) for _ in range(blocks)]
-            layers.append(activation(act))
+            layers += [ChannelNorm(after), activation(act)]
         self.layers = nn.Sequential(*layers)
-        self.last = nn.Linear(widths[-1] * math.prod(sizes[-1]), outputs)
+        self.dense = nn.Sequential(nn.Linear(widths[-1] * math.prod(sizes[-1]), hidden), activation(act))
+        self.last = nn.Linear(hidden, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         lead = _flattened(x, self.shape).shape[:-1]
-        out = self.last(self.layers(x.reshape(-1, *self.shape)).flatten(1))
-        return out.reshape(*lead, self.last.out_features)
+        images = x.reshape(-1, *self.shape).contiguous(memory_format=torch.channels_last)  # as convolutions are fastest
+        pixels = self.layers(images).permute(0, 2, 3, 1).flatten(1)
+        return self.last(self.dense(pixels)).reshape(*lead, self.last.out_features)
 
 
 class ConvDecoder(nn.Module):
     r"""From a vector to one or several images of any size: convolutions whose channels unfold into pixels.
 
+    No convolution works on the whole image: the last one writes each 2×2 pixels at once, at half of its size. Full-size
+    stages take most of the time and add next to nothing (`benchmarks/images.py`).
+
     References:
-        Shi et al.: sub-pixel convolution (2016), https://arxiv.org/abs/1609.05158.
+        Shi et al.: sub-pixel convolution (2016), https://arxiv.org/abs/1609.05158; Aitken et al.: Checkerboard artifact
+        free sub-pixel convolution (2017), https://arxiv.org/abs/1707.02937, for the start of the last one, which gives
+        the four pixels one value.
 
     Args:
         inputs: length of the vector.
         outputs: (channels, height, width), or (parameters, channels, height, width).
         base: channels of the last stage before the image.
         blocks: residual blocks a stage; 0 gives a plain convolutional net, 1 or more a ResNet.
+        hidden: width of the hidden layer between vector and pixels.
         act: name of the activation.
 
     Raises:
@@ -193,35 +231,46 @@ class ConvDecoder(nn.Module):
     """
 
     def __init__(
-        self, inputs: int, outputs: Sequence[int], *, base: int = 32, blocks: int = 0, act: str = "relu"
-    ) -> None:
+        self, inputs: int, outputs: Sequence[int], *, base: int = 32, blocks: int = 0, hidden: int = 256,
+        act: str = "silu",
+    ) -> None:  # fmt: skip
         super().__init__()
         self.outputs = torch.Size(outputs)
         image_shape(outputs[-3:])
-        planes = math.prod(outputs[:-2])
         self.sizes = _sizes(*outputs[-2:])[::-1]
+        self.grows = len(self.sizes) > 1
         widths = _widths(max(len(self.sizes) - 1, 1), base)[::-1]
-        self.first = nn.Linear(inputs, widths[0] * math.prod(self.sizes[0]))
-        self.inputs, self.base, self.blocks, self.act = inputs, base, blocks, act
-        self.between = activation(act)
+        self.inputs, self.base, self.blocks, self.hidden, self.act = inputs, base, blocks, hidden, act
+        self.dense = nn.Sequential(nn.Linear(inputs, hidden), activation(act))
+        self.first = nn.Linear(hidden, widths[0] * math.prod(self.sizes[0]))
+        unfolded = 4 if self.grows else 1
         self.stages = nn.ModuleList()
-        for before, after in zip(widths, [*widths[1:], widths[-1]], strict=True):
-            residuals = [Residual(before, act=act) for _ in range(blocks)]
-            grow = 4 if len(self.sizes) > 1 else 1
-            self.stages.append(nn.Sequential(*residuals, nn.Conv2d(before, grow * after, 3, padding=1)))
-        self.last = nn.Conv2d(widths[-1], planes, 3, padding=1)
+        for before, after in zip(widths, [*widths[1:], None], strict=True):
+            layers: list[nn.Module] = [Residual(before, act=act) for _ in range(blocks)]
+            layers += [ChannelNorm(before), activation(act)]
+            layers += [] if after is None else [nn.Conv2d(before, unfolded * after, 3, padding=1)]
+            self.stages.append(nn.Sequential(*layers))
+        self.last = nn.Conv2d(widths[-1], unfolded * math.prod(outputs[:-2]), 3, padding=1)
+        self.even()
+
+    @torch.no_grad()
+    def even(self) -> None:
+        """Let the pixels that unfold from one place start with one value."""
+        unfolded = 4 if self.grows else 1
+        self.last.weight.copy_(self.last.weight[::unfolded].repeat_interleave(unfolded, 0))
+        if self.last.bias is not None:
+            self.last.bias.copy_(self.last.bias[::unfolded].repeat_interleave(unfolded, 0))
 
     def forward(self, z: Tensor) -> Tensor:
-        inputs = self.first.in_features
-        lead = _flattened(z, torch.Size([inputs])).shape[:-1]
-        h = self.between(self.first(z.reshape(-1, inputs)))
-        h = h.unflatten(1, (-1, *self.sizes[0]))
-        for stage, size in zip(self.stages, self.sizes[1:] or self.sizes, strict=True):
-            h = stage(h)
-            if len(self.sizes) > 1:
-                h = F.pixel_shuffle(h, 2)[..., : size[0], : size[1]]
-            h = self.between(h)
-        return self.last(h).reshape(*lead, *self.outputs)
+        lead = _flattened(z, torch.Size([self.inputs])).shape[:-1]
+        pixels = self.first(self.dense(z.reshape(-1, self.inputs)))
+        h = pixels.unflatten(1, (*self.sizes[0], -1)).permute(0, 3, 1, 2)  # channels last, as convolutions are fastest
+        for place, stage in enumerate(self.stages, 1):
+            h = stage(h) if place < len(self.stages) else self.last(stage(h))
+            if self.grows:
+                height, width = self.sizes[place]
+                h = F.pixel_shuffle(h, 2)[..., :height, :width]
+        return h.reshape(*lead, *self.outputs)
 
 
 def image_shape(shape: Sequence[int]) -> torch.Size:
@@ -296,6 +345,8 @@ def xavier_(network: nn.Module) -> nn.Module:
             nn.init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+    for decoder in (each for each in network.modules() if isinstance(each, ConvDecoder)):
+        decoder.even()
     return network
 
 
@@ -316,7 +367,9 @@ def start_at(network: MLP | ConvDecoder, output: Tensor) -> None:
     if isinstance(network, MLP):
         network.last.bias.copy_(output.reshape(-1))
     elif network.last.bias is not None:
-        network.last.bias.copy_(output.reshape(network.last.out_channels, -1).mean(1))
+        planes = math.prod(network.outputs[:-2])
+        means = output.reshape(planes, -1).mean(1)
+        network.last.bias.copy_(means.repeat_interleave(network.last.out_channels // planes))
 
 
 @torch.no_grad()

@@ -17,8 +17,9 @@ RECIPE = "recipe.toml"
 RECORD = "training.json"  # in its place, in a folder that ``tb.fit`` made
 STATES = "checkpoint"
 CONFIG = "config.json"
-FORMAT = 3  # of config.json, and so of the recipe and the weights beside it
-OTHER_FULL_NORMAL = 2  # up to this format a full normal read its network's numbers otherwise
+FORMAT = 4  # of config.json, and so of the recipe and the weights beside it
+OTHER_FULL_NORMAL = 2  # up to this format a full normal read its network's numbers otherwise …
+OTHER_CONVOLUTIONS = 3  # … and up to this one convolutional networks had other layers
 FIRST = 1  # the format of version 0.1.0, whose recipes had the fields of every objective …
 UNUSED: dict[str, Any] = {  # … at these values, where the objective did not use them
     "beta": 1.0,
@@ -92,17 +93,23 @@ def require_same_weights(folder: Path, recipe: Recipe) -> None:
         recipe: the recipe in it.
 
     Raises:
-        ValueError: for a full-normal posterior that an older version trained.
+        ValueError: for a full-normal posterior, or convolutional networks, that an older version trained.
 
     Example:
         >>> require_same_weights(Path("missing"), Recipe())
     """
     version = _format(folder)
-    if recipe.model.posterior == "full-normal" and version is not None and version <= OTHER_FULL_NORMAL:
+    if version is None:
+        return
+    what = ""
+    if recipe.model.posterior == "full-normal" and version <= OTHER_FULL_NORMAL:
+        what, why = "a full-normal posterior", "whose numbers mean something else"
+    elif recipe.model.network in ("conv", "resnet") and version <= OTHER_CONVOLUTIONS:
+        what, why = "a convolutional network", "whose layers are others"
+    if what:
         raise ValueError(
-            f"Expected a full-normal posterior that this version trained; got one of an older version in {folder}, "
-            f"whose numbers mean something else. To train it anew: tightbound recipes {folder} > again.toml, then "
-            "tightbound train again.toml."
+            f"Expected {what} that this version trained; got one of an older version in {folder}, {why}. To train it "
+            f"anew: tightbound recipes {folder} > again.toml, then tightbound train again.toml."
         )
 
 
