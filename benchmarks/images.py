@@ -21,7 +21,6 @@ backward, over what this machine's largest product of matrices makes in the same
 from __future__ import annotations
 
 import copy
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -48,6 +47,7 @@ from tightbound.runs import recipe as recipes
 from tightbound.runs.build import Built, build
 from tightbound.runtime import resolve_device
 from tightbound.training.fit import prepare
+from tightbound.training.signals import Asked
 from tightbound.training.step import TrainStep
 
 RATE, BATCH = 1e-3, 128
@@ -139,7 +139,7 @@ def ours(built: Built, model: tb.VAE, watch: Watch) -> int:
     recipe = built.recipe
     loop = prepare(model, built.data.train, built.objective, recipe.train, recipe.seed, None, world())
     loop.begin()
-    loop.run(threading.Event(), Scoring(loop, watch))
+    loop.run(Asked(), Scoring(loop, watch))
     watch.look(model)
     return loop.setup.steps * recipe.train.batch_size
 

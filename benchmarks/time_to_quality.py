@@ -13,7 +13,6 @@ Sides run one after another: leave the machine alone. ``--epochs 0`` is the reci
 from __future__ import annotations
 
 import copy
-import threading
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -36,6 +35,7 @@ from tightbound.runs.build import Built, build
 from tightbound.runtime import resolve_device
 from tightbound.training.fit import prepare
 from tightbound.training.loop import Loop
+from tightbound.training.signals import Asked
 
 SHARES = (0.01, 0.03, 0.06, 0.12, 0.25, 0.5, 1.0)  # of the budget, where models are scored
 PAPER = 86.76
@@ -58,6 +58,8 @@ class Scoring:
             self.watch.look(self.loop.step.model)
             self.loop.step.swap_average()
 
+    def note(self, text: str) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -66,7 +68,7 @@ def ours(built: Built, model: tb.VAE, watch: Watch) -> None:
     recipe = built.recipe
     loop = prepare(model, built.data.train, built.objective, recipe.train, recipe.seed, None, world())
     loop.begin()
-    loop.run(threading.Event(), Scoring(loop, watch))
+    loop.run(Asked(), Scoring(loop, watch))
     watch.look(model)
 
 

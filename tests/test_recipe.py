@@ -34,7 +34,7 @@ model_recipes = st.builds(
     latent_dim=whole,
     network=st.sampled_from(["auto", "mlp", "conv", "resnet"]),
     hidden=st.lists(whole, max_size=4).map(tuple),
-    channels=whole,
+    channels=whole | st.just("auto"),
     activation=texts,
     init=st.sampled_from(["torch", "xavier"]),
     posterior=st.sampled_from(["diagonal-normal", "full-normal"]),

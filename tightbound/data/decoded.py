@@ -99,9 +99,10 @@ def list_kept() -> list[tuple[Path, dict[str, Any], int]]:
 
 def _digest(folder: Path, paths: Sequence[Path], size: int | None) -> str:
     seen = hashlib.sha256(json.dumps([FORM, size]).encode())
+    above = len(os.fsencode(folder))
     for path in paths:
-        found = path.stat()
-        seen.update(os.fsencode(path.relative_to(folder)) + b"\0%d\0%d\0" % (found.st_size, found.st_mtime_ns))
+        found = os.stat(path)
+        seen.update(os.fsencode(path)[above:] + b"\0%d\0%d\0" % (found.st_size, found.st_mtime_ns))
     return seen.hexdigest()[:32]
 
 

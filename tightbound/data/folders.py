@@ -147,25 +147,28 @@ def images_below(folder: Path) -> tuple[list[Path], list[str]]:
     Raises:
         ValueError: if there is no image, a folder cannot be read or comes twice, or a name is not UTF-8.
     """
-    paths, others, seen = list[Path](), list[str](), set()
+    found, others, seen = list[tuple[tuple[str, ...], Path]](), list[str](), set()
     for place, folders, files in os.walk(folder, followlinks=True, onerror=_refuse):
         if (real := os.path.realpath(place)) in seen:
             raise ValueError(f"Expected every folder once; got {real} again by the link {place}. Remove the link.")
         seen.add(real)
         folders[:] = [name for name in folders if not _hidden(name)]
-        for path in (Path(place, name) for name in files if not _hidden(name)):
+        above = Path(place).relative_to(folder).parts
+        for name in (name for name in files if not _hidden(name)):
+            path = Path(place, name)
             if _is_image(path):
                 _require_words(path)
-                require_file(path)
-                paths.append(path)
+                if not os.path.isfile(path):
+                    require_file(path)
+                found.append(((*above, name), path))
             else:
                 others.append(_kind(path))
-    if not paths:
-        found = f"only {some(sorted(set(others)), 8)}" if others else "no file at all"
+    if not found:
+        there = f"only {some(sorted(set(others)), 8)}" if others else "no file at all"
         raise ValueError(
-            f"Expected images ({', '.join(ENDINGS)}) in {folder}; got {found}. Add such files, or give another folder."
+            f"Expected images ({', '.join(ENDINGS)}) in {folder}; got {there}. Add such files, or give another folder."
         )
-    return sorted(paths, key=lambda path: path.relative_to(folder).parts), others
+    return [path for _, path in sorted(found)], others
 
 
 def _require_words(path: Path) -> None:
@@ -195,7 +198,9 @@ def labels_of(folder: Path, paths: Sequence[Path]) -> list[str] | None:
     Raises:
         ValueError: if only some do, or if a sub-folder holds a training and a test set.
     """
-    inner = [path.relative_to(folder).parts[:-1] for path in paths]
+    places = [os.path.dirname(path) for path in paths]
+    parts_of = {place: Path(place).relative_to(folder).parts for place in set(places)}
+    inner = [parts_of[place] for place in places]
     if not any(inner):
         return None
     if not all(inner):

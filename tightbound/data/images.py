@@ -37,6 +37,7 @@ from tightbound.data.observations import Observations
 from tightbound.data.splits import Data
 from tightbound.progress import progress
 from tightbound.surface import some
+from tightbound.threads import usable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["plain", "read_images"]
 
 BLOCK = 512  # images that are decoded while the ones before them are put away
+TASK = 32  # images that a thread decodes before it asks for more
 NAMED = 10  # files that cannot be read which an error names
 # What Pillow may find in a file: to read some other formats it starts programs.
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
@@ -132,15 +134,15 @@ def _blocks(paths: Sequence[Path], size: int | None, title: str) -> Iterator[tup
 
     Where some cannot be read, the others are tried as well, so that all of them can be named at once.
     """
-    pool, wrong = ThreadPoolExecutor(), list[tuple[Path, ValueError]]()
+    pool, wrong = ThreadPoolExecutor(usable()), list[tuple[Path, ValueError]]()
     parts = [paths[start : start + BLOCK] for start in range(0, len(paths), BLOCK)]
     first: np.ndarray | None = None
     try:
         with progress(title, len(paths), unit="images") as advance:
-            coming = deque([[pool.submit(_pixels, path, size) for path in parts[0]]])
+            coming = deque([_begun(pool, parts[0], size)])
             for part, following in zip(parts, [*parts[1:], []], strict=True):
-                coming.append([pool.submit(_pixels, path, size) for path in following])  # while this part is waited for
-                pixels, several = _waited(part, coming.popleft(), wrong, advance)
+                coming.append(_begun(pool, following, size))  # while this part is waited for
+                pixels, several = _waited(coming.popleft(), wrong, advance)
                 if wrong:
                     if len(wrong) > NAMED:
                         break
@@ -156,23 +158,38 @@ def _blocks(paths: Sequence[Path], size: int | None, title: str) -> Iterator[tup
         raise _unreadable(wrong)
 
 
-def _waited(
-    paths: Sequence[Path],
-    coming: Sequence[Future[tuple[np.ndarray, bool]]],
-    wrong: list[tuple[Path, ValueError]],
-    advance: Callable[[int], None],
-) -> tuple[list[np.ndarray], int]:
-    """The images of some paths; what cannot be read is added to ``wrong``."""
-    pixels, several = [], 0
-    for path, future in zip(paths, coming, strict=True):
+Read = list[tuple[Path, np.ndarray | ValueError, bool]]
+
+
+def _begun(pool: ThreadPoolExecutor, paths: Sequence[Path], size: int | None) -> list[Future[Read]]:
+    """A few images a task: threads that ask for work after each small one wait for one another."""
+    starts = range(0, len(paths), TASK)
+    return [pool.submit(_tried, paths[start : start + TASK], size) for start in starts]
+
+
+def _tried(paths: Sequence[Path], size: int | None) -> Read:
+    found: Read = []
+    for path in paths:
         try:
-            image, more = future.result()
+            found.append((path, *_pixels(path, size)))
         except ValueError as error:
-            wrong.append((path, error))
-        else:
-            pixels.append(image)
+            found.append((path, error, False))
+    return found
+
+
+def _waited(
+    coming: Sequence[Future[Read]], wrong: list[tuple[Path, ValueError]], advance: Callable[[int], None]
+) -> tuple[list[np.ndarray], int]:
+    """The images of some tasks, and how many files have more than one; what cannot be read is added to ``wrong``."""
+    pixels, several = list[np.ndarray](), 0
+    for found in (future.result() for future in coming):
+        for path, image, more in found:
             several += more
-        advance(1)
+            if isinstance(image, ValueError):
+                wrong.append((path, image))
+            else:
+                pixels.append(image)
+        advance(len(found))
     return pixels, several
 
 

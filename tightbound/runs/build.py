@@ -181,8 +181,11 @@ def build_model(
 
 
 def _model(recipe: ModelRecipe, config: Config, observations: Observations | None, device: str) -> VAE:
-    if "auto" in (recipe.network, recipe.likelihood):
-        raise ValueError("Expected a network and a likelihood by name; got 'auto'. Only data can tell: see build().")
+    open_channels = recipe.network != "mlp" and recipe.channels == "auto"
+    if "auto" in (recipe.network, recipe.likelihood) or open_channels:
+        raise ValueError(
+            "Expected a network, its channels and a likelihood by name; got 'auto'. Only data can tell: see build()."
+        )
     likelihood_row = row(LIKELIHOODS, recipe.likelihood, "model.likelihood")
     posterior_row = row(POSTERIORS, recipe.posterior, "model.posterior")
     if posterior_row.latents == "class first":
@@ -340,14 +343,14 @@ def _encoder(
         return networks.MLP(inputs, (outputs,), hidden=recipe.hidden, act=recipe.activation)
     blocks = 2 if recipe.network == "resnet" else 0
     shape = (shape[0] + conditions, *shape[1:])
-    return networks.ConvEncoder(shape, outputs, base=recipe.channels, blocks=blocks, act=recipe.activation)
+    return networks.ConvEncoder(shape, outputs, base=int(recipe.channels), blocks=blocks, act=recipe.activation)
 
 
 def _decoder(recipe: ModelRecipe, latent: int, outputs: tuple[int, ...]) -> networks.MLP | networks.ConvDecoder:
     if recipe.network == "mlp":
         return networks.MLP((latent,), outputs, hidden=recipe.hidden[::-1], act=recipe.activation)
     blocks = 2 if recipe.network == "resnet" else 0
-    return networks.ConvDecoder(latent, outputs, base=recipe.channels, blocks=blocks, act=recipe.activation)
+    return networks.ConvDecoder(latent, outputs, base=int(recipe.channels), blocks=blocks, act=recipe.activation)
 
 
 def _prior(

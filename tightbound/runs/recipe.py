@@ -88,7 +88,7 @@ class ModelRecipe:
         codes: Variables of classes that a joint posterior has beside latent_dim real numbers.
         network: "mlp", "conv", "resnet", or "auto": conv for images of more than 32 pixels a side, else mlp.
         hidden: Widths of the MLP's hidden layers, from x to z; the decoder has them in reverse.
-        channels: Channels of the first convolutional stage.
+        channels: Channels of the first convolutional stage; "auto": 32, or 16 above 48 pixels a side.
         activation: "relu", "tanh", "silu", "gelu", "elu" or "softplus".
         init: "torch" for its default law; "xavier" for Glorot's, and a last bias at the data's mean.
         posterior: q(z|x).
@@ -113,7 +113,7 @@ class ModelRecipe:
     codes: int = 1
     network: Literal["auto", "mlp", "conv", "resnet"] = "auto"
     hidden: tuple[int, ...] = (500, 500)
-    channels: int = 32
+    channels: int | Literal["auto"] = "auto"
     activation: str = "silu"
     init: Literal["torch", "xavier"] = "xavier"
     posterior: Annotated[str, Names(POSTERIORS)] = next(iter(POSTERIORS))
@@ -128,7 +128,7 @@ class ModelRecipe:
 
     def __post_init__(self) -> None:
         for name in ("latent_dim", "codes", "channels", "components", "transforms"):
-            if getattr(self, name) < 1:
+            if getattr(self, name) != "auto" and getattr(self, name) < 1:
                 raise ValueError(f"Expected {name} >= 1; got {getattr(self, name)}.")
         if self.classes < 2:
             raise ValueError(f"Expected classes >= 2; got {self.classes}.")

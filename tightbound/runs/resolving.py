@@ -16,6 +16,7 @@ from tightbound.runs.recipe import DataRecipe, ModelRecipe, Recipe
 from tightbound.runs.rows import LikelihoodRow
 
 LARGEST_MLP_SIDE = 32
+LARGEST_WIDE_SIDE = 48  # above it 16 channels reach as many nats in half of the time (benchmarks/images.py)
 MOST_LEVELS = 2**16
 EIGHT_BITS = (127, 255)  # counts whose largest lies between them look like pixels
 
@@ -28,7 +29,7 @@ def resolve(recipe: Recipe, facts: DataSummary) -> Recipe:
         facts: a summary of the training data.
 
     Returns:
-        A recipe that names its network and its likelihood.
+        A recipe that names its network, its channels and its likelihood.
 
     Raises:
         ValueError: for convolutions on data that are no images.
@@ -48,6 +49,9 @@ def resolve(recipe: Recipe, facts: DataSummary) -> Recipe:
             f"Expected images (channels, height, width) for network={model.network!r}; got observations of shape "
             f"{tuple(facts.shape)}. Take network='mlp'."
         )
+    if model.channels == "auto":
+        large = image and model.network != "mlp" and max(facts.shape[1:]) > LARGEST_WIDE_SIDE
+        model = dataclasses.replace(model, channels=16 if large else 32)
     if model.likelihood == "auto":
         model = dataclasses.replace(model, likelihood=registry.suited(facts.nature))
     model = dataclasses.replace(model, prior=model.prior_by_name())
