@@ -68,7 +68,8 @@ def test_a_recipe_that_cannot_fit_is_refused(changes: dict[str, Any], words: str
     [
         ({}, ["latent_dim"]),
         ({"model.network": "mlp", "model.hidden": [9]}, ["latent_dim", "a hidden width"]),
-        ({"model.network": "conv"}, ["latent_dim", "channels"]),
+        ({"model.network": "conv", "model.channels": 9}, ["latent_dim", "channels"]),
+        ({"model.network": "conv"}, ["latent_dim"]),
         ({"model.prior": "mixture"}, ["latent_dim", "components"]),
         ({"model.prior": "vamp"}, ["latent_dim", "components"]),
         ({"model.posterior": "flow"}, ["latent_dim", "transforms"]),

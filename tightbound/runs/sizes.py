@@ -78,7 +78,7 @@ def _largest(model: ModelRecipe) -> dict[str, int]:
         "classes": mixed or "classes" in taken,
         "codes": mixed,
         "components": bool(taken & {"components", "pseudo_inputs"}),
-        "channels": model.network != "mlp",
+        "channels": model.network != "mlp" and model.channels != "auto",
         "transforms": "transforms" in taken,
     }
     sizes = {name: getattr(model, name) for name, wanted in read.items() if wanted}
