@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import torch
 from building import DESCRIBED, IMAGE, recipe, source, trains, values
 
 from tightbound import bounds, gradients, objectives
-from tightbound.data import load, summarise
+from tightbound.data import Observations, load, summarise
 from tightbound.runs import recipe as recipes
 from tightbound.runs.build import build, build_model, build_objective
 from tightbound.runs.drawn import Elbo
+from tightbound.runs.recipe import ModelRecipe, Recipe
 from tightbound.runs.resolving import resolve
 from tightbound.runs.run import open_run
 from tightbound.runs.starting import train
@@ -138,6 +140,18 @@ def test_auto_follows_from_the_data(
     assert built.config.shape == shape
     assert built.config.why not in ("", "named in the recipe")
     trains(built)
+
+
+@pytest.mark.parametrize(
+    ("shape", "network", "channels"),
+    [((1, 48, 48), "conv", 32), ((1, 49, 8), "conv", 16), ((1, 8, 49), "resnet", 16), ((1, 49, 49), "mlp", 32)],
+)
+def test_channels_follow_from_the_size(shape: tuple[int, ...], network: str, channels: int) -> None:
+    facts = summarise(Observations(torch.zeros(3, *shape, dtype=torch.uint8), scale=255))
+    model = ModelRecipe(network=network)  # type: ignore[arg-type]
+    assert resolve(Recipe(model=model), facts).model.channels == channels
+    named = dataclasses.replace(model, channels=5)
+    assert resolve(Recipe(model=named), facts).model.channels == 5
 
 
 def test_what_is_named_is_not_chosen(tmp_path: Path) -> None:

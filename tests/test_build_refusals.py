@@ -115,10 +115,10 @@ def test_only_what_the_registry_names_is_built(field: str, wrong: str, message: 
         build_model(ModelRecipe(**named), Config((5,)))
 
 
-@pytest.mark.parametrize("part", ["network", "likelihood"])
+@pytest.mark.parametrize("part", ["network", "likelihood", "channels"])
 def test_a_model_needs_a_resolved_recipe(part: str) -> None:
-    named = {"network": "mlp", "likelihood": "bernoulli", part: "auto"}
-    with pytest.raises(ValueError, match="Expected a network and a likelihood by name; got 'auto'"):
+    named = {"network": "conv" if part == "channels" else "mlp", "likelihood": "bernoulli", part: "auto"}
+    with pytest.raises(ValueError, match="Expected a network, its channels and a likelihood by name; got 'auto'"):
         build_model(ModelRecipe(**named), Config((5,)))  # type: ignore[arg-type]
 
 
