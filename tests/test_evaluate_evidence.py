@@ -237,3 +237,41 @@ def test_errors_name_the_data(problem):
     broken[1, 0] = torch.nan
     with pytest.raises(ValueError, match=r"observation 1.*the broken table|the broken table.*observation 1"):
         evidence(model, Observations(broken, name="the broken table"), samples=2)
+
+
+# Equal observations have the same draws: their noise adds up
+
+
+@pytest.mark.parametrize("proposal", ["refined", "posterior"])
+def test_the_error_of_equal_observations_covers_their_common_noise(
+    problem: LinearGaussian, x: Tensor, proposal: str
+) -> None:
+    model, equal = problem.model(problem.wrong_posterior()), x[:1].expand(50, -1)
+    found = [evidence(model, equal, samples=100, proposal=proposal, error=0.2, seed=seed) for seed in range(60)]
+    for name in ("nll", "elbo", "distortion", "rate_sampled"):
+        each = torch.tensor([getattr(one, name).value for one in found])
+        said = torch.tensor([getattr(one, name).se for one in found]).square().mean().sqrt()
+        assert 0.7 < float(each.std() / said) < 1.4, name  # four standard errors of a deviation of sixty
+    for one in found:
+        assert one.nll.se == pytest.approx(one.draws_error)
+        assert one.draws_error == pytest.approx(float(one.per_observation["error"][0]))
+        assert one.gap.se == pytest.approx(one.draws_error)
+        assert all(bound.se > 0 for _, bound in one.iwae)
+
+
+def test_the_error_of_some_equal_observations_by_hand(problem: LinearGaussian, x: Tensor) -> None:
+    index = torch.tensor([0, 1, 0, 2, 0, 1])
+    found = evidence(problem.model(problem.wrong_posterior()), x[index], samples=64)
+    columns = found.per_observation
+    assert columns["same"].tolist() == [0, 1, 0, 3, 0, 1]
+    a, b, _, c, _, _ = columns["error"]
+    assert found.draws_error == pytest.approx(float(((3 * a) ** 2 + (2 * b) ** 2 + c**2).sqrt() / 6))
+    added = ((9 - 3) * a**2 + (4 - 2) * b**2) / 36 * 6 / 5  # the spread has a sixth of it
+    assert found.nll.se == pytest.approx(float((columns["log_px"].var() / 6 + added).sqrt()))
+
+
+def test_observations_that_differ_have_the_error_of_their_spread_alone(wrong: Evidence) -> None:
+    values = wrong.per_observation
+    assert values["same"].tolist() == list(range(COUNT))
+    assert wrong.nll.se == pytest.approx(float(values["log_px"].std()) / COUNT**0.5, rel=1e-12)
+    assert wrong.draws_error == pytest.approx(float(values["error"].square().sum().sqrt()) / COUNT)

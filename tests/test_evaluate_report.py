@@ -15,9 +15,9 @@ from tightbound import posteriors, priors
 from tightbound.autoencoder import VAE
 from tightbound.divergences import kl_per_dimension
 from tightbound.evaluate import Estimate, Evidence, evidence, verdict
+from tightbound.evaluate.estimates import bits_per_dim
 from tightbound.evaluate.importance import bound_at, effective_samples, sample_counts
 from tightbound.evaluate.latents import LatentStatistics
-from tightbound.evaluate.results import bits_per_dim
 from tightbound.likelihoods import Gaussian
 from tightbound.posteriors import DiagonalNormal
 from tightbound.priors import StandardNormal

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -16,7 +17,8 @@ from torch import Tensor
 class Estimate:
     r"""A mean over observations and its standard error :math:`s / \sqrt{N}`.
 
-    The noise of draws made independently for each observation is part of their spread, so the error covers it.
+    The noise of draws made independently for each observation is part of their spread, so the error covers it. Equal
+    observations have the same draws: what these are off is in no spread, and is added (:meth:`of`).
 
     Args:
         value: the mean.
@@ -31,11 +33,13 @@ class Estimate:
     se: float
 
     @classmethod
-    def of(cls, values: Tensor) -> Estimate:
+    def of(cls, values: Tensor, noise: Tensor | None = None, same: Tensor | None = None) -> Estimate:
         """The mean of one value an observation, with its standard error.
 
         Args:
             values: shape (N,).
+            noise: standard error of each value by the draws it is made of, (N,). Wanted where observations are equal.
+            same: a number for each observation, (N,), that equal ones share: they have the same draws.
 
         Returns:
             The estimate.
@@ -44,9 +48,16 @@ class Estimate:
             >>> import torch
             >>> Estimate.of(torch.tensor([1.0, 3.0]))
             Estimate(value=2.0, se=1.0)
+            >>> print(Estimate.of(torch.tensor([2.0, 2.0]), torch.tensor([0.5, 0.5]), torch.tensor([7, 7])))
+            2.00 ± 0.50
         """
         values = values.double()
         se = values.std().item() / math.sqrt(len(values)) if len(values) > 1 else math.nan
+        if noise is not None and same is not None and len(values) > 1:
+            alone = noise_of_mean(noise, torch.arange(len(noise)))
+            shared = noise_of_mean(noise, same) ** 2 - alone**2
+            if shared > 0:  # of which the spread has an N-th already
+                se = math.sqrt(se**2 + shared * len(values) / (len(values) - 1))
         return cls(values.mean().item(), se)
 
     def __str__(self) -> str:
@@ -55,6 +66,41 @@ class Estimate:
         # Two significant digits of the error; more of the value would be noise. Sixth decimal: float32 sums end there.
         digits = min(max(1 - math.floor(math.log10(self.se)), 0), 6) if self.se > 0 else 2
         return f"{self.value:.{digits}f} ± {self.se:.{digits}f}"
+
+
+def bits_per_dim(nats: float, dimensions: int) -> float:
+    """Bits per dimension of an observation from its log-likelihood in nats; the more nats, the fewer bits.
+
+    Args:
+        nats: log p(x).
+        dimensions: elements of an observation, D.
+
+    Returns:
+        −log p(x) / (D log 2).
+
+    Example:
+        >>> round(bits_per_dim(-784 * math.log(2), 784), 6)
+        1.0
+    """
+    return -nats / (dimensions * math.log(2))
+
+
+def noise_of_mean(noise: Tensor, same: Tensor) -> float:
+    """Standard error of a mean over observations by the noise of their draws alone.
+
+    Args:
+        noise: standard error of each value by its draws, (N,).
+        same: a number for each observation, (N,), that equal ones share: their noise is the same, and adds up.
+
+    Example:
+        >>> import torch
+        >>> noise = torch.tensor([0.5, 0.5, 0.5, 0.5])
+        >>> noise_of_mean(noise, torch.tensor([0, 1, 2, 3])), noise_of_mean(noise, torch.tensor([0, 0, 0, 0]))
+        (0.25, 0.5)
+    """
+    _, group = same.unique(return_inverse=True)
+    added = torch.zeros(len(same), dtype=torch.float64).index_add(0, group, noise.double())
+    return float(added.square().sum().sqrt() / len(same))
 
 
 def plain(estimates: Mapping[str, Estimate | None]) -> dict[str, float | None]:

@@ -18,7 +18,7 @@ from tightbound.data.mapped import require_memory
 from tightbound.draws import Draws
 from tightbound.evaluate import marginal
 from tightbound.evaluate.accelerate import Accelerated, Precision, accelerate
-from tightbound.evaluate.estimates import Estimate
+from tightbound.evaluate.estimates import Estimate, bits_per_dim
 from tightbound.evaluate.floor import Floor, at_floor
 from tightbound.evaluate.importance import bound_at, sample_counts
 from tightbound.evaluate.latents import LatentStatistics
@@ -26,7 +26,7 @@ from tightbound.evaluate.marginal import START, Marginal
 from tightbound.evaluate.noise import scored, seeds_of
 from tightbound.evaluate.observed import blocks, latent_of, observed_as, rows_at_once
 from tightbound.evaluate.proposals import SET
-from tightbound.evaluate.results import Evidence, ProposalName, bits_per_dim, counted
+from tightbound.evaluate.results import Evidence, ProposalName, counted
 from tightbound.evaluate.target import Target
 from tightbound.evaluate.unfinished import Unfinished
 from tightbound.model import Model
@@ -146,6 +146,7 @@ def evidence(
     if scorer is None:
         raise ValueError(f"Expected at least 1 observation; got none in {observed.name}.")
     made = so_far.columns
+    made["same"] = _first_equal(made["same"])
     made["row"] = observed.rows_of(torch.arange(len(observed))).cpu().double()
     if known.support is not None and known.support.is_discrete:
         _require_probabilities(known.likelihood, observed, made)
@@ -185,11 +186,13 @@ class _Scorer:
             )
         closed = self.model.rate(batch)
         return {
+            "same": torch.tensor([seed >> 11 for seed in seeds], dtype=torch.float64),  # what float64 keeps
             **({} if closed is None else {"rate": closed.cpu().double()}),
             "elbo": elbo,
             "distortion": -own.log_px_z.mean(0),
             "rate_sampled": (own.log_qz_x - own.log_pz).mean(0),
             **{f"iwae {k}": bound_at(own, k) for k in sample_counts(self.samples)},
+            **_noise_of(own),
             **self._marginal(batch, seeds, z, draws)._asdict(),
         }
 
@@ -243,6 +246,20 @@ def _require_probabilities(likelihood: str, observed: Observations, columns: dic
         )
 
 
+def _first_equal(marks: Tensor) -> Tensor:
+    """Where the first of the observations stands that have the same mark, (N,)."""
+    _, group = marks.unique(return_inverse=True)
+    at = torch.arange(len(marks))
+    return at.new_full((len(marks),), len(marks)).scatter_reduce(0, group, at, "amin")[group].double()
+
+
+def _noise_of(draws: Draws) -> dict[str, Tensor]:
+    """What the draws from q(z | x) may be off in each number made of them, by observation."""
+    parts = {"elbo": draws.log_w, "distortion": draws.log_px_z, "rate_sampled": draws.log_qz_x - draws.log_pz}
+    found = {f"error {name}": each.std(0) / len(each) ** 0.5 for name, each in parts.items() if len(each) > 1}
+    return {**found, "error iwae": marginal.of_weights(draws.log_w).error} if found else {}
+
+
 def _rows_of(values: Tensor | None, index: Tensor) -> Tensor | None:
     return None if values is None else values[index]
 
@@ -263,20 +280,23 @@ def _report(
             "or train anew with a lower learning_rate."
         )
 
-    def mean(values: Tensor) -> Estimate:
-        return Estimate.of(values[fine])
+    def mean(values: Tensor, noise: str = "") -> Estimate:
+        own = columns.get(noise)
+        return Estimate.of(values[fine], None if own is None else own[fine], columns["same"][fine])
 
     log_px = columns["log_px"]
-    kept = ("elbo", "distortion", "rate_sampled", "log_px", "error", "ess", "k", "draws", "row")
+    kept = ("elbo", "distortion", "rate_sampled", "log_px", "error", "ess", "k", "draws", "row", "same")
     return Evidence(
-        elbo=mean(columns["elbo"]),
-        distortion=mean(columns["distortion"]),
-        rate=mean(rate),
+        elbo=mean(columns["elbo"], "error elbo"),
+        distortion=mean(columns["distortion"], "error distortion"),
+        rate=mean(rate, "" if "rate" in columns else "error rate_sampled"),
         rate_kind="closed-form" if "rate" in columns else "sampled",
-        rate_sampled=mean(columns["rate_sampled"]),
-        iwae=tuple((k, mean(columns[f"iwae {k}"])) for k in sample_counts(samples)),
+        rate_sampled=mean(columns["rate_sampled"], "error rate_sampled"),
+        iwae=tuple(
+            (k, mean(columns[f"iwae {k}"], "error iwae" if k > 1 else "error elbo")) for k in sample_counts(samples)
+        ),
         rises=tuple(mean(columns[f"iwae {k}"] - columns["iwae 1"]) for k in sample_counts(samples)),
-        nll=mean(-log_px),
+        nll=mean(-log_px, "error"),
         bits_per_dim=bits_per_dim(log_px[fine].mean().item(), observed.shape.numel()),
         per_observation={**{name: columns[name] for name in kept}, "rate": rate},
         kl_per_dimension=statistics.kl,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tightbound.evaluate import robust
-from tightbound.evaluate.estimates import Estimate, Judged, in_columns, number, plain, row
+from tightbound.evaluate.estimates import Estimate, Judged, in_columns, noise_of_mean, number, plain, row
 from tightbound.evaluate.floor import NOTHING, Floor
 from tightbound.evaluate.robust import Far
 from tightbound.evaluate.verdict import (
@@ -46,23 +46,6 @@ _ESTIMATED: dict[str, str] = {  # how log p(x) was
 }
 
 
-def bits_per_dim(nats: float, dimensions: int) -> float:
-    """Bits per dimension of an observation from its log-likelihood in nats; the more nats, the fewer bits.
-
-    Args:
-        nats: log p(x).
-        dimensions: elements of an observation, D.
-
-    Returns:
-        −log p(x) / (D log 2).
-
-    Example:
-        >>> round(bits_per_dim(-784 * math.log(2), 784), 6)
-        1.0
-    """
-    return -nats / (dimensions * math.log(2))
-
-
 def counted(per_observation: Mapping[str, Tensor]) -> Tensor:
     """Which observations means are taken of, boolean (N,): those whose ELBO and log p(x) are finite.
 
@@ -89,7 +72,8 @@ class Evidence(Judged):
         bits_per_dim: ``nll`` in bits per element of an observation.
         per_observation: each (N,), float64, on the CPU: "elbo", "distortion", "rate", "rate_sampled"; "log_px", with
             "error", its standard error by the noise of its draws, "draws", how many they are, "ess", how many of them
-            count, and "k", the shape of their weights' tail; "row", where it stands in its data.
+            count, and "k", the shape of their weights' tail; "row", where it stands in its data; "same", where the
+            first of equal observations stands among these: they have the same draws.
         kl_per_dimension: mean KL of each latent dimension, (L,); None where the pair has no such closed form.
         mean_variance: variance over the data of the posterior's mean, (L,).
         information: of a discrete code, the mutual information of each variable with the observation, (variables,), in
@@ -152,7 +136,7 @@ class Evidence(Judged):
     @property
     def gap(self) -> Estimate:
         """log p(x) less the ELBO, paired by observation: KL(q(z|x) ‖ p(z|x)), as far as ``nll`` is reliable."""
-        return Estimate.of((self.per_observation["log_px"] - self.per_observation["elbo"])[self.counted])
+        return Estimate.of(self._of("log_px") - self._of("elbo"), self._of("error"), self.same[self.counted])
 
     @property
     def counted(self) -> Tensor:
@@ -164,6 +148,11 @@ class Evidence(Judged):
         """Where each observation stands in the data it was taken from, (N,): of a split, rows of the whole."""
         known = self.per_observation.get("row")
         return torch.arange(len(self.counted)) if known is None else known.long()
+
+    @property
+    def same(self) -> Tensor:
+        """Where the first of equal observations stands, (N,)."""
+        return self.per_observation.get("same", torch.arange(len(self.counted)))
 
     @property
     def far(self) -> tuple[Far, ...]:
@@ -195,8 +184,7 @@ class Evidence(Judged):
     @property
     def draws_error(self) -> float:
         """Standard error of ``nll`` by the noise of the draws alone, in nats."""
-        errors = self._of("error")
-        return float(errors.square().sum().sqrt() / len(errors))
+        return noise_of_mean(self._of("error"), self.same[self.counted])
 
     @property
     def draws_mean(self) -> float:
@@ -246,9 +234,12 @@ class Evidence(Judged):
     def _saved(self) -> dict[str, Estimate]:
         """log p(x) less that of each baseline, paired by observation."""
         theirs = {} if self.baselines is None else self.baselines.per_observation
-        log_px = self.per_observation["log_px"]
-        pairs = ((name, log_px[: len(each)] - each, self.counted[: len(each)]) for name, each in theirs.items())
-        return {name: Estimate.of(less[counted]) for name, less, counted in pairs}
+        found = {}
+        for name, each in theirs.items():
+            at = self.counted[: len(each)].nonzero()[:, 0]
+            log_px, noise = (self.per_observation[column][at] for column in ("log_px", "error"))
+            found[name] = Estimate.of(log_px - each[at], noise, self.same[at])
+        return found
 
     def _without_far(self) -> Tensor:
         """The ELBO of the counted observations that are not far."""
@@ -345,15 +336,17 @@ class Evidence(Judged):
     @property
     def table(self) -> str:
         """The numbers, without the verdict."""
-        counts = f"{_many(self.observations, 'observation')}, {_many(self.samples, 'sample')} each"
-        head = f"{counts}, seed {self.seed}, {self.precision}"
         rows = [row(name, value, note) for name, value, note in self._rows()]
-        return "\n".join([f"Evidence: {head}", *rows])
+        return "\n".join([f"{self._head}, {self.precision}", *rows])
 
     def _repr_html_(self) -> str:
         cells = [(name, *in_columns(value, note)) for name, value, note in self._rows()]
-        counts = f"{_many(self.observations, 'observation')}, {_many(self.samples, 'sample')} each, seed {self.seed}"
-        return in_notebook(f"Evidence: {counts}", cells, numbers=(1,), said=self.findings)
+        return in_notebook(self._head, cells, numbers=(1,), said=self.findings)
+
+    @property
+    def _head(self) -> str:
+        counts = f"{_many(self.observations, 'observation')}, {_many(self.samples, 'sample')} each"
+        return f"Evidence: {counts}, seed {self.seed}"
 
     def _rows(self) -> list[tuple[str, Estimate | str, str]]:
         bounds = [(f"IWAE, K = {k}", bound, "draws from q(z|x)" if k == 1 else "") for k, bound in self.iwae]
