@@ -126,11 +126,15 @@ def test_start_at_sets_the_first_outputs() -> None:
     torch.testing.assert_close(image(torch.randn(2)), output)
 
 
-def test_start_at_takes_the_mean_of_each_channel() -> None:
-    image = ConvDecoder(2, (3, 7, 5), base=2)
-    output = torch.randn(3, 7, 5)
-    start_at(image, output)
-    torch.testing.assert_close(image.last.bias.detach(), output.mean((1, 2)))
+@pytest.mark.parametrize("shape", [(3, 7, 5), (2, 1, 9, 8), (1, 4, 4)])
+def test_a_convolutional_decoder_starts_near_the_mean_image(shape: tuple[int, ...]) -> None:
+    output, z = torch.randn(shape), torch.randn(500, 2)
+    for image in (ConvDecoder(2, shape, base=8), xavier_(ConvDecoder(2, shape, base=8))):
+        start_at(image, output)
+        off = image(z) - output
+        assert 0 < float(off.square().mean()) < 0.05
+        image.last.weight.data.zero_()
+        assert torch.equal(image(z), output.expand(500, *shape))
 
 
 def test_standardized_sees_zero_mean_and_unit_deviation() -> None:

@@ -173,7 +173,7 @@ def test_what_was_killed_before_it_began_is_begun_by_this_version(tmp_path: Path
     (folder / "checkpoint" / "state.pt").unlink()
     (folder / "model.safetensors").unlink()
     resume(folder, progress=False)
-    assert json.loads((folder / "config.json").read_text(encoding="utf-8"))["format"] == 4
+    assert json.loads((folder / "config.json").read_text(encoding="utf-8"))["format"] == 5
     assert open_run(folder).recipe.objective == Iwae(samples=2)
     assert isinstance(open_run(folder).recipe, Recipe)
 
@@ -185,7 +185,7 @@ def test_what_was_killed_before_it_began_is_begun_by_this_version(tmp_path: Path
         (3, "full-normal", "mlp", ""), (2, "diagonal-normal", "mlp", ""),
         (3, "diagonal-normal", "conv", "a convolutional network"),
         (1, "diagonal-normal", "resnet", "a convolutional network"),
-        (4, "diagonal-normal", "conv", ""),
+        (4, "diagonal-normal", "conv", "a convolutional network"), (5, "diagonal-normal", "conv", ""),
     ],
 )  # fmt: skip
 def test_weights_that_mean_something_else_by_now_are_not_taken_for_todays(

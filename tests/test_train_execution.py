@@ -109,6 +109,24 @@ def test_compiling_pays_for_long_trainings_only() -> None:
     assert sizes[-1] is True
 
 
+@pytest.mark.parametrize(("device", "pays"), [("cpu", False), ("cuda", True)])
+def test_convolutions_are_not_compiled_on_a_processor_where_that_seldom_pays(device: str, pays: bool) -> None:
+    sizes = {"steps": 10**6, "parameters": 10**6, "rows": 128, "device": device}
+    assert step_pays(**sizes) is True
+    assert step_pays(**sizes, convolves=True) is pays
+
+
+def test_a_step_knows_whether_its_model_convolves() -> None:
+    asked = [tb.networks.MLP((1, 8, 8), (4,)), tb.networks.ConvEncoder((1, 8, 8), 4)]
+    found = []
+    for encoder in asked:
+        likelihood = tb.likelihoods.Bernoulli(tb.networks.MLP((2,), (1, 8, 8)))
+        one = tb.VAE(tb.priors.StandardNormal(2), tb.posteriors.DiagonalNormal(encoder), likelihood)
+        step = TrainStep(one, tb.objectives.ELBO(), Training(), steps=1, device=torch.device("cpu"))
+        found.append(step.compiling_pays(Batch(torch.zeros(128, 1, 8, 8)), 10**7))
+    assert found == [True, False]
+
+
 def test_without_a_compiler_training_goes_on_and_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,6 +16,7 @@ __all__ = [
     "image_shape", "start_at", "xavier_",
 ]  # fmt: skip
 
+SMALL = 0.1  # of the usual size: a convolutional decoder's last weights at the start
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "tanh": nn.Tanh,
@@ -207,7 +208,8 @@ class ConvDecoder(nn.Module):
     r"""From a vector to one or several images of any size: convolutions whose channels unfold into pixels.
 
     No convolution works on the whole image: the last one writes each 2×2 pixels at once, at half of its size. Full-size
-    stages take most of the time and add next to nothing (`benchmarks/images.py`).
+    stages take most of the time and add next to nothing (`benchmarks/images.py`). Each pixel has a bias of its own, and
+    the last convolution starts small: training begins at the mean image.
 
     References:
         Shi et al.: sub-pixel convolution (2016), https://arxiv.org/abs/1609.05158; Aitken et al.: Checkerboard artifact
@@ -250,16 +252,15 @@ class ConvDecoder(nn.Module):
             layers += [ChannelNorm(before), activation(act)]
             layers += [] if after is None else [nn.Conv2d(before, unfolded * after, 3, padding=1)]
             self.stages.append(nn.Sequential(*layers))
-        self.last = nn.Conv2d(widths[-1], unfolded * math.prod(outputs[:-2]), 3, padding=1)
-        self.even()
+        self.last = nn.Conv2d(widths[-1], unfolded * math.prod(outputs[:-2]), 3, padding=1, bias=False)
+        self.bias = nn.Parameter(torch.zeros(self.outputs))
+        self.start()
 
     @torch.no_grad()
-    def even(self) -> None:
-        """Let the pixels that unfold from one place start with one value."""
+    def start(self) -> None:
+        """Make the last weights small, and those of the pixels that unfold from one place equal."""
         unfolded = 4 if self.grows else 1
-        self.last.weight.copy_(self.last.weight[::unfolded].repeat_interleave(unfolded, 0))
-        if self.last.bias is not None:
-            self.last.bias.copy_(self.last.bias[::unfolded].repeat_interleave(unfolded, 0))
+        self.last.weight.copy_(SMALL * self.last.weight[::unfolded].repeat_interleave(unfolded, 0))
 
     def forward(self, z: Tensor) -> Tensor:
         lead = _flattened(z, torch.Size([self.inputs])).shape[:-1]
@@ -270,7 +271,7 @@ class ConvDecoder(nn.Module):
             if self.grows:
                 height, width = self.sizes[place]
                 h = F.pixel_shuffle(h, 2)[..., :height, :width]
-        return h.reshape(*lead, *self.outputs)
+        return h.reshape(*lead, *self.outputs) + self.bias
 
 
 def image_shape(shape: Sequence[int]) -> torch.Size:
@@ -346,7 +347,7 @@ def xavier_(network: nn.Module) -> nn.Module:
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     for decoder in (each for each in network.modules() if isinstance(each, ConvDecoder)):
-        decoder.even()
+        decoder.start()
     return network
 
 
@@ -356,7 +357,7 @@ def start_at(network: MLP | ConvDecoder, output: Tensor) -> None:
 
     Args:
         network: changed in place.
-        output: of one observation; of a convolutional decoder's only the mean by channel counts.
+        output: of one observation.
 
     Example:
         >>> network = MLP((2,), (3,), hidden=())
@@ -364,12 +365,8 @@ def start_at(network: MLP | ConvDecoder, output: Tensor) -> None:
         >>> network(torch.zeros(1, 2)).tolist()
         [[1.0, 2.0, 3.0]]
     """
-    if isinstance(network, MLP):
-        network.last.bias.copy_(output.reshape(-1))
-    elif network.last.bias is not None:
-        planes = math.prod(network.outputs[:-2])
-        means = output.reshape(planes, -1).mean(1)
-        network.last.bias.copy_(means.repeat_interleave(network.last.out_channels // planes))
+    bias = network.last.bias if isinstance(network, MLP) else network.bias
+    bias.copy_(output.reshape(bias.shape))
 
 
 @torch.no_grad()

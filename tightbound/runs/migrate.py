@@ -17,9 +17,9 @@ RECIPE = "recipe.toml"
 RECORD = "training.json"  # in its place, in a folder that ``tb.fit`` made
 STATES = "checkpoint"
 CONFIG = "config.json"
-FORMAT = 4  # of config.json, and so of the recipe and the weights beside it
+FORMAT = 5  # of config.json, and so of the recipe and the weights beside it
 OTHER_FULL_NORMAL = 2  # up to this format a full normal read its network's numbers otherwise …
-OTHER_CONVOLUTIONS = 3  # … and up to this one convolutional networks had other layers
+OTHER_CONVOLUTIONS = 4  # … and up to this one convolutional networks had other layers
 FIRST = 1  # the format of version 0.1.0, whose recipes had the fields of every objective …
 UNUSED: dict[str, Any] = {  # … at these values, where the objective did not use them
     "beta": 1.0,

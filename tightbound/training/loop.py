@@ -15,12 +15,11 @@ from torch import Tensor
 
 from tightbound.batch import Batch
 from tightbound.checks import check_data
-from tightbound.compilations import expected
 from tightbound.data import Observations
 from tightbound.data.mapped import watched
 from tightbound.data.transforms import Transform
 from tightbound.distributed import World
-from tightbound.execution import Execution, obstacle, step_pays
+from tightbound.execution import Execution, obstacle
 from tightbound.files import foreign
 from tightbound.progress import Progress
 from tightbound.runtime import own_random_state, random_state, restore_random_state
@@ -226,11 +225,8 @@ class Loop:
         batch = self._batch(0)
         step.use(step.choose_precision(batch))
         self.pace.start(batch)
-        rows = batch.size * getattr(step.objective, "samples", 1)
         wanted = setup.settings.compile
-        weights = sum(w.numel() for w in step.weights)
-        cost, kind = expected(step.compilation(batch)), step.device.type
-        pays = step_pays(steps=setup.steps, parameters=weights, rows=rows, cost=cost, device=kind)
+        pays = step.compiling_pays(batch, setup.steps)
         pays = setup.world.any(setup.world.is_main and pays)[0]  # what is remembered differs between machines
         if wanted == "always" or (wanted == "auto" and pays):
             self._compile(batch)

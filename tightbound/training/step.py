@@ -10,11 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vjp
+from torch.nn.modules.conv import _ConvNd
 
 from tightbound.batch import Batch
-from tightbound.compilations import remember
+from tightbound.compilations import expected, remember
 from tightbound.distributed import world
-from tightbound.execution import Execution, called_again, compiled, compiling, multiplies_bfloat16, products_in
+from tightbound.execution import (
+    Execution,
+    called_again,
+    compiled,
+    compiling,
+    multiplies_bfloat16,
+    products_in,
+    step_pays,
+)
 from tightbound.model import Model
 from tightbound.objectives import Objective, SecondPlayer
 from tightbound.runtime import random_state, restore_random_state
@@ -141,6 +150,17 @@ class TrainStep:
             self._gradients, self._move = kept
             restore_random_state(noise, self.device)
             self.restore(before)
+
+    def compiling_pays(self, batch: Batch, steps: int) -> bool:
+        """Whether so many steps save more than compiling one costs, as far as sizes and earlier compilations tell."""
+        return step_pays(
+            steps=steps,
+            parameters=sum(weight.numel() for weight in self.weights),
+            rows=batch.size * getattr(self.objective, "samples", 1),
+            cost=expected(self.compilation(batch)),
+            device=self.device.type,
+            convolves=any(isinstance(part, _ConvNd) for part in self.model.modules()),
+        )
 
     def try_compiled(self, batch: Batch) -> str:
         """Compile a step for batches such as this one and change nothing else; gives the reason where that fails.
