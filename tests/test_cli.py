@@ -385,3 +385,14 @@ def test_a_path_that_is_too_long_is_refused_in_a_sentence(words, capsys, tmp_pat
     assert "Expected a path that the system takes; got one whose name is too long: aaaaaaaa" in said
     assert said.rstrip().endswith("Take a shorter one.")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_not_compiled_never_loads_the_compiler(tmp_path: Path) -> None:
+    """Which takes a second or two of every command."""
+    run = str(tmp_path / "run")
+    small = ["--train.epochs", "0.2", "--model.hidden", "[8]", "--evaluate.samples", "2", "--quiet", "--out", run]
+    done = alone(
+        "import sys; from tightbound.cli.verbs import main\n"
+        f"print(main({['train', 'digits', *small]!r}), main(['evaluate', {run!r}]), 'torch._dynamo' in sys.modules)"
+    )
+    assert done.stdout.splitlines()[-1] == "0 0 False", done.stderr

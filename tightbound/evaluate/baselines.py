@@ -194,19 +194,25 @@ def _independent(likelihood: Likelihood, train: Observations) -> Likelihood:
     constant.network = Constant(constant.initial_output(mean.to(device, dtype)).to(device, dtype))
     rows = torch.randperm(len(train))[: max(2, FITTED // train.shape.numel())].sort().values
     x = train.subset(rows).eval_batch(dtype=dtype).x.to(device)
-    parameters = [each for each in constant.parameters() if each.requires_grad]
-    best = torch.optim.LBFGS(parameters, max_iter=STEPS, line_search_fn="strong_wolfe")
+    if not isinstance(constant, Bernoulli):  # whose means are the best there is, of all observations
+        _fit(constant, x)
+    return constant
+
+
+def _fit(constant: Likelihood, x: Tensor) -> None:
+    """Make observations as likely as one output and the likelihood's own numbers can."""
+    best = torch.optim.LBFGS(
+        [each for each in constant.parameters() if each.requires_grad], max_iter=STEPS, line_search_fn="strong_wolfe"
+    )
 
     def loss() -> Tensor:
         best.zero_grad()
-        value: Tensor = -_log_px(constant, x).mean() / train.shape.numel()
+        value: Tensor = -_log_px(constant, x).mean() / x[0].numel()
         value.backward()
         return value
 
-    if not isinstance(constant, Bernoulli):  # whose means are the best there is, of all observations
-        with torch.enable_grad():
-            best.step(loss)
-    return constant
+    with torch.enable_grad():
+        best.step(loss)
 
 
 def _ppca(likelihood: Likelihood, train: Observations, test: Observations, directions: int) -> Tensor | None:

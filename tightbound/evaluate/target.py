@@ -42,7 +42,8 @@ class Target:
         supports = [part.support or constraints.real for part in parts]
         self._lengths = [part.length for part in parts]
         self._maps = None if all(map(_is_real, supports)) else [biject_to(support) for support in supports]
-        self._slope = Graph(self._slope_of_traced, compile=joint.compile)
+        # What is not compiled does without torch.func, which loads the compiler: 2 s.
+        self._slope = Graph(self._slope_of_traced if joint.compile else self._slope_of, compile=joint.compile)
 
     def to_latent(self, u: Tensor) -> Tensor:
         r"""z = T(u): shape (K, B, \*latent) from (K, B, D)."""
