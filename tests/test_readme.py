@@ -43,7 +43,9 @@ def test_the_example_is_short() -> None:
 def test_its_own_data_end_in_a_number_and_a_model_that_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
     found = execute(README)
     assert found["codes"].shape[0] == 5
-    assert f"{found['found'].nll} nats per observation" in capsys.readouterr().out
+    assert str(found["found"]) in capsys.readouterr().out
+    assert found["found"].active_units == 3  # as many as the data are made of
+    assert "<title>" in Path("runs/mine/report.html").read_text(encoding="utf-8")
 
 
 def test_every_verb_it_names_exists_and_none_is_left_out() -> None:

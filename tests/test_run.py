@@ -153,7 +153,7 @@ def test_data_made_in_python_are_recorded_as_such_and_asked_for(tmp_path: Path) 
     assert run.recipe.data.source == trained.run.recipe.data.source == "given in Python"
     for give in (run.data, lambda: resume(run.path, progress=False), lambda: build(run.recipe)):
         with pytest.raises(
-            ValueError, match=r"Expected the data themselves, for they were made in Python .* run.data\(x\)"
+            ValueError, match=r"Expected the data themselves, for they were made in Python .* run.data\(x\), tb.report\(run, x\), .* --data x.npy"
         ):
             give()
     assert run.data(x).test.eval_batch().x.equal(trained.data.test.eval_batch().x)
@@ -239,7 +239,7 @@ def test_training_hands_back_what_it_built(tmp_path: Path) -> None:
     assert trained.data.test.eval_batch().x.equal(again.data().test.eval_batch().x)
     assert again.recipe == trained.run.recipe
     assert again.recipe.objective.kl == "closed-form"
-    assert json.loads((again.path / "config.json").read_text(encoding="utf-8"))["format"] == 4
+    assert json.loads((again.path / "config.json").read_text(encoding="utf-8"))["format"] == 5
 
 
 def test_a_run_wants_a_new_folder(folder: Path, tmp_path: Path) -> None:

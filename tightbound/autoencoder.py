@@ -288,8 +288,9 @@ def _or_none(divergence: Callable[[Distribution, Distribution], Tensor], q: Any,
 def _require_complete(batch: Batch) -> None:
     if batch.mask is not None:
         raise ValueError(
-            "Expected complete observations; got a mask of what is present, which a plain VAE does not read. Fill in "
-            "what is missing and leave the mask out, or override propose, log_joint and log_posterior."
+            "Expected complete observations; got a mask of what is present, which no model of the library reads. Fill "
+            "in what is missing and leave the mask out; a model of your own reads it in propose, log_joint and "
+            "log_posterior."
         )
 
 

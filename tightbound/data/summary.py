@@ -339,8 +339,8 @@ def _not_finite(observations: Observations) -> ValueError:
         bad += rows[wrong.flatten(1).any(1).cpu()].tolist()
     return ValueError(
         f"Expected finite numbers; got NaN or infinity in {len(bad)} of {len(observations)} observations of "
-        f"{observations.name}, the first at index {bad[0]}. Drop those rows, fill in their values, or mark "
-        "missing values: tb.data.Observations(x, mask=torch.as_tensor(x).isfinite())."
+        f"{observations.name}, the first at index {bad[0]}. Drop those rows, "
+        "x[np.isfinite(np.asarray(x)).reshape(len(x), -1).all(1)], or fill in their values, such as with the column's median."
     )
 
 

@@ -144,8 +144,9 @@ def loaded(recipe: Recipe, data: Any = None) -> tuple[Recipe, Data]:
     wanted = recipe.data
     if data is None and wanted.source == GIVEN:
         raise ValueError(
-            "Expected the data themselves, for they were made in Python and no folder keeps them; got none. Give them "
-            "in Python, for example run.data(x), or write them to a file for --data."
+            "Expected the data themselves, for they were made in Python and no folder keeps them; got none. In Python "
+            "give them along: run.data(x), tb.report(run, x), tb.compare([…], data=x). For a command write them to a "
+            "file, np.save('x.npy', x), and add --data x.npy."
         )
     source = wanted.source if data is None else data
     named = isinstance(source, str | os.PathLike)

@@ -284,8 +284,9 @@ def given_to_fit(recipe: FromFit, source: Any) -> tuple[Data | Observations, boo
     place = known.source if source is None else source
     if isinstance(place, str) and place == GIVEN:
         raise ValueError(
-            "Expected the data themselves, for they were made in Python and no folder keeps them; got none. Give them "
-            "in Python, for example run.data(x), or write them to a file for --data."
+            "Expected the data themselves, for they were made in Python and no folder keeps them; got none. In Python "
+            "give them along: run.data(x), tb.report(run, x), tb.compare([…], data=x). For a command write them to a "
+            "file, np.save('x.npy', x), and add --data x.npy."
         )
     if isinstance(place, str | os.PathLike):
         share = 0.1 if known.test is None else known.test.count / (known.test.count + known.train.count)
