@@ -161,6 +161,14 @@ def _require_no_mask(keys: list[str], path: Path) -> None:
         )
 
 
+def _require_dense(keys: list[str], path: Path) -> None:
+    if {"format", "shape", "data"} <= set(keys):  # as scipy.sparse.save_npz names them
+        raise ValueError(
+            f"Expected dense values; got a sparse matrix of SciPy in {path}. Make it dense: numpy.save('x.npy', "
+            f"scipy.sparse.load_npz({str(path)!r}).toarray())."
+        )
+
+
 def _read_roles(file: IO[bytes], path: Path) -> tuple[dict[str, str], dict[str, np.ndarray], list[str]]:
     try:
         archive = np.load(file, allow_pickle=False)
@@ -169,6 +177,7 @@ def _read_roles(file: IO[bytes], path: Path) -> tuple[dict[str, str], dict[str, 
     if isinstance(archive, np.ndarray):
         raise _unreadable(path, "a .npy file by another name")
     with archive:
+        _require_dense(archive.files, path)
         roles = _roles(archive.files, path)
         _require_no_mask([key for key in archive.files if key not in roles.values()], path)
         try:

@@ -82,17 +82,27 @@ def _plain_columns(value: Any, name: str) -> Any:
         return value
     plain = [_plain(dtype) for dtype in dtypes]
     several = len({getattr(each, "kind", "O") == "b" for each in plain}) > 1
-    own = dict[Any, np.dtype]()
+    own, refused, absent = dict[Any, Any](), dict[Any, str](), []
     for column, dtype, each in zip(columns, dtypes, plain, strict=True):
         gaps = "" if each is None or each is dtype else _gaps(value, column)
-        if gaps or each is None or each.kind not in "iufb" or (each.kind == "b" and several):
-            raise TypeError(
-                f"Expected columns of plain numbers; got {dtype}{gaps} in the column {str(column)!r} of {name}. Make "
-                f"numbers of it without gaps, or leave it out: {_remedy_for_column(value, column, each, gaps)}."
-            )
-        if each is not dtype and not isinstance(dtype, np.dtype) and hasattr(dtype, "numpy_dtype"):
+        if gaps or each is None or each.kind not in "iufb":
+            refused[column] = f"{dtype}{gaps}"
+            absent += [column] if gaps else []
+        elif each.kind == "b" and several:
+            own[column] = int
+        elif each is not dtype and not isinstance(dtype, np.dtype) and hasattr(dtype, "numpy_dtype"):
             own[column] = each
-    return value.astype(own) if own else value
+    if refused:
+        got = ", ".join(f"{what} in the column {str(column)!r}" for column, what in refused.items())
+        others = [column for column in refused if column not in absent]
+        raise TypeError(
+            f"Expected columns of plain numbers; got {got} of {name}. Make numbers of "
+            f"{'it' if len(refused) == 1 else 'them'} without gaps, or leave {'it' if len(refused) == 1 else 'them'} "
+            f"out: df{_dropped(value, others)}{_without_gaps(value, absent)}."
+        )
+    if not own:
+        return value
+    return value.cast(own) if hasattr(value, "drop_nulls") else value.astype(own)
 
 
 def _plain(dtype: Any) -> np.dtype | None:
@@ -113,10 +123,16 @@ def _gaps(frame: Any, column: object) -> str:
     return f" with {int(count)} of {len(frame)} values absent" if count else ""
 
 
-def _remedy_for_column(frame: Any, column: object, plain: np.dtype | None, gaps: str) -> str:
-    polars = hasattr(frame, "drop_nulls")
-    if gaps:
-        return f"df.{'drop_nulls' if polars else 'dropna'}(subset=[{column!r}])"
-    if plain is not None and plain.kind == "b":
-        return f"df.cast({{{column!r}: polars.Float64}})" if polars else f"df.astype({{{column!r}: float}})"
-    return f"df.drop({column!r})" if polars else f"df.drop(columns={column!r})"
+def _dropped(frame: Any, columns: list[Any]) -> str:
+    """The call that leaves columns out, in the words of the frame's library."""
+    if not columns:
+        return ""
+    which = repr(columns[0] if len(columns) == 1 else columns)
+    return f".drop({which})" if hasattr(frame, "drop_nulls") else f".drop(columns={which})"
+
+
+def _without_gaps(frame: Any, columns: list[Any]) -> str:
+    """The call that leaves out the rows in which something is absent."""
+    if not columns:
+        return ""
+    return f".{'drop_nulls' if hasattr(frame, 'drop_nulls') else 'dropna'}(subset={columns})"

@@ -340,7 +340,8 @@ def _not_finite(observations: Observations) -> ValueError:
     return ValueError(
         f"Expected finite numbers; got NaN or infinity in {len(bad)} of {len(observations)} observations of "
         f"{observations.name}, the first at index {bad[0]}. Drop those rows, "
-        "x[np.isfinite(np.asarray(x)).reshape(len(x), -1).all(1)], or fill in their values, such as with the column's median."
+        "x[np.isfinite(np.asarray(x)).reshape(len(x), -1).all(1)], or fill in their values, such as with the "
+        "column's median."
     )
 
 
