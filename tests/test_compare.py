@@ -26,7 +26,7 @@ from tightbound.runs.comparison import QUANTITIES, Comparison, Difference, error
 from tightbound.runs.pieces import LIKELIHOODS
 from tightbound.runs.plan import imported
 from tightbound.runs.run import open_run
-from tightbound.runs.trained import has_ended
+from tightbound.runs.trained import has_ended, remark_of
 
 FAST = {"model.hidden": [8], "model.latent_dim": 2, "train.epochs": 0.5, "evaluate.samples": 2}
 
@@ -367,7 +367,13 @@ def test_a_training_that_stopped_short_has_not_ended(own):
         return has_ended(run)
 
     assert not ended(epoch=0.9)
+    step = lines[-1]["step"]
+    assert remark_of(run).endswith(
+        f"The training has not come to its end: it is at step {step}, epoch 0.9 of 1. It goes on with: "
+        f"tightbound train --resume {own / 'a'}."
+    )
     assert ended(epoch=1.0)
+    assert "not come to its end" not in remark_of(run)
     assert ended(epoch=0.98)  # 23 steps an epoch, and half a step is rounded away
     patient = dataclasses.replace(run.recipe, train=dataclasses.replace(run.recipe.train, patience=1))
     run = dataclasses.replace(run, recipe=patient)

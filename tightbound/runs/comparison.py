@@ -17,6 +17,7 @@ from tightbound.evaluate.results import counted
 from tightbound.runs.advice import unsettled
 from tightbound.runs.run import Run
 from tightbound.runs.tables import brief, of_names
+from tightbound.runs.trained import UNFINISHED
 from tightbound.surface import listed
 
 __all__ = ["Compared", "Comparison", "Difference", "errors_needed", "in_a_cell"]
@@ -235,7 +236,8 @@ class Comparison(Judged):
         if len({run.found["proposal"] for run in self.runs}) > 1:
             ways = ", ".join(f"{run.name} by {run.found['proposal']}" for run in self.runs)
             said.append(f"log p(x) is not estimated in one way: {ways} proposals.")
-        said += [f"The training of {run.name} has not come to its end." for run in self.runs if not run.ended]
+        open_ended = [run for run in self.runs if not run.ended and UNFINISHED not in run.found.get("remark", "")]
+        said += [f"The training of {run.name} {UNFINISHED}." for run in open_ended]
         remarks = dict.fromkeys(run.found["remark"] for run in self.runs if run.found.get("remark"))
         said += [f"{listed(r.name for r in self.runs if r.found.get('remark') == each)}: {each}" for each in remarks]
         said += [

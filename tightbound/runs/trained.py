@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
+
 from tightbound.autoencoder import VAE
 from tightbound.runs.measured import remark_on
+from tightbound.runs.recipe import Recipe
 from tightbound.runs.run import Run
 from tightbound.runtime import resolve_device
 
+UNFINISHED = "has not come to its end"
 SLACK = 0.5  # steps, by which the last one may lie before the last epoch's end
 
 
@@ -32,8 +36,19 @@ def remark_of(run: Run) -> str:
     Args:
         run: any.
     """
-    steps = [line["step"] for line in run.metrics()]
-    return remark_on(run.recipe, max(steps)) if steps else ""  # without its metrics nobody knows
+    lines = run.metrics()
+    if not lines:  # without them nobody knows
+        return ""
+    said = [remark_on(run.recipe, max(line["step"] for line in lines))]
+    if not has_ended(run):
+        last, how = lines[-1], "tb.fit(…, resume=True)"
+        if isinstance(run.recipe, Recipe):
+            how = f"tightbound train --resume {shlex.quote(str(run.path))}"
+        said.append(
+            f"The training {UNFINISHED}: it is at step {last['step']}, epoch {last['epoch']:.3g} of "
+            f"{run.recipe.train.epochs:g}. It goes on with: {how}."
+        )
+    return " ".join(filter(None, said))
 
 
 def has_ended(run: Run) -> bool:
