@@ -238,7 +238,8 @@ def kl_per_dimension(kl: Array, active: Array | None = None) -> Figure:
     for tick, j in zip(panel.get_xticklabels(), order[::every], strict=True):
         tick.set_color(INK if alive[j] else GREY)
     if not alive.all():
-        panel.legend(handles=[Patch(color=BLUE, label="active"), Patch(color=SHADE, label="dead")])
+        keys = [Patch(color=SHADE, label="dead")]  # above: the first bar is high, and all else may be shaded
+        panel.legend(handles=keys, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2)
     listed = ", ".join(f"{z_name(int(j))} {number(nats[j], 2)}" for j in order[:10])
     counts = f"KL of {len(nats)} latent dimensions, {alive.sum()} of them active, {number(nats.sum(), 2)} nats in all"
     return describe(figure, f"{counts}: {listed}{', …' if len(nats) > 10 else ''}.")
