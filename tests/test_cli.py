@@ -213,6 +213,8 @@ def test_no_change_leaves_the_recipe():
         ("train --resume x --out y", "Expected --resume RUN without --out, as it goes on in its own folder; got both."),
         ("train digitz", "got 'digitz'. Did you mean 'digits'?"),
         ("train digits --run x", "Expected an option of 'tightbound train'; got '--run'. 'tightbound train --help'"),
+        ("sample x --n 5", "Expected an option of 'tightbound sample'; got '--n'. Did you mean --count?"),
+        ("check x -n 5", "got '-n'. Did you mean --observations?"),
         ("train digits --epoch=3", "got '--epoch'. Did you mean --train.epochs?"),
         ("train digits --samples 3", "got '--samples'. Did you mean --objective.samples or --evaluate.samples?"),
         ("train digits --train.epoch 3", "got '--train.epoch'. Did you mean --train.epochs?"),

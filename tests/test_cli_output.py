@@ -183,6 +183,27 @@ def test_other_errors_stay_what_they_are(error: Exception) -> None:
     assert found.value is error
 
 
+@pytest.mark.parametrize(
+    ("number", "file", "words", "code"),
+    [
+        (errno.EROFS, "/media/run/report.html", "Expected a folder that can be written to; got /media/run: ", 2),
+        (errno.EACCES, "/media/run/.x.png.9.tmp", "Expected a folder that can be written to; got /media/run: ", 2),
+        (errno.EACCES, "/media/x.npy", "Expected to be allowed to open /media/x.npy; got: ", 2),
+        (errno.EIO, "/media/x.npy", "OSError: ", 1),
+        (errno.EACCES, None, "[Errno 13]", 2),
+    ],
+)
+def test_what_may_not_be_written_or_read_is_said_in_words(number: int, file: str | None, words: str, code: int) -> None:
+    said: list[str] = []
+
+    def refuse() -> None:
+        raise OSError(number, os.strerror(number), *([file] if file else []))
+
+    assert guarded(refuse, tell=said.append) == code
+    assert said[0].startswith(f"tightbound: {words}")
+    assert os.strerror(number) in said[0]
+
+
 def test_a_training_on_a_full_disk_says_so_and_keeps_its_checkpoint(tmp_path: Path) -> None:
     """The largest file that a process may write stands for the disk."""
     fit(model(), data(), out=tmp_path / "run", epochs=1, **QUIET)

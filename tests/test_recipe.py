@@ -381,7 +381,8 @@ def test_load_takes_a_path_and_names_it_in_errors(tmp_path: Path) -> None:
     ("name", "message"),
     [
         ("digit", r"Expected a recipe \(.*digits, .*got 'digit'. Did you mean 'digits'\?"),
-        ("missing.toml", "or the path of a .toml file; got 'missing.toml'"),
+        ("missing.toml", "or the path of a .toml file; got 'missing.toml', where there is no file"),
+        ("/", r"got '/', which may be data\. To train on them: tightbound train auto --data /"),
         ("../digits", "got '../digits'"),
         ("\0.toml", "Expected a path without a NUL byte; got one with it"),
     ],

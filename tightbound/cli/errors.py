@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import functools
 import os
 import re
@@ -24,7 +25,7 @@ from cyclopts import (
 )
 
 from tightbound.cli.output import unsaid
-from tightbound.files import FULL, MAKE_ROOM, NO_ROOM, chain_of
+from tightbound.files import FULL, MAKE_ROOM, NO_ROOM, chain_of, why
 from tightbound.paths import refusal_of, require_utf8
 from tightbound.runs import recipe as recipes
 from tightbound.runs.migrate import RECIPE, RECORD
@@ -40,6 +41,7 @@ MEANT = {  # what people call a verb, beside its name
     "diff": "compare", "tune": "sweep", "search": "sweep", "tutorial": "demo", "example": "demo",
 }  # fmt: skip
 DEVICES = {"gpu": "cuda", "cuda": "cuda", "cpu": "cpu", "mps": "mps"}  # as options that other programs have
+COUNTS = ("count", "observations", "samples")  # what a number by no other name counts, the likeliest first
 TYPES = {int: "a whole number", float: "a number", Path: "a path", str: "a text"}
 INTERRUPTED = 130
 SHORT_OF_MEMORY = "out of memory|can't allocate memory|not enough memory|Unable to allocate"
@@ -117,7 +119,7 @@ def _code(call: Callable[[], object], say: Callable[[str, int], int]) -> int:
     except CycloptsError as error:
         return say(worded(error), 2)
     except REQUEST as error:
-        return say(str(error), 2)
+        return say(_denied(error) or str(error), 2)
     except BrokenPipeError:
         return 0
     except KeyboardInterrupt:
@@ -125,7 +127,7 @@ def _code(call: Callable[[], object], say: Callable[[str, int], int]) -> int:
     except SystemExit as left:  # the parser's way out of Ctrl-C, and rich's where the reader has seen enough of --help
         return say("Stopped.", 1) if left.code == INTERRUPTED else 0
     except Exception as error:
-        refused = refusal_of(error)
+        refused = refusal_of(error) or _denied(error)
         return say(refused, 2) if refused else say(failure(error), 1)
 
 
@@ -156,6 +158,20 @@ def failure(error: BaseException) -> str:
             f"Expected numbers that a machine can count with; got one that is too large ({said}). Take a smaller one."
         )
     return f"{type(error).__name__}: {said}"
+
+
+def _denied(error: BaseException) -> str:
+    """What a system that does not let us write or read says, in words; empty for all else."""
+    for each in chain_of(error):
+        if isinstance(each, OSError) and each.errno in (errno.EROFS, errno.EACCES, errno.EPERM) and each.filename:
+            path = Path(os.fsdecode(each.filename))
+            if each.errno == errno.EROFS or path.suffix == ".tmp":  # as files are called while they are written
+                return (
+                    f"Expected a folder that can be written to; got {path.parent}: {why(each)}. Copy the run to a "
+                    "folder of your own, or name another place with --out where the verb takes one."
+                )
+            return f"Expected to be allowed to open {path}; got: {why(each)}. Ask whoever owns it, or take another."
+    return ""
 
 
 def _in_gib(amount: str) -> str:
@@ -232,6 +248,8 @@ def _near(error: UnknownOptionError) -> str:
     wrong = (error.token.keyword or error.token.value).lstrip("-")
     if wrong in DEVICES and "device" in meant:
         return f" Did you mean {meant['device'][0]} {DEVICES[wrong]}?"
+    if wrong in ("n", "num", "number") and (counts := [name for name in COUNTS if name in meant]):
+        return f" Did you mean {meant[counts[0]][0]}?"
     close = difflib.get_close_matches(wrong, meant, n=1)
     return f" Did you mean {' or '.join(meant[close[0]])}?" if close else ""
 

@@ -383,18 +383,18 @@ def load(name: str) -> Recipe:
     if name in shipped():
         text = (resources.files("tightbound.runs") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
         return from_toml(text, origin=f"the recipe {name!r}")
-    path = Path(name)
+    path, own = Path(name), Path(name) / "recipe.toml"
     require_path(path)
     if path.suffix == ".toml" and path.exists() and not path.is_dir():
         return from_file(path)
-    if (path / "training.json").is_file() or (path / "recipe.toml").is_file():
-        anew, own = "", path / "recipe.toml"
-        if own.is_file():
-            anew = f" To train its recipe anew: tightbound train {shlex.quote(str(own))}"
-        raise ValueError(
-            f"Expected a recipe; got the run in {name}. To go on with it: tightbound train --resume "
-            f"{shlex.quote(name)}.{anew}"
-        )
+    if own.is_file() or (path / "training.json").is_file():
+        anew = f" To train its recipe anew: tightbound train {shlex.quote(str(own))}" * own.is_file()
+        go_on = f"To go on with it: tightbound train --resume {shlex.quote(name)}."
+        raise ValueError(f"Expected a recipe; got the run in {name}. {go_on}{anew}")
     close = difflib.get_close_matches(name, shipped(), n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"Expected a recipe ({', '.join(shipped())}) or the path of a .toml file; got {name!r}.{hint}")
+    hint = f". Did you mean {close[0]!r}?" if close else ""
+    if path.exists():
+        hint = f", which may be data. To train on them: tightbound train auto --data {shlex.quote(name)}"
+    elif path.suffix == ".toml":
+        hint = ", where there is no file"
+    raise ValueError(f"Expected a recipe ({', '.join(shipped())}) or the path of a .toml file; got {name!r}{hint}")
