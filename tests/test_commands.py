@@ -403,7 +403,7 @@ QUICK = "--train.epochs=1 --train.batch-size=16 --evaluate.samples=2 --model.cha
     [
         ((105, 105), "auto", "conv", "bernoulli"),
         ((37, 53, 3), "auto", "conv", "discretized-logistic"),
-        ((37, 53, 3), "images", "resnet", "discretized-logistic"),
+        ((37, 53, 3), "images", "conv", "discretized-logistic"),
     ],
 )
 def test_a_folder_of_your_own_images_trains_without_naming_a_layer(
