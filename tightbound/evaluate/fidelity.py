@@ -70,7 +70,7 @@ class Fidelity(Judged):
         held_out: of held-out observations, shape (N, D).
         features: what they are, in words.
         told: how often the net that makes them is right; None where there is none.
-        best: samples that lie deepest in the data, shape (S, \*shape).
+        best: samples that lie where the data are densest, shape (S, \*shape).
         worst: samples that lie farthest out, shape (S, \*shape).
         nearest: the held-out observation nearest to each of these, shape (S, \*shape).
         missed: held-out observations that lie farthest from all samples, shape (S, \*shape).
@@ -182,7 +182,7 @@ class Fidelity(Judged):
         by = f"  by {self.features}"
         if self.told is not None:
             by += (
-                f": right for {self.told.value:.1%} of others\n  numbers by any other net cannot be compared with these"
+                f",\n  right for {self.told.value:.1%} of others; no number by any other net can be compared with these"
             )
         lines = [
             row(TOLD.get(name, name), self.of_samples[name], f"data {self.of_reference[name]!s:<18}{note}")
@@ -313,9 +313,10 @@ def _whole(model: Model, observed: Observations) -> Batch:
 
 
 def _ranked(ours: Tensor, data: Tensor) -> tuple[Tensor, Tensor]:
-    """Samples from those deepest in the data to those farthest out; data from those farthest from samples on.
+    """Samples from those in most balls of the data to those farthest out; data from those farthest from samples on.
 
-    Distances are in radii of the held-out observations' own balls: beyond 1 a sample is outside, an observation missed.
+    Far is measured in radii of the data's own balls: beyond 1 a sample is outside, and an observation missed.
     """
     far = (distances(ours, data) / radii(data)).nan_to_num(nan=0.0, posinf=torch.inf)  # 0 of 0: the same observation
-    return far.amin(1).argsort(stable=True), far.amin(0).argsort(descending=True, stable=True)
+    near, balls = far.amin(1), (far <= 1).sum(1)
+    return (near - 2 * balls).argsort(stable=True), far.amin(0).argsort(descending=True, stable=True)
