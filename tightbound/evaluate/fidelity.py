@@ -204,8 +204,7 @@ def fidelity(
 
     Three sets of one size are compared: samples, held-out observations, and training observations in the place of the
     samples, which show what the data themselves reach. Like is compared with like: a sample is a *draw* of x from
-    p(x | z), z from the prior; binarised data are binary on all sides; where values are missing in the training
-    observations, they are taken from the samples too.
+    p(x | z), z from the prior; binarised data are binary on all sides.
 
     They are compared by features that are learned of other training observations. Of images of 8×8 pixels or more these
     are 64 numbers of a small convolutional net that is trained here, within seconds, to tell the labels apart, or
@@ -265,8 +264,6 @@ def fidelity(
         most = count + max(count, min(TAUGHT, HELD // others.shape.numel()))
         reference = _whole(model, trained.subset(order[:count].sort().values))
         samples = drawn(able, count, rows_at_once(model, others))[0].cpu()
-        if reference.mask is not None:
-            samples = samples.masked_fill(~reference.mask, 0)
         by = features(model, trained.subset(order[count:most].sort().values), reference, progress=progress)
         ours, theirs, data = (by.of(x) for x in (samples, reference.x, unseen.x))
     if progress is not None:
@@ -302,14 +299,8 @@ def size_of_sets(observations: int, train: Observations, held_out: Observations)
 def _whole(model: Model, observed: Observations) -> Batch:
     """Observations as the model sees them, all at once, on the processor."""
     read = [batch.to(CPU) for _, batch in blocks(model, observed, max(1, READ // observed.shape.numel()))]
-    labels, masks = (
-        [each for each in column if each is not None] for column in zip(*((b.label, b.mask) for b in read), strict=True)
-    )
-    return Batch(
-        torch.cat([batch.x for batch in read]),
-        label=torch.cat(labels) if labels else None,
-        mask=torch.cat(masks) if masks else None,
-    )
+    labels = [batch.label for batch in read if batch.label is not None]
+    return Batch(torch.cat([batch.x for batch in read]), label=torch.cat(labels) if labels else None)
 
 
 def _ranked(ours: Tensor, data: Tensor) -> tuple[Tensor, Tensor]:

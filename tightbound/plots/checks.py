@@ -244,7 +244,7 @@ def sample_quality(samples: Array, reference: Array, samples_se: Array, referenc
 
 @styled
 def sample_extremes(best: Array, worst: Array, nearest: Array, missed: Array) -> Figure:
-    r"""Samples where data are densest, those farthest out with the observations nearest to them, and data that are missed.
+    r"""Samples where data are densest, samples farthest out with the observations nearest to them, and missed data.
 
     Args:
         best: samples, shape (S, \*shape).
