@@ -160,11 +160,13 @@ def _teach(net: nn.Module, task: _Task, progress: Callable[[int, int], None] | N
 
 def _right(net: nn.Module, task: _Task) -> Estimate | None:
     """How often the net is right, over images; of each over its turns."""
+    if len(task.rows) < 2:
+        return None
     right = []
     for rows in task.rows.split(ROWS):
         images, answers = task.asked(rows)
         right.append((net(images).argmax(1) == answers).double().view(-1, len(rows)).mean(0))
-    return Estimate.of(torch.cat(right)) if len(task.rows) > 1 else None
+    return Estimate.of(torch.cat(right))
 
 
 def _learnable(label: Tensor) -> Tensor | None:
