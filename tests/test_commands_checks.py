@@ -66,6 +66,7 @@ def test_checks_of_what_is_to_come_are_printed_kept_and_reported(capsys, tmp_pat
     assert f"Kept in {run / 'checks.json'}." in error
     assert found["posterior"]["observations"] == found["refined"]["observations"] == 30
     assert found["predictive"]["observations"] == found["neighbours"]["held_out"] == 30
+    assert found["fidelity"]["observations"] == 30
     assert found["skipped"] == {}
     assert json.loads((run / "checks.json").read_text("utf-8")) == found
     assert "<h2>Does it come true?" not in (run / "report.html").read_text("utf-8")
@@ -73,7 +74,7 @@ def test_checks_of_what_is_to_come_are_printed_kept_and_reported(capsys, tmp_pat
     page = html.unescape((run / "report.html").read_text("utf-8"))
     assert "<h2>Does it come true?" in page
     assert all(part in page for part in found["verdict"].split("\n\n"))
-    for name in ("intervals", "predictions", "distances", "neighbours"):
+    for name in ("intervals", "predictions", "distances", "neighbours", "quality", "best-and-worst"):
         assert f'id="{name}"' in page
         assert (run / "figures" / f"{name}.png").is_file()
     text = said(capsys, "check", run, "--observations", "30", "--seed", "1")[1]
@@ -89,6 +90,7 @@ def test_checks_of_codes_say_what_is_left_out(capsys, tmp_path):
     assert code == 0
     assert "Left out, intervals of q(z|x): its latents are discrete" in out
     assert "Neighbours: 5 samples and 5 held-out observations among" in out
+    assert "Left out, quality of samples: it takes 6 observations" in out
     assert said(capsys, "report", run)[0] == 0
     page = html.unescape((run / "report.html").read_text("utf-8"))
     assert "Left out, intervals of q(z|x): its latents are discrete" in page

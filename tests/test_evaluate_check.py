@@ -11,10 +11,10 @@ from test_contract import TwoLayers
 from torch import nn
 
 import tightbound as tb
-from tightbound.evaluate import Checks, calibration, check, neighbours, predictive
+from tightbound.evaluate import Checks, calibration, check, fidelity, neighbours, predictive
 
 TRUE = linear_gaussian()
-EVERY = ["posterior", "refined", "predictive", "neighbours"]
+EVERY = ["posterior", "refined", "predictive", "neighbours", "fidelity"]
 
 
 def data(count: int) -> torch.Tensor:
@@ -36,20 +36,21 @@ def test_each_check_is_the_one_that_is_made_by_itself() -> None:
         refined=calibration(model, proposal="refined", **common),
         predictive=predictive(model, others, **common),
         neighbours=neighbours(model, train, others, **common),
+        fidelity=fidelity(model, train, others, **common),
         skipped={},
     )
     assert found.to_json() == alone.to_json()
     assert seen == sorted(seen)
-    assert seen[-1] == (440, 440)  # 80, 80, 60 + 80, 60 + 80
+    assert seen[-1] == (580, 580)  # 80, 80, 60 + 80, 60 + 80, 60 + 80
 
 
 def test_what_they_say_together() -> None:
     right = check(TRUE.model(TRUE.exact_posterior()), data(2000), data(300), observations=300)
     assert right.fine
-    assert right.verdict.startswith("4 of 4 checks found nothing wrong.\n\nThe posterior's intervals cover")
+    assert right.verdict.startswith("5 of 5 checks found nothing wrong.\n\nThe posterior's intervals cover")
     wrong = check(TRUE.model(TRUE.wrong_posterior()), data(2000), data(300), observations=300)
     assert not wrong.fine
-    assert wrong.verdict.startswith("1 of 4 checks found something: intervals of q(z|x).\n\n")
+    assert wrong.verdict.startswith("1 of 5 checks found something: intervals of q(z|x).\n\n")
     text = str(wrong)
     for each in wrong.made.values():
         assert each.table in text
@@ -71,7 +72,7 @@ def test_codes_have_no_ranks() -> None:
         observations=20,
         progress=lambda done, total: seen.append((done, total)),
     )
-    assert seen[-1] == (120, 120)  # what is left out counts as done
+    assert seen[-1] == (160, 160)  # what is left out counts as done
     assert seen[0][0] > 40
     assert list(found.made) == EVERY[2:]
     assert list(found.skipped) == EVERY[:2]
@@ -89,11 +90,11 @@ def test_many_latents_are_not_fitted_to(latent: int, left_out: list[str], monkey
         tb.likelihoods.Gaussian(nn.Linear(latent, 3)),
     )
     asked = []
-    for name in ("calibration", "predictive", "neighbours"):
+    for name in ("calibration", "predictive", "neighbours", "fidelity"):
         monkeypatch.setitem(
             check.__globals__, name, lambda *_, proposal="", _name=name, **__: asked.append(proposal or _name)
         )
-    found = check(model, torch.randn(5, 3), torch.randn(5, 3))
+    found = check(model, torch.randn(12, 3), torch.randn(6, 3))
     assert list(found.skipped) == left_out
     assert asked == [name for name in EVERY if name not in left_out]
     assert all(
@@ -118,6 +119,15 @@ def test_one_held_out_observation_is_too_few_to_compare() -> None:
     assert "there is one held-out observation, which shows no error" in found.skipped["neighbours"]
 
 
+@pytest.mark.parametrize(("observations", "held_out", "train"), [(5, 30, 30), (30, 5, 30), (30, 30, 11)])
+def test_few_observations_have_too_few_neighbours_to_tell_quality(observations: int, held_out: int, train: int) -> None:
+    found = check(TRUE.model(TRUE.wrong_posterior()), data(train), data(held_out), observations=observations)
+    assert list(found.made) == EVERY[:4]
+    assert found.skipped == {
+        "fidelity": "it takes 6 observations, as many held-out ones and 12 training ones, to have 5 neighbours each."
+    }
+
+
 def test_what_cannot_be_checked_is_refused() -> None:
     model = TRUE.model(TRUE.wrong_posterior())
     with pytest.raises(TypeError, match="Expected a VAE, which can simulate observations with their latents; got Two"):
@@ -136,6 +146,8 @@ def test_values_by_observation_are_kept() -> None:
     assert kept["p_values"].shape == kept["elbo_ranks"].shape == kept["held_out_distances"].shape == (60,)
     assert kept["distances"].shape == kept["nearest"].shape == (80,)
     assert kept["examples"].shape == kept["means"].shape == kept["closest"].shape == (12, 5)
+    for name in ("best", "worst", "worst_nearest", "missed"):
+        assert kept[name].shape == (12, 5)
     assert set(Checks(predictive=found.predictive, skipped={}).per_observation) == {
         "p_values", "simulated_p_values", "elbo", "simulated_elbo", "elbo_ranks",
     }  # fmt: skip

@@ -85,6 +85,8 @@ FIGURES = {
     "rank_histograms": lambda: plots.rank_histograms(torch.randint(100, (90, 5)), torch.randint(100, (90, 5))),
     "predictive_checks": lambda: plots.predictive_checks(torch.rand(40), torch.rand(90), torch.rand(40)),
     "neighbour_distances": lambda: plots.neighbour_distances(torch.rand(40), torch.rand(90)),
+    "sample_quality": lambda: plots.sample_quality(*torch.rand(4, 4)),
+    "sample_extremes": lambda: plots.sample_extremes(*torch.rand(4, 6, 1, 8, 8)),
     "nearest_neighbours": lambda: plots.nearest_neighbours(*torch.rand(3, 6, 1, 8, 8)),
 }
 

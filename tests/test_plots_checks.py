@@ -104,6 +104,30 @@ def test_each_sample_stands_between_its_mean_and_its_neighbour() -> None:
     assert lefts[:5] == lefts[5:10] == lefts[10:]
 
 
+def test_shares_stand_at_their_values_between_two_errors() -> None:
+    ours, theirs = torch.tensor([0.5, 0.6, 0.7, 0.8]), torch.tensor([0.9, 1.1, 0.95, 1.0])
+    figure = plots.sample_quality(ours, theirs, torch.full((4,), 0.01), torch.full((4,), 0.05))
+    [panel] = figure.axes
+    for container, values, error in zip(panel.containers, (theirs, ours), (0.05, 0.01), strict=True):
+        points, _, (bars,) = container
+        np.testing.assert_allclose(points.get_xdata(), values)
+        ends = np.array(bars.get_segments())[:, :, 0]
+        np.testing.assert_allclose(ends, np.stack([values - 2 * error, values + 2 * error], 1), rtol=1e-6)
+    assert panel.get_xlim()[1] > 1.1 + 2 * 0.05
+    assert [label.get_text().split("\n")[0] for label in panel.get_yticklabels()] == [
+        "precision", "density", "recall", "coverage",
+    ]  # fmt: skip
+
+
+def test_the_best_stand_above_the_worst_and_what_is_missed() -> None:
+    rows = torch.rand(4, 5, 1, 4, 4)
+    axes = plots.sample_extremes(*rows).axes[0]
+    pictures = np.stack([np.asarray(image.get_array())[..., 0] for image in axes.images])
+    np.testing.assert_allclose(pictures, rows.flatten(0, 1)[:, 0])
+    labels = ["best samples", "worst samples", "nearest to these", "missed data"]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == labels
+
+
 HALF = torch.full((3,), 0.5)
 COMPLAINTS: dict[str, tuple[Callable[[], Any], str]] = {
     "no ranks": (lambda: plots.rank_histograms(None), r"Expected ranks of shape \(N, L\); got \[\]"),
@@ -124,6 +148,18 @@ COMPLAINTS: dict[str, tuple[Callable[[], Any], str]] = {
     "shapes": (
         lambda: plots.nearest_neighbours(torch.rand(3, 4), torch.rand(3, 4), torch.rand(2, 4)),
         r"Expected means, samples and neighbours of one shape; got \(3, 4\), \(3, 4\), \(2, 4\)",
+    ),
+    "three shares": (
+        lambda: plots.sample_quality(HALF, HALF, HALF, HALF),
+        r"Expected finite values of shape \(4,\); got .* of shape \(3,\)",
+    ),
+    "no share": (
+        lambda: plots.sample_quality(*torch.full((4, 4), torch.nan)),
+        r"Expected finite values of shape \(4,\); got \[nan nan nan nan\] of shape \(4,\)",
+    ),
+    "kinds": (
+        lambda: plots.sample_extremes(*3 * [torch.rand(3, 4)], torch.rand(2, 4)),
+        r"Expected samples and observations of one shape; got \(3, 4\), \(3, 4\), \(3, 4\), \(2, 4\)",
     ),
 }
 

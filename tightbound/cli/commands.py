@@ -219,7 +219,7 @@ def check(path: Path, *, observations: int, seed: int, answer: Answer, source: s
         )
     made = opened(path, source)
     test, train, model = made.data().test, made.split("train"), model_of(made)
-    with evaluating(4 * observations + 2 * min(observations, len(test)), show=True) as tell:
+    with evaluating(5 * observations + 3 * min(observations, len(test)), show=True) as tell:
         found = evaluation.check(model, train, test, observations=observations, seed=seed, progress=tell)
     return _checked(made, files.CHECKS, found, answer=answer)
 

@@ -291,8 +291,9 @@ def check(
 
     Intervals: does z lie in them as often as they say, on data that the model simulates? Asked of q(z|x) and of the
     refined proposals. Predictions: are test observations among replicas of their own, and among what the model makes?
-    Samples: are they nearer to training observations than test observations are? The result is kept in
-    RUN/checks.json, and `tightbound report RUN` shows it. Of discrete latents the intervals are left out.
+    Samples: are they nearer to training observations than test observations are? Do they look like test observations,
+    and vary as much? The result is kept in RUN/checks.json, and `tightbound report RUN` shows it. Of discrete latents
+    the intervals are left out.
 
     Args:
         run: A run's folder.

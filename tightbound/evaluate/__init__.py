@@ -9,6 +9,7 @@ from tightbound.evaluate.classification import Classification, classification
 from tightbound.evaluate.disentanglement import disentangle, disentanglement
 from tightbound.evaluate.estimates import Estimate
 from tightbound.evaluate.evidence import evidence
+from tightbound.evaluate.fidelity import Fidelity, fidelity
 from tightbound.evaluate.gaps import Gaps, gaps
 from tightbound.evaluate.independence import Independence, independence
 from tightbound.evaluate.information import Information, information
@@ -27,6 +28,7 @@ __all__ = [
     "Disentanglement",
     "Estimate",
     "Evidence",
+    "Fidelity",
     "Gaps",
     "Independence",
     "Information",
@@ -42,6 +44,7 @@ __all__ = [
     "disentangle",
     "disentanglement",
     "evidence",
+    "fidelity",
     "gaps",
     "independence",
     "information",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,6 +13,8 @@ from torch import Tensor
 from tightbound.evaluate.calibration import Calibration, calibration
 from tightbound.evaluate.estimates import Judged
 from tightbound.evaluate.evidence import WIDEST
+from tightbound.evaluate.fidelity import FEWEST, Fidelity, fidelity, size_of_sets
+from tightbound.evaluate.likeness import NEAREST
 from tightbound.evaluate.neighbours import Neighbours, neighbours
 from tightbound.evaluate.observed import blocks, latent_of, observed_as, require_several, require_simulating
 from tightbound.evaluate.predictive import Predictive, predictive
@@ -20,23 +22,28 @@ from tightbound.model import Model
 from tightbound.runtime import evaluation_mode, home, own_random_state
 from tightbound.settings import require_seed
 
+if TYPE_CHECKING:
+    from tightbound.data.observations import Observations
+
 TITLES = {
     "posterior": "intervals of q(z|x)",
     "refined": "intervals of refined proposals",
     "predictive": "predictions",
     "neighbours": "samples beside training data",
+    "fidelity": "quality of samples",
 }
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Checks(Judged):
-    """Four checks of a model, each by its own report, and what they say together.
+    """Five checks of a model, each by its own report, and what they say together.
 
     Args:
         posterior: whether intervals of q(z | x) cover what they say; None where it was left out, as for the others.
         refined: the same of refined proposals.
         predictive: whether held-out observations are what the model predicts.
         neighbours: whether the model copies.
+        fidelity: whether samples are told from held-out observations.
         skipped: the reason why each of the others was left out, by its name.
 
     Example:
@@ -48,18 +55,14 @@ class Checks(Judged):
     refined: Calibration | None = None
     predictive: Predictive | None = None
     neighbours: Neighbours | None = None
+    fidelity: Fidelity | None = None
     skipped: dict[str, str]
 
     @property
-    def made(self) -> dict[str, Calibration | Predictive | Neighbours]:
+    def made(self) -> dict[str, Calibration | Predictive | Neighbours | Fidelity]:
         """The checks that were made, by name."""
-        every = {
-            "posterior": self.posterior,
-            "refined": self.refined,
-            "predictive": self.predictive,
-            "neighbours": self.neighbours,
-        }
-        return {name: each for name, each in every.items() if each is not None}
+        every = ((name, getattr(self, name)) for name in TITLES)
+        return {name: each for name, each in every if each is not None}
 
     @property
     def fine(self) -> bool:
@@ -94,6 +97,8 @@ class Checks(Judged):
         if (near := self.neighbours) is not None:
             found |= {"distances": near.samples, "held_out_distances": near.held_out, "nearest": near.nearest}
             found |= {"examples": near.examples, "means": near.means, "closest": near.closest}
+        if (like := self.fidelity) is not None:
+            found |= {"best": like.best, "worst": like.worst, "worst_nearest": like.nearest, "missed": like.missed}
         return {name: each.contiguous() for name, each in found.items()}
 
     def to_json(self) -> dict[str, Any]:
@@ -124,13 +129,15 @@ def check(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Checks:
-    """Does what the model says of data to come come true? Four checks in one.
+    """Does what the model says of data to come come true? Five checks in one.
 
     Whether intervals of q(z | x) cover what they say, and those of refined proposals (:func:`calibration`); whether
-    held-out observations are what the model predicts (:func:`predictive`); whether it copies (:func:`neighbours`).
+    held-out observations are what the model predicts (:func:`predictive`); whether it copies (:func:`neighbours`);
+    whether samples are told from held-out observations (:func:`fidelity`).
 
     A check that a model cannot take is left out, with the reason: ranks need real latents, refined proposals at most
-    512 of them, replicas and samples a likelihood that sums or integrates to one.
+    512 of them, replicas and samples a likelihood that sums or integrates to one, their quality six observations of a
+    kind.
 
     Args:
         model: a ``VAE``, which can simulate.
@@ -157,15 +164,15 @@ def check(
         ... )
         >>> found = check(model, model.sample(500), model.sample(100), observations=100)
         >>> sorted(found.made), found.skipped, found.fine
-        (['neighbours', 'posterior', 'predictive', 'refined'], {}, True)
+        (['fidelity', 'neighbours', 'posterior', 'predictive', 'refined'], {}, True)
     """
     seed = require_seed(seed)
     require_several(observations, "observations")
     require_simulating(model)
     trained, others = observed_as(train), observed_as(held_out)
-    skipped = _skipped(model, others)
+    skipped = _skipped(model, observations, trained, others)
     few, made = min(observations, len(others)), observations
-    sizes = {"posterior": made, "refined": made, "predictive": few + made, "neighbours": few + made}
+    sizes = {"posterior": made, "refined": made, **dict.fromkeys(("predictive", "neighbours", "fidelity"), few + made)}
     total, base = sum(sizes.values()), sum(sizes[name] for name in skipped)
     found: dict[str, Any] = {}
     for name, size in sizes.items():
@@ -175,8 +182,8 @@ def check(
         common: dict[str, Any] = {"observations": observations, "seed": seed, "progress": told}
         if name == "predictive":
             found[name] = predictive(model, others, **common)
-        elif name == "neighbours":
-            found[name] = neighbours(model, trained, others, **common)
+        elif name in ("neighbours", "fidelity"):
+            found[name] = (neighbours if name == "neighbours" else fidelity)(model, trained, others, **common)
         else:
             found[name] = calibration(model, proposal="posterior" if name == "posterior" else "refined", **common)
         base += size
@@ -188,7 +195,7 @@ def _scaled(progress: Callable[[int, int], None], base: int, size: int, total: i
     return lambda done, of: progress(base + done * size // of, total)
 
 
-def _skipped(model: Model, held_out: Any) -> dict[str, str]:
+def _skipped(model: Model, observations: int, train: Observations, held_out: Observations) -> dict[str, str]:
     """Which checks are left out, and why. Model and data are looked at on the way."""
     with evaluation_mode(model), own_random_state(home(model)[0], seed=0):
         _, batch = next(blocks(model, held_out, 2))
@@ -199,10 +206,16 @@ def _skipped(model: Model, held_out: Any) -> dict[str, str]:
         found |= {"posterior": reason, "refined": reason}
     elif shape.numel() > WIDEST:
         found["refined"] = f"it has {shape.numel()} latent dimensions, and proposals are fitted to at most {WIDEST}."
+    reason = ""
     if not model.is_normalised:
         reason = "its likelihood does not sum or integrate to one, so its draws are unlike the data."
-        found |= {"predictive": reason, "neighbours": reason}
     elif len(held_out) < 2:
         reason = "there is one held-out observation, which shows no error."
-        found |= {"predictive": reason, "neighbours": reason}
+    if reason:
+        found |= dict.fromkeys(("predictive", "neighbours", "fidelity"), reason)
+    elif size_of_sets(observations, train, held_out) < FEWEST:
+        found["fidelity"] = (
+            f"it takes {FEWEST} observations, as many held-out ones and {2 * FEWEST} training ones, to have {NEAREST} "
+            "neighbours each."
+        )
     return found

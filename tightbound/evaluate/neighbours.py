@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from tightbound.autoencoder import VAE
 from tightbound.evaluate.estimates import Estimate, Judged, plain, row
 from tightbound.evaluate.observed import (
     blocks,
+    drawn,
     observed_as,
     require_normalised,
     require_several,
     require_simulating,
     require_two,
     rows_at_once,
-    simulated,
     some_of,
 )
 from tightbound.evaluate.ranks import mann_whitney, share_below
@@ -237,26 +236,21 @@ def neighbours(
     with evaluation_mode(model), own_random_state(device, seed=seed):
         chosen = some_of(others, observations)
         unseen = torch.cat([batch.x for _, batch in blocks(model, chosen, BLOCK)])
-        drawn, means = _samples(able, observations, rows_at_once(model, chosen))
-        search = _Search(model, trained, progress, total=_passes(drawn, unseen) * len(trained))
-        distances, nearest = search(drawn)
+        samples, codes = drawn(able, observations, rows_at_once(model, chosen))
+        means = point_estimate(able.decode(codes[:SHOWN]))
+        search = _Search(model, trained, progress, total=_passes(samples, unseen) * len(trained))
+        distances, nearest = search(samples)
         away, _ = search(unseen)
     return Neighbours(
         samples=distances,
         held_out=away,
         nearest=nearest,
-        examples=drawn[:SHOWN].cpu(),
+        examples=samples[:SHOWN].cpu(),
         means=means.cpu(),
         closest=torch.cat([trained.eval_batch(row, row + 1, dtype).x for row in nearest[:SHOWN].tolist()]).cpu(),
         train=len(trained),
         seed=seed,
     )
-
-
-def _samples(model: VAE, count: int, rows: int) -> tuple[Tensor, Tensor]:
-    """Draws of x, and the means that the first of them are draws of."""
-    drawn, codes = zip(*((batch.x, z) for batch, z in simulated(model, count, rows)), strict=True)
-    return torch.cat(drawn), point_estimate(model.decode(torch.cat(codes)[:SHOWN]))
 
 
 def _passes(*asked: Tensor) -> int:

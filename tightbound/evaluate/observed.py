@@ -184,3 +184,18 @@ def simulated(model: VAE, count: int, size: int) -> Iterator[tuple[Batch, Tensor
     """
     for z in model.sample_prior(count).split(size):
         yield Batch(model.decode(z).sample().to(home(model)[1]), checked=True), z
+
+
+def drawn(model: VAE, count: int, rows: int) -> tuple[Tensor, Tensor]:
+    r"""So many draws of x, with the latents that they are made of.
+
+    Args:
+        model: as :func:`simulates` wants it.
+        count: how many.
+        rows: how many at a time.
+
+    Returns:
+        Shape (count, \*shape) and (count, \*latent), where the model is.
+    """
+    made, codes = zip(*((batch.x, z) for batch, z in simulated(model, count, rows)), strict=True)
+    return torch.cat(made), torch.cat(codes)

@@ -5,7 +5,14 @@ Figures never enter pyplot, so no window opens and none has to be closed. :func:
 """
 
 from tightbound.plots.animation import save_animation, traversal_frames
-from tightbound.plots.checks import nearest_neighbours, neighbour_distances, predictive_checks, rank_histograms
+from tightbound.plots.checks import (
+    nearest_neighbours,
+    neighbour_distances,
+    predictive_checks,
+    rank_histograms,
+    sample_extremes,
+    sample_quality,
+)
 from tightbound.plots.codes import kl_per_dimension, latent_map
 from tightbound.plots.compared import compared_bounds, compared_curves, paired_differences
 from tightbound.plots.curves import training_curves
@@ -45,6 +52,8 @@ __all__ = [
     "rank_histograms",
     "rate_distortion",
     "reconstructions",
+    "sample_extremes",
+    "sample_quality",
     "samples",
     "save",
     "save_animation",

@@ -12,6 +12,7 @@ from tightbound.plots.figure import Figure
 from tightbound.plots.style import (
     BLUE,
     GREY,
+    GRID,
     HALF,
     INK,
     PALE,
@@ -29,6 +30,12 @@ from tightbound.plots.style import (
 BINS = 20
 DIMENSIONS = 12  # panels
 WORDS = 0.6  # inches for what stands above and below them
+QUALITY = {
+    "precision": "samples among data",
+    "density": "how dense data lie there",
+    "recall": "data among samples",
+    "coverage": "data with a sample near",
+}
 CHANCE = 0.99  # share of bins that grey bands hold
 
 
@@ -191,6 +198,78 @@ def nearest_neighbours(means: Array, samples: Array, nearest: Array) -> Figure:
     made.label_rows(["mean of p(x|z)", "sample", "nearest"], [GREY, INK, BLUE])
     words = "the mean of each above it and its nearest training observation below it"
     return describe(made.figure, f"{counted(len(rows[0]), 'sample')}, {words}.")
+
+
+@styled
+def sample_quality(samples: Array, reference: Array, samples_se: Array, reference_se: Array) -> Figure:
+    """Precision, density, recall and coverage of samples beside those of the data themselves, with errors.
+
+    Args:
+        samples: the four of samples, in this order, shape (4,).
+        reference: of training observations in their place, shape (4,).
+        samples_se: standard errors of the first, shape (4,).
+        reference_se: of the second, shape (4,).
+
+    Raises:
+        ValueError: for other shapes, or values that are not finite.
+
+    Example:
+        >>> from tightbound.plots import alt_text
+        >>> one, error = np.ones(4), np.full(4, 0.02)
+        >>> alt_text(sample_quality(0.5 * one, one, error, error))
+        'Of samples, and of the data: precision 0.50, 1.00; density 0.50, 1.00; recall 0.50, 1.00; coverage 0.50, 1.00.'
+    """
+    ours, theirs, *errors = (as_array(each, "values") for each in (samples, reference, samples_se, reference_se))
+    for each in (ours, theirs, *errors):
+        if each.shape != (len(QUALITY),) or not np.isfinite(each).all():
+            raise ValueError(f"Expected finite values of shape ({len(QUALITY)},); got {each} of shape {each.shape}.")
+    figure = Figure(figsize=(HALF, 2.9))
+    panel = figure.add_subplot()
+    rows = np.array([0.0, 1.0, 2.4, 3.4])  # quality apart from variety
+    panel.hlines(rows, np.minimum(ours, theirs), np.maximum(ours, theirs), color=PALE, lw=5, alpha=0.55, zorder=1)
+    sets = (("the data themselves", theirs, errors[1], BLUE, "o"), ("samples", ours, errors[0], VERMILION, "D"))
+    for place, (name, values, error, colour, marker) in enumerate(sets):
+        at = rows + 0.26 * place - 0.13
+        panel.errorbar(values, at, xerr=2 * error, fmt=marker, color=colour, ms=6, elinewidth=1.6, label=name, zorder=3)
+    most = max(1.0, (ours + 2 * errors[0]).max(), (theirs + 2 * errors[1]).max())
+    panel.set(ylim=(4.0, -0.6), xlim=(0, 1.04 * most))
+    panel.set_yticks(rows, [f"{name}\n{about}" for name, about in QUALITY.items()], linespacing=1.15)
+    panel.grid(visible=False, axis="y")
+    panel.axhline(1.7, color=GRID, lw=0.8)
+    figure.legend(loc="outside upper left", ncols=2)
+    note(figure, "Above quality, below variety; bars are two standard errors.")
+    said = (f"{name} {mine:.2f}, {other:.2f}" for name, mine, other in zip(QUALITY, ours, theirs, strict=True))
+    return describe(figure, f"Of samples, and of the data: {'; '.join(said)}.")
+
+
+@styled
+def sample_extremes(best: Array, worst: Array, nearest: Array, missed: Array) -> Figure:
+    r"""Samples where data are densest, samples farthest out with the observations nearest to them, and missed data.
+
+    Args:
+        best: samples, shape (S, \*shape).
+        worst: samples, the same shape.
+        nearest: the observation nearest to each of the worst, the same shape.
+        missed: observations far from all samples, the same shape.
+
+    Raises:
+        ValueError: for different shapes, and as :func:`images`.
+
+    Example:
+        >>> from tightbound.plots import alt_text
+        >>> x = np.random.default_rng(0).random((3, 1, 8, 8))
+        >>> alt_text(sample_extremes(x, x, x, x))
+        '3 samples most like the data, 3 least like them with the nearest observations, and 3 observations most missed.'
+    """
+    rows = [as_array(each) for each in (best, worst, nearest, missed)]
+    if len({each.shape for each in rows}) != 1:
+        shapes = ", ".join(str(each.shape) for each in rows)
+        raise ValueError(f"Expected samples and observations of one shape; got {shapes}.")
+    made = sheet(np.concatenate(rows), len(rows[0]), limits=limits_of(np.concatenate(rows[2:])))
+    made.label_rows(["best samples", "worst samples", "nearest to these", "missed data"], [INK, VERMILION, BLUE, BLUE])
+    count = len(rows[0])
+    words = f"{count} least like them with the nearest observations, and {counted(count, 'observation')} most missed"
+    return describe(made.figure, f"{counted(count, 'sample')} most like the data, {words}.")
 
 
 def _counts(values: np.ndarray, edges: np.ndarray) -> np.ndarray:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, tensor
 
 from tightbound import plots
+from tightbound.evaluate.likeness import SHARES
 from tightbound.files import foreign
 from tightbound.runs.folder import CHECKED, CHECKS
 from tightbound.runs.told import Told
@@ -33,9 +35,15 @@ def checked(run: Told) -> list[Picture]:
     Raises:
         ValueError: for damaged files.
     """
-    found = run.per_observation(CHECKED) if run.kept(CHECKS) is not None else {}
+    told = run.kept(CHECKS)
+    found = run.per_observation(CHECKED) if told is not None else {}
     with foreign(run.path / CHECKED, "values as this version keeps them", run.renewed(CHECKED)):
-        return [*_intervals(found), *_predictions(found), *_neighbours(found)]
+        return [
+            *_intervals(found),
+            *_predictions(found),
+            *_neighbours(found),
+            *_quality(found, (told or {}).get("fidelity")),
+        ]
 
 
 def _intervals(found: dict[str, Tensor]) -> Iterator[Picture]:
@@ -75,3 +83,23 @@ def _neighbours(found: dict[str, Tensor]) -> Iterator[Picture]:
         )
         figure = plots.nearest_neighbours(found["means"], found["examples"], found["closest"])
         yield Picture("neighbours", "Samples and their nearest training observations", caption, figure)
+
+
+def _quality(found: dict[str, Tensor], told: dict[str, Any] | None) -> Iterator[Picture]:
+    if told is None:
+        return
+    columns = (
+        tensor([told[f"{of}{name}{end}"] for name in SHARES]) for end in ("", "_se") for of in ("", "reference_")
+    )
+    caption = (
+        f"By {told['features']}. Samples left of the data themselves: above, they look like nothing in the data; "
+        "below, parts of the data are rarely or never sampled."
+    )
+    yield Picture("quality", "Are samples told from data?", caption, plots.sample_quality(*columns))
+    if "best" in found and found["best"].ndim > 2:
+        caption = (
+            "Samples where test observations are densest, those farthest out, the test observation nearest "
+            "to each of these, and the test observations farthest from any sample."
+        )
+        figure = plots.sample_extremes(*(found[name] for name in ("best", "worst", "worst_nearest", "missed")))
+        yield Picture("best-and-worst", "The best and the worst samples, and what is missed", caption, figure)

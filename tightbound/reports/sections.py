@@ -8,6 +8,7 @@ from typing import Any
 
 from tightbound.evaluate import Estimate
 from tightbound.evaluate.check import TITLES
+from tightbound.evaluate.fidelity import NOTES, TOLD
 from tightbound.reports.terms import linked
 from tightbound.runs.folder import (
     CERTIFICATE,
@@ -154,9 +155,14 @@ def checks(found: dict[str, Any]) -> str:
         ),
         ("neighbours", "neighbours", "nearer", "share of pairs in which a sample is nearer to training than test data"),
         ("neighbours", "very near", "very_near", "share of samples nearer than all but 1 % of the test data"),
+        *(
+            ("fidelity", f"{TOLD.get(name, name)}{of}", f"{key}{name}", about)
+            for name, about in NOTES.items()
+            for of, key in (("", ""), (", data", "reference_"))
+        ),
     )
     for check, name, key, about in rows:
-        if (report := found[check]) is not None:
+        if (report := found.get(check)) is not None:
             cells.append(row_of(name, *estimate(report[key], report[f"{key}_se"]), about))
     said = "".join(f"<p>{escaped(part)}</p>" for part in found["verdict"].split("\n\n"))
     left_out = "".join(
