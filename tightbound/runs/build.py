@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from tightbound.data.transforms import Transform
 from tightbound.likelihoods import Likelihood
 from tightbound.runs import registry
 from tightbound.runs.config import Config
+from tightbound.runs.fitting import layers_of
 from tightbound.runs.identity import data_fingerprint
 from tightbound.runs.notes import notes_on, on_condition
 from tightbound.runs.pieces import LIKELIHOODS, POSTERIORS, PRIORS, row
@@ -203,15 +205,20 @@ def _model(recipe: ModelRecipe, config: Config, observations: Observations | Non
     if recipe.init == "xavier" and observations is not None:
         for encoder, (part, length, _) in zip(encoders, parts, strict=True):
             networks.end_in_zeros(encoder, part.zeros_for(length))
+    links = _links(recipe, config, device, fresh=observations is not None)
     seen: list[nn.Module] = list(encoders)
     if config.conditions and recipe.network != "mlp":
         seen = [Planes(each, shape) for each in seen]
     if likelihood_row.standardises:
         seen = [networks.Standardized(each, *_with_conditions(mean, deviation, config.conditions)) for each in seen]
     with torch.device(device):
+        prior: priors.Prior | None = None
+        if "prior" in posterior_row.takes:  # the two share networks, so it is made first
+            prior = _prior(recipe, None, shape, observations, links)
+            parts = [(part, length, {"prior": prior}) for part, length, _ in parts]
         made = [part(network, **given) for network, (part, _, given) in zip(seen, parts, strict=True)]
         posterior = made[0] if len(made) == 1 else posteriors.Joint(made)
-        prior = _prior(recipe, posterior, shape, observations)
+        prior = prior or _prior(recipe, posterior, shape, observations, links)
         if not config.conditions:
             return VAE(prior, posterior, likelihood).to(config.dtype)
         model = ConditionalVAE(prior, posterior, likelihood, classes=config.classes, covariates=config.covariates)
@@ -227,8 +234,8 @@ def _parts(recipe: ModelRecipe, wanted: PosteriorRow) -> list[tuple[Any, int, di
         classes = {"classes": recipe.classes}
         codes = (posteriors.Categorical, recipe.codes * recipe.classes, classes)
         return [(posteriors.DiagonalNormal, recipe.latent_dim, {}), codes]
-    length = recipe.latent_dim * (recipe.classes if wanted.latents == "classes" else 1)
-    return [(imported(wanted.cls), length, {name: getattr(recipe, name) for name in wanted.takes})]
+    length = sum(layers_of(recipe)) * (recipe.classes if wanted.latents == "classes" else 1)
+    return [(imported(wanted.cls), length, {name: getattr(recipe, name) for name in wanted.takes if name != "prior"})]
 
 
 def _likelihood(
@@ -353,8 +360,25 @@ def _decoder(recipe: ModelRecipe, latent: int, outputs: tuple[int, ...]) -> netw
     return networks.ConvDecoder(latent, outputs, base=int(recipe.channels), blocks=blocks, act=recipe.activation)
 
 
+def _links(recipe: ModelRecipe, config: Config, device: str, *, fresh: bool) -> list[nn.Module]:
+    """Networks from each layer of latents to the one below. They begin at N(0, I): layers that know of none above."""
+    with torch.device(device):
+        made = [
+            networks.MLP((above,), (2 * below,), hidden=recipe.hidden[::-1], act=recipe.activation).to(config.dtype)
+            for below, above in pairwise(layers_of(recipe))
+        ]
+    for each in made if recipe.init == "xavier" and fresh else []:
+        networks.xavier_(each)
+        networks.end_in_zeros(each, each.outputs.numel())
+    return list(made)
+
+
 def _prior(
-    recipe: ModelRecipe, posterior: Conditional, shape: tuple[int, ...], observations: Observations | None
+    recipe: ModelRecipe,
+    posterior: Conditional | None,
+    shape: tuple[int, ...],
+    observations: Observations | None,
+    links: list[nn.Module],
 ) -> priors.Prior:
     wanted = row(PRIORS, recipe.prior_by_name(), "model.prior")
     given: dict[str, Any] = {
@@ -366,7 +390,11 @@ def _prior(
         "transforms": recipe.transforms,
         "learned": recipe.learned_prior,
         "posterior": posterior,
+        "networks": links,
+        "layers": layers_of(recipe),
     }
+    if "top" in wanted.takes:
+        given["top"] = priors.MixtureOfNormals(recipe.layers[-1], components=recipe.components)
     if "parts" in wanted.takes:
         classes = priors.Categorical(recipe.codes, classes=recipe.classes, learned=recipe.learned_prior)
         given["parts"] = [priors.StandardNormal(recipe.latent_dim), classes]
