@@ -263,7 +263,9 @@ def parts_of(distribution: Distribution) -> tuple[Part, ...]:
     if isinstance(distribution, ClassFirst):
         return (*parts_of(distribution.every), *parts_of(distribution.classes))
     if isinstance(distribution, TopDown):
-        below = (Part(length, length, False, constraints.real_vector) for length in distribution.lengths[:-1])
+        below = (
+            Part(size, size, discrete=False, support=constraints.real_vector) for size in distribution.lengths[:-1]
+        )
         return (*below, *parts_of(distribution.top))
     length, classes = distribution.event_shape.numel(), class_probabilities(distribution)
     variables = length if classes is None else classes.shape[-2]

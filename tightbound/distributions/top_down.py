@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -28,19 +28,17 @@ class TopDown(Distribution):
         top: :math:`q_L`, a distribution of vectors.
         below: :math:`q_1, \ldots, q_{L-1}`, each of vectors given the layer above.
         lengths: of these vectors.
-        held: makes the top one of constants.
 
     Example:
-        >>> from tightbound.distributions import Normal, independent
-        >>> noisy = lambda above: independent(Normal(above[..., :1], torch.ones(1)))
-        >>> both = TopDown(independent(Normal(torch.zeros(3, 2), torch.ones(2))), [noisy], [1])
-        >>> both.rsample((4,)).shape, both.log_prob(torch.zeros(3))
-        (torch.Size([4, 3, 3]), tensor([-2.7568, -2.7568, -2.7568]))
+        >>> from tightbound.priors import TopDown as Prior
+        >>> p = Prior([torch.nn.Linear(2, 2)], layers=(1, 2))()
+        >>> p.lengths, p.rsample((4,)).shape, p.log_prob_by_layer(torch.zeros(4, 3)).shape
+        ([1, 2], torch.Size([4, 3]), torch.Size([4, 2]))
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
 
-    def __init__(self, top: Distribution, below: Sequence[Callable[[Tensor], Distribution]], lengths: Sequence[int]):
+    def __init__(self, top: Distribution, below: Sequence[Below], lengths: Sequence[int]) -> None:
         self.top, self.below = top, tuple(below)
         self.lengths = [*lengths, top.event_shape.numel()]
         super().__init__(top.batch_shape, torch.Size([sum(self.lengths)]), validate_args=False)

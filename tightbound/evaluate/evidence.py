@@ -183,12 +183,14 @@ class _Scorer:
                 _rows_of(self.model.class_probabilities(batch), fine),
                 self.model.parts(batch),
             )
-        closed = self.model.rate(batch)
+        closed, layers = self.model.rate(batch), self.model.rate_by_layer(batch, z)
+        of_layers = () if layers is None else layers.cpu().double().mean(0).unbind(-1)
         return {
             **({} if closed is None else {"rate": closed.cpu().double()}),
             "elbo": elbo,
             "distortion": -own.log_px_z.mean(0),
             "rate_sampled": (own.log_qz_x - own.log_pz).mean(0),
+            **{f"rate_{number}": rate for number, rate in enumerate(of_layers, 1)},
             **{f"iwae {k}": bound_at(own, k) for k in sample_counts(self.samples)},
             **self._marginal(batch, seeds, z, draws)._asdict(),
         }
@@ -267,13 +269,15 @@ def _report(
         return Estimate.of(values[fine])
 
     log_px = columns["log_px"]
-    kept = ("elbo", "distortion", "rate_sampled", "log_px", "error", "ess", "k", "draws", "row")
+    layers = [name for name in columns if name.removeprefix("rate_").isdecimal()]
+    kept = ("elbo", "distortion", "rate_sampled", *layers, "log_px", "error", "ess", "k", "draws", "row")
     return Evidence(
         elbo=mean(columns["elbo"]),
         distortion=mean(columns["distortion"]),
         rate=mean(rate),
         rate_kind="closed-form" if "rate" in columns else "sampled",
         rate_sampled=mean(columns["rate_sampled"]),
+        rate_by_layer=tuple(mean(columns[name]) for name in layers),
         iwae=tuple((k, mean(columns[f"iwae {k}"])) for k in sample_counts(samples)),
         rises=tuple(mean(columns[f"iwae {k}"] - columns["iwae 1"]) for k in sample_counts(samples)),
         nll=mean(-log_px),

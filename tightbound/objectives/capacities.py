@@ -12,7 +12,15 @@ from tightbound.batch import Batch, as_batch
 from tightbound.draws import Draws
 from tightbound.gradients import Enumerate, Gradient, GumbelSoftmax, Pathwise
 from tightbound.model import Model
-from tightbound.objectives.loss import Loss, at_least, parts_in_words, reconstruction, sampled_rate, terms_by_layer, terms_of
+from tightbound.objectives.loss import (
+    Loss,
+    at_least,
+    parts_in_words,
+    reconstruction,
+    sampled_rate,
+    terms_by_layer,
+    terms_of,
+)
 from tightbound.objectives.of_draws import KL, closed_form, expect_gradient, require_gradient_and_kl
 from tightbound.schedules import Linear, at
 

@@ -100,7 +100,7 @@ def terms_of(draws: Draws, rate: Tensor | None = None) -> dict[str, Tensor]:
 
 
 def terms_by_layer(model: Model, batch: Batch, draws: Draws) -> dict[str, Tensor]:
-    """The same, the rate from the draws, and with it that of each layer of a latent that has layers, nearest x first."""
+    """The same, the rate from the draws, and that of each layer of latents that are layers, the one nearest x first."""
     with torch.no_grad():
         rates = model.rate_by_layer(batch, draws.z.detach())
     layers = () if rates is None else rates.flatten(0, -2).mean(0).unbind()

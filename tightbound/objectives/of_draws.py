@@ -18,7 +18,15 @@ from tightbound.gradients import (
     StickingTheLanding,
 )  # fmt: skip
 from tightbound.model import Model
-from tightbound.objectives.loss import Loss, TrainingSet, at_least, parts_in_words, reconstruction, terms_by_layer, terms_of
+from tightbound.objectives.loss import (
+    Loss,
+    TrainingSet,
+    at_least,
+    parts_in_words,
+    reconstruction,
+    terms_by_layer,
+    terms_of,
+)
 from tightbound.schedules import Linear, at
 
 KL = Literal["auto", "closed-form", "sampled"]

@@ -8,7 +8,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -40,6 +39,7 @@ from tightbound.runs.resolving import (
 )
 from tightbound.runs.rows import ObjectiveRecipe, PosteriorRow
 from tightbound.runs.sizes import require_room
+from tightbound.runs.wired import decoder_of, encoder_of, links_of
 from tightbound.runtime import evaluation_mode, own_random_state, require_computing
 from tightbound.semi_supervised import SemiSupervisedVAE
 from tightbound.told import Late, Planes
@@ -196,16 +196,16 @@ def _model(recipe: ModelRecipe, config: Config, observations: Observations | Non
     likelihood, (mean, deviation) = _likelihood(recipe, config, observations, device)
     with torch.device(device):
         widths = [part.outputs_for(length) for part, length, _ in parts]
-        encoders = [_encoder(recipe, shape, width, config.conditions) for width in widths]
+        encoders = [encoder_of(recipe, shape, width, config.conditions) for width in widths]
         latent = sum(length for _, length, _ in parts)
-        decoder = _decoder(recipe, latent + config.conditions, (*_leading(likelihood), *shape))
+        decoder = decoder_of(recipe, latent + config.conditions, (*_leading(likelihood), *shape))
     for each in (*encoders, decoder):
         each.to(config.dtype)
     _start(recipe, observations, encoders, likelihood, decoder, mean)
     if recipe.init == "xavier" and observations is not None:
         for encoder, (part, length, _) in zip(encoders, parts, strict=True):
             networks.end_in_zeros(encoder, part.zeros_for(length))
-    links = _links(recipe, config, device, fresh=observations is not None)
+    links = links_of(recipe, config.dtype, device, fresh=observations is not None)
     seen: list[nn.Module] = list(encoders)
     if config.conditions and recipe.network != "mlp":
         seen = [Planes(each, shape) for each in seen]
@@ -284,11 +284,11 @@ def _class_first(
     likelihood, (mean, deviation) = _likelihood(recipe, config, observations, device)
     width = recipe.hidden[0] if recipe.hidden else WIDTH
     with torch.device(device):
-        classifier = _encoder(recipe, shape, classes, 0)
-        trunk = _encoder(dataclasses.replace(recipe, hidden=()), shape, width, 0)
+        classifier = encoder_of(recipe, shape, classes, 0)
+        trunk = encoder_of(dataclasses.replace(recipe, hidden=()), shape, width, 0)
         outputs = (posteriors.DiagonalNormal.outputs_for(latent),)
         head = networks.MLP((width + classes,), outputs, hidden=recipe.hidden[1:], act=recipe.activation)
-        decoder = _decoder(recipe, latent + classes, (*_leading(likelihood), *shape))
+        decoder = decoder_of(recipe, latent + classes, (*_leading(likelihood), *shape))
     for each in (classifier, trunk, head, decoder):
         each.to(config.dtype)
     _start(recipe, observations, (classifier, trunk, head), likelihood, decoder, mean)
@@ -340,37 +340,6 @@ def _with_conditions(mean: Tensor, deviation: Tensor, count: int) -> tuple[Tenso
         return mean, deviation
     rest = mean.new_zeros(count)
     return torch.cat([mean.flatten(), rest]), torch.cat([deviation.flatten(), rest + 1])
-
-
-def _encoder(
-    recipe: ModelRecipe, shape: tuple[int, ...], outputs: int, conditions: int
-) -> networks.MLP | networks.ConvEncoder:
-    if recipe.network == "mlp":
-        inputs = (math.prod(shape) + conditions,) if conditions else shape
-        return networks.MLP(inputs, (outputs,), hidden=recipe.hidden, act=recipe.activation)
-    blocks = 2 if recipe.network == "resnet" else 0
-    shape = (shape[0] + conditions, *shape[1:])
-    return networks.ConvEncoder(shape, outputs, base=int(recipe.channels), blocks=blocks, act=recipe.activation)
-
-
-def _decoder(recipe: ModelRecipe, latent: int, outputs: tuple[int, ...]) -> networks.MLP | networks.ConvDecoder:
-    if recipe.network == "mlp":
-        return networks.MLP((latent,), outputs, hidden=recipe.hidden[::-1], act=recipe.activation)
-    blocks = 2 if recipe.network == "resnet" else 0
-    return networks.ConvDecoder(latent, outputs, base=int(recipe.channels), blocks=blocks, act=recipe.activation)
-
-
-def _links(recipe: ModelRecipe, config: Config, device: str, *, fresh: bool) -> list[nn.Module]:
-    """Networks from each layer of latents to the one below. They begin at N(0, I): layers that know of none above."""
-    with torch.device(device):
-        made = [
-            networks.MLP((above,), (2 * below,), hidden=recipe.hidden[::-1], act=recipe.activation).to(config.dtype)
-            for below, above in pairwise(layers_of(recipe))
-        ]
-    for each in made if recipe.init == "xavier" and fresh else []:
-        networks.xavier_(each)
-        networks.end_in_zeros(each, each.outputs.numel())
-    return list(made)
 
 
 def _prior(
