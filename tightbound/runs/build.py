@@ -42,7 +42,7 @@ from tightbound.runs.sizes import require_room
 from tightbound.runs.wired import decoder_of, encoder_of, links_of
 from tightbound.runtime import evaluation_mode, own_random_state, require_computing
 from tightbound.semi_supervised import SemiSupervisedVAE
-from tightbound.told import Late, Planes
+from tightbound.told import Late, Planes, Without
 
 __all__ = ["Built", "build", "build_model", "build_objective", "loaded"]
 
@@ -197,11 +197,13 @@ def _model(recipe: ModelRecipe, config: Config, observations: Observations | Non
     with torch.device(device):
         widths = [part.outputs_for(length) for part, length, _ in parts]
         encoders = [encoder_of(recipe, shape, width, config.conditions) for width in widths]
-        latent = sum(length for _, length, _ in parts)
-        decoder = decoder_of(recipe, latent + config.conditions, (*_leading(likelihood), *shape))
+        latent, above = sum(length for _, length, _ in parts), sum(layers_of(recipe)[1:])
+        decoder = decoder_of(recipe, latent - above + config.conditions, (*_leading(likelihood), *shape))
     for each in (*encoders, decoder):
         each.to(config.dtype)
     _start(recipe, observations, encoders, likelihood, decoder, mean)
+    if above:
+        likelihood.network = Without(decoder, latent - above, latent)
     if recipe.init == "xavier" and observations is not None:
         for encoder, (part, length, _) in zip(encoders, parts, strict=True):
             networks.end_in_zeros(encoder, part.zeros_for(length))

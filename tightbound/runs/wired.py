@@ -61,7 +61,7 @@ def links_of(recipe: ModelRecipe, dtype: torch.dtype, device: str, *, fresh: boo
         recipe: resolved.
         dtype: of their numbers.
         device: "meta" for an outline.
-        fresh: whether they are to be trained: they then begin at N(0, I), as layers that know of none above.
+        fresh: whether they are to be trained.
 
     Example:
         >>> [link.outputs for link in links_of(ModelRecipe(posterior="top-down"), torch.float32, "cpu", fresh=True)]
@@ -73,6 +73,5 @@ def links_of(recipe: ModelRecipe, dtype: torch.dtype, device: str, *, fresh: boo
             for below, above in pairwise(layers_of(recipe))
         ]
     for each in made if recipe.init == "xavier" and fresh else []:
-        networks.xavier_(each)
-        networks.end_in_zeros(each, each.outputs.numel())
+        networks.xavier_(each)  # and no zeros at the end: a layer of which nothing below knows would be given up
     return list(made)
