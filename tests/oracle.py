@@ -12,8 +12,9 @@ from torch.distributions import MultivariateNormal
 from tightbound.autoencoder import VAE
 from tightbound.draws import Draws
 from tightbound.likelihoods import Gaussian
-from tightbound.posteriors import DiagonalNormal, FullNormal, Posterior
+from tightbound.posteriors import DiagonalNormal, FullNormal, Posterior, TopDown
 from tightbound.priors import StandardNormal
+from tightbound.priors import TopDown as TopDownPrior
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +105,92 @@ def linear_gaussian(*, observed: int = 5, latent: int = 2, orthogonal: bool = Fa
         weight = torch.linalg.qr(weight).Q * torch.arange(1, latent + 1)
     bias = torch.randn(observed, generator=generator, dtype=torch.float64)
     return LinearGaussian(weight, bias, sigma=0.7)
+
+
+@dataclass(frozen=True, eq=False)
+class LinearLayers:
+    """p(z_L) = N(0, I), p(z_l | z_l+1) = N(A z_l+1 + a, diag s²), p(x | z_1) = N(W z_1 + b, σ² I), all known exactly.
+
+    The columns of W, and those of each A as the layer below measures them, are orthogonal, so that the posterior of a
+    layer given x and the one above is a product of normals, latent by latent.
+
+    Args:
+        weights: W, then each A from the lowest on.
+        biases: b, then each a.
+        variances: s² of each layer but the topmost.
+        sigma: σ.
+    """
+
+    weights: list[Tensor]
+    biases: list[Tensor]
+    variances: list[Tensor]
+    sigma: float
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        return tuple(weight.shape[1] for weight in self.weights)
+
+    @property
+    def evidence(self) -> MultivariateNormal:
+        """p(x)."""
+        mean, covariance = torch.zeros(self.layers[-1]).double(), torch.eye(self.layers[-1]).double()
+        noises = [torch.full_like(self.biases[0], self.sigma**2), *self.variances]
+        for weight, bias, noise in zip(self.weights[::-1], self.biases[::-1], noises[::-1], strict=True):
+            mean, covariance = weight @ mean + bias, weight @ covariance @ weight.T + noise.diag()
+        return MultivariateNormal(mean, covariance)
+
+    def seen(self) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """What x says of each layer, from the lowest on: z_l = G x + g + N(0, diag R), as (G, g, R)."""
+        found = []
+        gain, offset = torch.eye(len(self.biases[0])).double(), torch.zeros(len(self.biases[0])).double()
+        noise = torch.full_like(self.biases[0], self.sigma**2)
+        for weight, bias, own in zip(self.weights, self.biases, [*self.variances, None], strict=True):
+            precision = (weight.square() / noise[:, None]).sum(0)
+            back = weight.T / noise / precision[:, None]
+            gain, offset = back @ gain, back @ (offset - bias)
+            found.append((gain, offset, 1 / precision))
+            noise = 1 / precision + (0 if own is None else own)
+        return found
+
+    def prior(self) -> TopDownPrior:
+        links = []
+        for weight, bias, variance in zip(self.weights[1:], self.biases[1:], self.variances, strict=True):
+            link = nn.Linear(weight.shape[1], 2 * weight.shape[0], dtype=torch.float64)
+            _set(link, torch.cat([weight, 0 * weight]), torch.cat([bias, variance.log()]))
+            links.append(link)
+        return TopDownPrior(links, layers=self.layers)
+
+    def model(self, *, off: float = 0.0) -> VAE:
+        """The model with its exact posterior, or one whose means and log-variances are this far off."""
+        *below, (gain, offset, noise) = self.seen()
+        share = 1 / (1 + noise)  # the topmost layer is seen beside N(0, I)
+        every = [*below, (share[:, None] * gain, share * offset, noise * share)]
+        weight, bias, variance = (torch.cat(each) for each in zip(*every, strict=True))
+        encoder = nn.Linear(weight.shape[1], 2 * len(weight), dtype=torch.float64)
+        spread = torch.linspace(0.5, 1, len(weight)).double() * off
+        _set(encoder, torch.cat([(1 - off) * weight, 0 * weight]), torch.cat([bias + spread, variance.log() + spread]))
+        decoder = nn.Linear(len(weight), weight.shape[1], dtype=torch.float64)
+        unseen = torch.zeros(weight.shape[1], len(weight) - self.layers[0]).double()
+        _set(decoder, torch.cat([self.weights[0], unseen], 1), self.biases[0])
+        prior = self.prior()
+        return VAE(prior, TopDown(encoder, prior), Gaussian(decoder, scale=self.sigma)).double()
+
+
+def linear_layers(*layers: int, observed: int = 5) -> LinearLayers:
+    """A problem in general position, but for the columns that must be orthogonal."""
+    generator = torch.Generator().manual_seed(1)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    weights, biases, variances, noise = [], [], [], torch.full((observed,), 0.7**2, dtype=torch.float64)
+    for length in layers:
+        size = torch.linspace(0.8, 1.7, length).double() * 1.3 ** len(weights)
+        weights.append(noise.sqrt()[:, None] * torch.linalg.qr(normal(len(noise), length)).Q * size)
+        biases.append(normal(len(noise)))
+        variances.append(normal(length).exp() / 2)
+        noise = 1 / size.square() + variances[-1]
+    return LinearLayers(weights, biases, variances[:-1], sigma=0.7)
 
 
 def draws_with(log_w: Tensor) -> Draws:

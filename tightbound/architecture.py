@@ -74,8 +74,9 @@ def in_short(network: nn.Module) -> str:
 
 def _within(role: str, part: nn.Module) -> str:
     """Length of the prior's latent, and the networks of a part, in brackets."""
-    length = getattr(part, "latent_dim", None)
-    said = [f"{length:,}"] if role == "prior" and isinstance(length, int) else []
+    lengths = getattr(part, "layers", (getattr(part, "latent_dim", None),))
+    known = role == "prior" and all(isinstance(length, int) for length in lengths)
+    said = [" + ".join(f"{length:,}" for length in lengths)] if known else []
     said += [in_short(each) for each in _networks(part)]
     return f" ({', '.join(dict.fromkeys(said))})" if said else ""
 
@@ -85,6 +86,8 @@ def _networks(part: nn.Module) -> list[nn.Module]:
     if isinstance(own := getattr(part, "network", None), nn.Module):
         return [own]
     inner = [each for each in part.children() if isinstance(getattr(each, "network", None), nn.Module)]
+    if isinstance(several := getattr(part, "networks", None), nn.ModuleList):
+        return list(several)
     lists = [each for each in part.children() if isinstance(each, nn.ModuleList)]
     inner += [each for several in lists for each in several if isinstance(getattr(each, "network", None), nn.Module)]
     return [network for each in inner for network in _networks(each)]

@@ -16,6 +16,7 @@ from tightbound.batch import Batch, blocks_of, complete, require_some, require_w
 from tightbound.conditional import Conditional
 from tightbound.distributions import (
     Part,
+    TopDown,
     class_probabilities,
     every_code,
     held,
@@ -106,6 +107,12 @@ class VAE(Model):
 
     def rate_per_dimension(self, batch: Batch) -> Tensor | None:
         return _or_none(kl_per_dimension, self._posterior_at(batch), self.prior())
+
+    def rate_by_layer(self, batch: Batch, z: Tensor) -> Tensor | None:
+        q, p = self._posterior_at(batch), self.prior()
+        if not (isinstance(q, TopDown) and isinstance(p, TopDown) and q.lengths == p.lengths):
+            return None
+        return q.log_prob_by_layer(z) - p.log_prob_by_layer(z)
 
     def encoded(self, batch: Batch) -> Batch:
         return batch if batch.q is not None else batch._replace(q=self._posterior_at(batch))

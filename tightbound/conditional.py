@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.func import functional_call
 
-__all__ = ["Conditional", "Networked", "as_parts", "at_least_single", "bounded", "every_parameter"]
+__all__ = [
+    "Conditional", "Held", "Networked", "as_parts", "at_least_single", "bounded", "every_parameter", "outputs_of",
+]  # fmt: skip
 
 
 class Conditional(nn.Module, ABC):
@@ -20,6 +22,11 @@ class Conditional(nn.Module, ABC):
     latent, so that ``log_prob`` sums over it. Pass ``validate_args=False`` to the distributions you make: torch's own
     checks take time in each step and keep it from being compiled, and the library looks at the data once beforehand.
     """
+
+    @property
+    def shared(self) -> tuple[nn.Module, ...]:
+        """Modules whose parameters it reads and which belong to another part of the model; none by default."""
+        return ()
 
     @abstractmethod
     def forward(self, context: Tensor | None = None) -> Distribution:
@@ -47,14 +54,33 @@ class Conditional(nn.Module, ABC):
         if not frozen:
             return self(context).log_prob(value)
         # The whole of log_prob runs with the constants in place: a flow reads its parameters only there.
-        constants = {f"conditional.{name}": p.detach() for name, p in every_parameter(self).items()}
-        return functional_call(_LogProb(self), constants, (value, context), tie_weights=False)
+        return Held(_LogProb(self))(value, context)
+
+
+class Held(nn.Module):
+    """A module whose parameters are held constant, so that a gradient flows through its input alone.
+
+    Args:
+        module: whose; it is itself unchanged.
+
+    Example:
+        >>> Held(nn.Linear(2, 1))(torch.zeros(3, 2)).requires_grad
+        False
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: Tensor | None) -> Tensor:
+        constants = {name: p.detach() for name, p in every_parameter(self.module).items()}
+        return functional_call(self.module, constants, inputs, tie_weights=False)
 
 
 class _LogProb(nn.Module):
     def __init__(self, conditional: Conditional) -> None:
         super().__init__()
-        self.conditional = conditional
+        self.conditional, self.shared = conditional, nn.ModuleList(conditional.shared)
 
     def forward(self, value: Tensor, context: Tensor | None) -> Tensor:
         return self.conditional.log_prob(value, context)
@@ -108,20 +134,35 @@ class Networked(Conditional, ABC):
             TypeError: for a network that gives anything but one tensor.
             ValueError: for a network whose output has another number of rows than its input.
         """
-        axes = context.shape[:lead]
-        out = self.network(context if lead == 1 else context.reshape(axes.numel(), *context.shape[lead:]))
-        if not isinstance(out, Tensor):
-            raise TypeError(
-                f"Expected a network that gives one tensor; got {_described(out)} from {type(self.network).__name__}. "
-                "Join several outputs in the network's forward: torch.cat([mean, log_variance], -1)."
-            )
-        if out.ndim == 0 or out.shape[0] != axes.numel():
-            raise ValueError(
-                f"Expected one output of {type(self.network).__name__} for each of {axes.numel()} inputs; got "
-                f"{tuple(out.shape)}. The network must keep the first axis: z.view(len(z), ...)."
-            )
-        out = at_least_single(out)
-        return out if lead == 1 else out.reshape(*axes, *out.shape[1:])
+        return outputs_of(self.network, context, lead=lead)
+
+
+def outputs_of(network: nn.Module, context: Tensor, *, lead: int = 1) -> Tensor:
+    """What a network makes of contexts behind any axes; see :meth:`Networked.outputs`.
+
+    Args:
+        network: one tensor to one tensor.
+        context: what it takes, behind ``lead`` axes.
+        lead: how many those are.
+
+    Example:
+        >>> outputs_of(nn.Linear(2, 5), torch.zeros(7, 3, 2), lead=2).shape
+        torch.Size([7, 3, 5])
+    """
+    axes = context.shape[:lead]
+    out = network(context if lead == 1 else context.reshape(axes.numel(), *context.shape[lead:]))
+    if not isinstance(out, Tensor):
+        raise TypeError(
+            f"Expected a network that gives one tensor; got {_described(out)} from {type(network).__name__}. "
+            "Join several outputs in the network's forward: torch.cat([mean, log_variance], -1)."
+        )
+    if out.ndim == 0 or out.shape[0] != axes.numel():
+        raise ValueError(
+            f"Expected one output of {type(network).__name__} for each of {axes.numel()} inputs; got "
+            f"{tuple(out.shape)}. The network must keep the first axis: z.view(len(z), ...)."
+        )
+    out = at_least_single(out)
+    return out if lead == 1 else out.reshape(*axes, *out.shape[1:])
 
 
 def at_least_single(out: Tensor) -> Tensor:

@@ -69,6 +69,7 @@ class Model(nn.Module, ABC):
         "posterior_mean": ("propose", "log_posterior"),
         "rate": ("propose", "log_posterior", "log_joint"),
         "rate_per_dimension": ("propose", "log_posterior", "log_joint"),
+        "rate_by_layer": ("propose", "log_posterior", "log_joint"),
         "relax": ("propose", "log_posterior", "log_joint"),
     }
 
@@ -140,6 +141,19 @@ class Model(nn.Module, ABC):
 
         Returns:
             Shape (B, L), in nats; None where it does not fall apart into dimensions.
+        """
+        return None
+
+    def rate_by_layer(self, batch: Batch, z: Tensor) -> Tensor | None:
+        """log q − log p of each layer given those above it, for models whose latents are layers.
+
+        Args:
+            batch: B observations.
+            z: draws of q(z | x), shape (K, B, latent).
+
+        Returns:
+            Shape (K, B, layers), in nats, the layer nearest to x first: its sum is log q(z | x) − log p(z). None where
+            z has no layers.
         """
         return None
 

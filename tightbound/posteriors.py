@@ -13,11 +13,13 @@ from torch import Tensor, nn
 
 from tightbound import distributions, flows
 from tightbound.conditional import Conditional, Networked, as_parts, at_least_single, bounded
+from tightbound.links import Link
+from tightbound.priors import TopDown as TopDownPrior
 from tightbound.told import in_every_class
 
 __all__ = [
     "Bernoulli", "Categorical", "ClassFirst", "DiagonalNormal", "Exponential", "Flow", "FullNormal", "Gumbel", "Joint",
-    "LogNormal", "Posterior",
+    "LogNormal", "Posterior", "TopDown",
 ]  # fmt: skip
 
 
@@ -375,6 +377,66 @@ class Joint(Conditional):
 
     def forward(self, context: Tensor | None = None) -> distributions.Joint:
         return distributions.Joint([part(context) for part in self.parts])
+
+
+class TopDown(Posterior):
+    r"""Layers, each given x and the one above: :math:`q(z \mid x) = q(z_L \mid x) \prod_{l<L} q(z_l \mid x, z_{l+1})`.
+
+    A layer below the top one is what the prior says of it, :math:`p(z_l \mid z_{l+1})`, times what x says of it, a
+    normal: precisions add up, and the mean lies between the two means, nearer to the surer one. So prior and posterior
+    share the networks from layer to layer, and where x says nothing of a layer its rate is 0.
+
+    References:
+        Sønderby et al.: Ladder Variational Autoencoders (2016), https://arxiv.org/abs/1602.02282.
+
+    Args:
+        network: x to (…, 2·latent): mean, then log-variance, each of all layers, the one nearest to x first.
+        prior: the model's own, whose networks are shared; they stay the prior's.
+
+    Raises:
+        TypeError: for another prior.
+        ValueError: when used, if the network's last axis is of another length.
+
+    Example:
+        >>> prior = TopDownPrior([nn.Linear(2, 8)], layers=(4, 2))
+        >>> TopDown(nn.Linear(5, 12), prior)(torch.zeros(3, 5)).rsample((7,)).shape
+        torch.Size([7, 3, 6])
+    """
+
+    def __init__(self, network: nn.Module, prior: TopDownPrior) -> None:
+        super().__init__(network)
+        if not isinstance(prior, TopDownPrior):
+            raise TypeError(
+                f"Expected the model's tb.priors.TopDown, whose networks this posterior shares; got "
+                f"{type(prior).__name__}."
+            )
+        self._prior = (prior,)  # in a tuple, out of this module's own parameters: the VAE holds it already
+
+    @property
+    def prior(self) -> TopDownPrior:
+        """The prior whose networks this shares."""
+        return self._prior[0]
+
+    @property
+    def shared(self) -> tuple[nn.Module, ...]:
+        return (*self._prior, *self.prior.shared)
+
+    def latent(self, out: Tensor) -> distributions.TopDown:
+        layers = self.prior.layers
+        if out.shape[-1] != self.outputs_for(sum(layers)):
+            raise ValueError(
+                f"Expected a network giving (..., {self.outputs_for(sum(layers))}), 2 * {sum(layers)}: mean, then "
+                f"log-variance, of layers of {layers}; got (..., {out.shape[-1]})."
+            )
+        *seen, (mean, log_variance) = zip(*(half.split(layers, -1) for half in out.chunk(2, -1)), strict=True)
+        top = distributions.Normal(mean, _deviation(log_variance), validate_args=False)
+        below = zip(self.prior.networks, layers, seen, strict=False)
+        links = [Link(network, length, seen=own) for network, length, own in below]
+        return distributions.TopDown(distributions.independent(top), links, layers[:-1])
+
+    @staticmethod
+    def outputs_for(latent_dim: int) -> int:
+        return 2 * latent_dim
 
 
 class ClassFirst(Conditional):

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from tightbound import distributions, flows
 from tightbound.conditional import Conditional, as_parts
+from tightbound.links import Link
 
 __all__ = [
     "Bernoulli", "Categorical", "Exponential", "Flow", "Gumbel", "Joint", "LogNormal", "MixtureOfNormals", "Prior",
-    "StandardNormal", "VampPrior",
+    "StandardNormal", "TopDown", "VampPrior",
 ]  # fmt: skip
 
 COLD = 1e-6  # the temperature that 0 stands for where logits are divided by it
@@ -314,15 +315,66 @@ class Joint(Prior):
         super().__init__()
         self.parts = as_parts(parts, "tb.priors.StandardNormal(2)", kind=Prior)
 
-    def log_prob(self, value: Tensor, context: Tensor | None = None, *, frozen: bool = False) -> Tensor:
-        if not frozen:
-            return super().log_prob(value)
-        own = self.tempered(1.0).split(value)  # part by part, for one may freeze what are not its own parameters
-        each = [cast(Prior, p).log_prob(z, frozen=True) for p, z in zip(self.parts, own, strict=True)]
-        return torch.stack(each).sum(0)
+    @property
+    def shared(self) -> tuple[nn.Module, ...]:
+        return tuple(module for part in self.parts for module in cast(Prior, part).shared)
 
     def tempered(self, temperature: float) -> distributions.Joint:
         return distributions.Joint([cast(Prior, part).tempered(temperature) for part in self.parts])
+
+
+class TopDown(Prior):
+    r"""Layers, each given the one above: :math:`p(z) = p(z_L) \prod_{l<L} \mathcal{N}(z_l \mid \mu_l(z_{l+1}),
+    \operatorname{diag} \sigma_l^2(z_{l+1}))`, :math:`z = (z_1, \ldots, z_L)`.
+
+    Its posterior is :class:`tightbound.posteriors.TopDown`, which is drawn in the same order; any other posterior of
+    real numbers will do as well. A decoder sees all layers.
+
+    References:
+        Sønderby et al.: Ladder Variational Autoencoders (2016), https://arxiv.org/abs/1602.02282.
+
+    Args:
+        networks: of each layer but the topmost, from the layer above to its mean, then log-variance.
+        layers: lengths of all layers, the one nearest to x first.
+        top: the prior of the topmost layer; a standard normal by default.
+
+    Raises:
+        ValueError: for fewer than two layers, layers without a network, or a ``top`` of another length; when used, for
+            networks of other lengths.
+
+    Example:
+        >>> TopDown([nn.Linear(2, 8)], layers=(4, 2))().sample((3,)).shape
+        torch.Size([3, 6])
+    """
+
+    def __init__(self, networks: Sequence[nn.Module], *, layers: Sequence[int], top: Prior | None = None) -> None:
+        super().__init__()
+        self.layers = tuple(_checked(length) for length in layers)
+        if len(self.layers) < 2 or len(networks) != len(self.layers) - 1:
+            raise ValueError(
+                "Expected at least two layers, and a network for each but the topmost, from the layer above to "
+                f"2 * its length; got layers={self.layers} and {len(networks)} networks. For example: "
+                "tb.priors.TopDown([tb.networks.MLP((2,), (8,))], layers=(4, 2))."
+            )
+        self.networks = nn.ModuleList(networks)
+        self.top = StandardNormal(self.layers[-1]) if top is None else top
+        if self.top().event_shape != self.layers[-1:]:
+            raise ValueError(
+                f"Expected a prior of {self.layers[-1]} latents at the top, the last of layers={self.layers}; got "
+                f"{type(self.top).__name__} of {tuple(self.top().event_shape)}."
+            )
+
+    @property
+    def shared(self) -> tuple[nn.Module, ...]:
+        return self.top.shared
+
+    def tempered(self, temperature: float) -> distributions.TopDown:
+        below = zip(self.networks, self.layers, strict=False)
+        links = [Link(network, length, temperature=temperature) for network, length in below]
+        return distributions.TopDown(self.top.tempered(temperature), links, self.layers[:-1])
+
+    def extra_repr(self) -> str:
+        return f"layers={self.layers}"
 
 
 class VampPrior(Prior):
@@ -354,12 +406,9 @@ class VampPrior(Prior):
         """The posterior whose aggregate this is."""
         return self._posterior[0]
 
-    def log_prob(self, value: Tensor, context: Tensor | None = None, *, frozen: bool = False) -> Tensor:
-        if not frozen:
-            return super().log_prob(value)
-        with torch.no_grad():  # the posterior's parameters are not among this module's own, which the base freezes
-            p = self()
-        return p.log_prob(value)
+    @property
+    def shared(self) -> tuple[nn.Module, ...]:
+        return self._posterior
 
     def tempered(self, temperature: float) -> td.Distribution:
         q = self.posterior(self.pseudo_inputs)

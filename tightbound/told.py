@@ -1,4 +1,4 @@
-"""Networks that are told something beside their input: a constant, a class, covariates."""
+"""Networks that are told something beside their input, or less than all of it: a constant, a class, covariates."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tightbound.networks import image_shape
 
-__all__ = ["Beside", "Late", "Planes", "in_every_class"]
+__all__ = ["Beside", "Late", "Planes", "Without", "in_every_class"]
 
 
 class Beside(nn.Module):
@@ -55,6 +55,27 @@ class Late(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         own, others = x.split([self.shape.numel(), x.shape[1] - self.shape.numel()], 1)
         return self.head(torch.cat([self.trunk(own.reshape(-1, *self.shape)), others], 1))
+
+
+class Without(nn.Module):
+    """A network that does not see some of its input's numbers.
+
+    Args:
+        network: takes flat vectors of the others.
+        start: the first number that it does not see.
+        stop: the first one behind these.
+
+    Example:
+        >>> Without(nn.Identity(), 1, 3)(torch.tensor([[1.0, 2.0, 3.0, 4.0]]))
+        tensor([[1., 4.]])
+    """
+
+    def __init__(self, network: nn.Module, start: int, stop: int) -> None:
+        super().__init__()
+        self.network, self.start, self.stop = network, start, stop
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(torch.cat([x[:, : self.start], x[:, self.stop :]], 1))
 
 
 def in_every_class(network: nn.Module, x: Tensor, classes: int) -> Tensor:

@@ -27,6 +27,7 @@ from tightbound.distributions.reparameterised import (
     Uniform,
 )
 from tightbound.distributions.sampling import sample_and_log_prob
+from tightbound.distributions.top_down import TopDown
 from tightbound.distributions.units import InUnits
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "Poisson",
     "Relaxed",
     "Reparameterised",
+    "TopDown",
     "Uniform",
     "UnnormalisedBernoulli",
     "at_least_two",

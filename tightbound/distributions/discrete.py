@@ -12,6 +12,7 @@ from torch.distributions import Bernoulli, Distribution, Independent, constraint
 
 from tightbound.distributions.class_first import ClassFirst
 from tightbound.distributions.joint import Joint
+from tightbound.distributions.top_down import TopDown
 from tightbound.support import support_of
 
 __all__ = ["OneHot", "Part", "at_least_two", "class_probabilities", "codes_of", "every_code", "one_hot", "parts_of"]
@@ -251,7 +252,7 @@ def parts_of(distribution: Distribution) -> tuple[Part, ...]:
         distribution: of latents.
 
     Returns:
-        Its parts, in order; one, unless it is a :class:`Joint`.
+        Its parts, in order; one, unless it is a :class:`Joint` or has layers.
 
     Example:
         >>> parts_of(OneHot(torch.zeros(4, 3)))
@@ -261,6 +262,11 @@ def parts_of(distribution: Distribution) -> tuple[Part, ...]:
         return tuple(part for each in distribution.parts for part in parts_of(each))
     if isinstance(distribution, ClassFirst):
         return (*parts_of(distribution.every), *parts_of(distribution.classes))
+    if isinstance(distribution, TopDown):
+        below = (
+            Part(size, size, discrete=False, support=constraints.real_vector) for size in distribution.lengths[:-1]
+        )
+        return (*below, *parts_of(distribution.top))
     length, classes = distribution.event_shape.numel(), class_probabilities(distribution)
     variables = length if classes is None else classes.shape[-2]
     return (Part(length, variables, classes is not None, support_of(distribution)),)

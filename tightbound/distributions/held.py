@@ -9,6 +9,7 @@ from tightbound.distributions.bernoulli import Bernoulli
 from tightbound.distributions.discrete import OneHot
 from tightbound.distributions.joint import Joint
 from tightbound.distributions.reparameterised import Exponential, Gumbel, Logistic, LogNormal, Normal
+from tightbound.distributions.top_down import TopDown
 
 _MADE_OF: dict[type[Distribution], tuple[str, ...]] = {
     td.Normal: ("loc", "scale"),
@@ -45,6 +46,9 @@ def held(distribution: Distribution) -> Distribution | None:
         parts = [held(part) for part in distribution.parts]
         known = [part for part in parts if part is not None]
         return Joint(known) if len(known) == len(parts) else None
+    if isinstance(distribution, TopDown):
+        top = held(distribution.top)
+        return top and TopDown(top, [below.held() for below in distribution.below], distribution.lengths[:-1])
     if hasattr(distribution, "held"):
         return distribution.held()
     names = _MADE_OF.get(type(distribution))

@@ -184,13 +184,15 @@ class _Scorer:
                 _rows_of(self.model.class_probabilities(batch), fine),
                 self.model.parts(batch),
             )
-        closed = self.model.rate(batch)
+        closed, layers = self.model.rate(batch), self.model.rate_by_layer(batch, z)
+        of_layers = () if layers is None else layers.cpu().double().mean(0).unbind(-1)
         return {
             "same": torch.tensor([seed >> 11 for seed in seeds], dtype=torch.float64),  # what float64 keeps
             **({} if closed is None else {"rate": closed.cpu().double()}),
             "elbo": elbo,
             "distortion": -own.log_px_z.mean(0),
             "rate_sampled": (own.log_qz_x - own.log_pz).mean(0),
+            **{f"rate_{number}": rate for number, rate in enumerate(of_layers, 1)},
             **{f"iwae {k}": bound_at(own, k) for k in sample_counts(self.samples)},
             **_noise_of(own),
             **self._marginal(batch, seeds, z, draws)._asdict(),
@@ -285,13 +287,15 @@ def _report(
         return Estimate.of(values[fine], None if own is None else own[fine], columns["same"][fine])
 
     log_px = columns["log_px"]
-    kept = ("elbo", "distortion", "rate_sampled", "log_px", "error", "ess", "k", "draws", "row", "same")
+    layers = [name for name in columns if name.removeprefix("rate_").isdecimal()]
+    kept = ("elbo", "distortion", "rate_sampled", *layers, "log_px", "error", "ess", "k", "draws", "row", "same")
     return Evidence(
         elbo=mean(columns["elbo"], "error elbo"),
         distortion=mean(columns["distortion"], "error distortion"),
         rate=mean(rate, "" if "rate" in columns else "error rate_sampled"),
         rate_kind="closed-form" if "rate" in columns else "sampled",
         rate_sampled=mean(columns["rate_sampled"], "error rate_sampled"),
+        rate_by_layer=tuple(mean(columns[name]) for name in layers),
         iwae=tuple(
             (k, mean(columns[f"iwae {k}"], "error iwae" if k > 1 else "error elbo")) for k in sample_counts(samples)
         ),

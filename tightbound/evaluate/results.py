@@ -66,11 +66,14 @@ class Evidence(Judged):
         rate: :math:`\mathrm{KL}(q(z \mid x) \,\|\, p(z))`, in closed form where there is one.
         rate_kind: "closed-form" or "sampled".
         rate_sampled: the rate from the draws, whatever ``rate_kind`` says.
+        rate_by_layer: of latents that are layers, what each costs given those above, the layer nearest to x first, from
+            64 draws of each observation or more; empty for others.
         iwae: pairs of K and the importance-weighted bound of K samples from q(z | x), all from the same draws.
         rises: how far each of these bounds lies above the first, paired by observation.
         nll: the estimate of :math:`-\log p(x)`; in expectation never below it.
         bits_per_dim: ``nll`` in bits per element of an observation.
-        per_observation: each (N,), float64, on the CPU: "elbo", "distortion", "rate", "rate_sampled"; "log_px", with
+        per_observation: each (N,), float64, on the CPU: "elbo", "distortion", "rate", "rate_sampled", of layers
+            "rate_1" and so on; "log_px", with
             "error", its standard error by the noise of its draws, "draws", how many they are, "ess", how many of them
             count, and "k", the shape of their weights' tail; "row", where it stands in its data; "same", where the
             first of equal observations stands among these: they have the same draws.
@@ -127,6 +130,7 @@ class Evidence(Judged):
     precision: str
     is_likelihood: bool
     rises: tuple[Estimate, ...] = ()
+    rate_by_layer: tuple[Estimate, ...] = ()
     floor: Floor = NOTHING
     fixed_scale: float | None = None
     squashed: bool = False
@@ -316,6 +320,7 @@ class Evidence(Judged):
         )  # fmt: skip
         return {
             **plain({name: getattr(self, name) for name in named}),
+            "rate_by_layer": [{"value": number(rate.value), "se": number(rate.se)} for rate in self.rate_by_layer],
             "iwae": bounds,
             **{name: number(getattr(self, name)) for name in known},
             "excluded": int((~self.counted).sum()),
@@ -356,6 +361,7 @@ class Evidence(Judged):
             ("ELBO", self.elbo, "nats per observation, higher is better"),
             ("distortion", self.distortion, "-E log p(x|z)"),
             ("rate", self.rate, f"KL(q(z|x) || p(z)), {self.rate_kind.replace('-', ' ')}"),
+            *((f"rate, layer {i}", rate, "given those above") for i, rate in enumerate(self.rate_by_layer, 1)),
             *bounds,
             ("NLL", self.nll, f"{kind}, {_ESTIMATED[self.proposal]}"),
             *((f"NLL, {name}", value, note) for name, value, note in theirs),

@@ -12,7 +12,15 @@ from tightbound.batch import Batch, as_batch
 from tightbound.draws import Draws
 from tightbound.gradients import Enumerate, Gradient, GumbelSoftmax, Pathwise
 from tightbound.model import Model
-from tightbound.objectives.loss import Loss, at_least, parts_in_words, reconstruction, sampled_rate, terms_of
+from tightbound.objectives.loss import (
+    Loss,
+    at_least,
+    parts_in_words,
+    reconstruction,
+    sampled_rate,
+    terms_by_layer,
+    terms_of,
+)
 from tightbound.objectives.of_draws import KL, closed_form, expect_gradient, require_gradient_and_kl
 from tightbound.schedules import Linear, at
 
@@ -76,7 +84,7 @@ class Capacity:
             return draws.log_px_z.mean(0) - self.gamma * side(draws) * (rate - capacity)
 
         value, draws = self.gradient(model, batch, held, samples=self.samples, step=step)
-        return Loss(-value.mean(), terms_of(draws))
+        return Loss(-value.mean(), terms_by_layer(model, batch, draws))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 from tightbound.batch import Batch
@@ -96,6 +97,14 @@ def terms_of(draws: Draws, rate: Tensor | None = None) -> dict[str, Tensor]:
     """Distortion and rate for the log; the rate from the draws where it is not given."""
     rate = sampled_rate(draws) if rate is None else rate
     return {"distortion": -draws.log_px_z.detach().mean(), "rate": rate.detach().mean()}
+
+
+def terms_by_layer(model: Model, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+    """The same, the rate from the draws, and that of each layer of latents that are layers, the one nearest x first."""
+    with torch.no_grad():
+        rates = model.rate_by_layer(batch, draws.z.detach())
+    layers = () if rates is None else rates.flatten(0, -2).mean(0).unbind()
+    return terms_of(draws) | {f"rate_{number}": rate for number, rate in enumerate(layers, 1)}
 
 
 def sampled_rate(draws: Draws) -> Tensor:

@@ -18,7 +18,15 @@ from tightbound.gradients import (
     StickingTheLanding,
 )  # fmt: skip
 from tightbound.model import Model
-from tightbound.objectives.loss import Loss, TrainingSet, at_least, parts_in_words, reconstruction, terms_of
+from tightbound.objectives.loss import (
+    Loss,
+    TrainingSet,
+    at_least,
+    parts_in_words,
+    reconstruction,
+    terms_by_layer,
+    terms_of,
+)
 from tightbound.schedules import Linear, at
 
 KL = Literal["auto", "closed-form", "sampled"]
@@ -93,7 +101,7 @@ def negative_elbo(
     """
     if closed is None:
         value, draws = gradient(model, batch, _weighed(bounds.elbo, beta), samples=samples, step=step)
-        return Loss(-value.mean(), terms_of(draws)), draws
+        return Loss(-value.mean(), terms_by_layer(model, batch, draws)), draws
     value, draws = gradient(model, batch, reconstruction, samples=samples, step=step)
     return Loss(beta * closed.mean() - value.mean(), terms_of(draws, closed)), draws
 
@@ -137,7 +145,7 @@ class Bound:
         batch = model.encoded(as_batch(batch))
         bound = _weighed(self.bound, at(self.beta, step))
         value, draws = self.gradient(model, batch, bound, samples=self.samples, step=step)
-        return Loss(-value.mean(), terms_of(draws))
+        return Loss(-value.mean(), terms_by_layer(model, batch, draws))
 
 
 @dataclass(frozen=True)

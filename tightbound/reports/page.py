@@ -19,6 +19,7 @@ from tightbound.reports.figures import Picture, pictures
 from tightbound.reports.sections import OF_FILES, escaped, with_commands
 from tightbound.reports.terms import glossary
 from tightbound.runs import recipe as recipes
+from tightbound.runs.fitting import layers_of
 from tightbound.runs.folder import FIGURES, REPORT
 from tightbound.runs.from_fit import HELD_OUT, FromFit
 from tightbound.runs.lessons import lessons
@@ -291,8 +292,9 @@ def _model(run: Told, made: Model | None) -> str:
     widths = ""
     if made is not None and model.network == "mlp" and model.hidden:
         widths = f" of {' and '.join(map(str, model.hidden))} units"
+    layers = " + ".join(map(str, layers_of(model)))
     return (
-        f"{model.latent_dim} latent dimensions, {model.prior} prior, {model.posterior} posterior, "
+        f"{layers} latent dimensions, {model.prior} prior, {model.posterior} posterior, "
         f"{model.likelihood} likelihood{because}, {model.network} networks{widths}{', ' if count else ''}{count}"
     )
 

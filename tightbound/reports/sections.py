@@ -77,6 +77,10 @@ def _table(found: dict[str, Any]) -> str:
         ("distortion", found["distortion"], found["distortion_se"], "−E log p(x|z): what the reconstruction costs"),
         ("rate", found["rate"], found["rate_se"], f"KL(q(z|x) ‖ p(z)), {how}: what the code costs"),
         *(
+            (f"rate, layer {i}", layer["value"], layer["se"], "of that, a layer given those above it")
+            for i, layer in enumerate(found.get("rate_by_layer", ()), 1)
+        ),
+        *(
             (f"IWAE, K = {bound['samples']}", bound["value"], bound["se"], "importance-weighted bound of K samples")
             for bound in found["iwae"]
         ),

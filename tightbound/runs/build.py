@@ -22,6 +22,7 @@ from tightbound.data.transforms import Transform
 from tightbound.likelihoods import Likelihood
 from tightbound.runs import registry
 from tightbound.runs.config import Config
+from tightbound.runs.fitting import layers_of
 from tightbound.runs.identity import data_fingerprint
 from tightbound.runs.notes import notes_on, on_condition
 from tightbound.runs.pieces import LIKELIHOODS, POSTERIORS, PRIORS, row
@@ -38,9 +39,10 @@ from tightbound.runs.resolving import (
 )
 from tightbound.runs.rows import ObjectiveRecipe, PosteriorRow
 from tightbound.runs.sizes import require_room
+from tightbound.runs.wired import decoder_of, encoder_of, links_of
 from tightbound.runtime import evaluation_mode, own_random_state, require_computing
 from tightbound.semi_supervised import SemiSupervisedVAE
-from tightbound.told import Late, Planes
+from tightbound.told import Late, Planes, Without
 
 __all__ = ["Built", "build", "build_model", "build_objective", "loaded"]
 
@@ -195,24 +197,31 @@ def _model(recipe: ModelRecipe, config: Config, observations: Observations | Non
     likelihood, (mean, deviation) = _likelihood(recipe, config, observations, device)
     with torch.device(device):
         widths = [part.outputs_for(length) for part, length, _ in parts]
-        encoders = [_encoder(recipe, shape, width, config.conditions) for width in widths]
-        latent = sum(length for _, length, _ in parts)
-        decoder = _decoder(recipe, latent + config.conditions, (*_leading(likelihood), *shape))
+        encoders = [encoder_of(recipe, shape, width, config.conditions) for width in widths]
+        latent, above = sum(length for _, length, _ in parts), sum(layers_of(recipe)[1:])
+        decoder = decoder_of(recipe, latent - above + config.conditions, (*_leading(likelihood), *shape))
     for each in (*encoders, decoder):
         each.to(config.dtype)
     _start(recipe, observations, encoders, likelihood, decoder, mean)
+    if above:
+        likelihood.network = Without(decoder, latent - above, latent)
     if recipe.init == "xavier" and observations is not None:
         for encoder, (part, length, _) in zip(encoders, parts, strict=True):
             networks.end_in_zeros(encoder, part.zeros_for(length))
+    links = links_of(recipe, config.dtype, device, fresh=observations is not None)
     seen: list[nn.Module] = list(encoders)
     if config.conditions and recipe.network != "mlp":
         seen = [Planes(each, shape) for each in seen]
     if likelihood_row.standardises:
         seen = [networks.Standardized(each, *_with_conditions(mean, deviation, config.conditions)) for each in seen]
     with torch.device(device):
+        prior: priors.Prior | None = None
+        if "prior" in posterior_row.takes:  # the two share networks, so it is made first
+            prior = _prior(recipe, None, shape, observations, links)
+            parts = [(part, length, {"prior": prior}) for part, length, _ in parts]
         made = [part(network, **given) for network, (part, _, given) in zip(seen, parts, strict=True)]
         posterior = made[0] if len(made) == 1 else posteriors.Joint(made)
-        prior = _prior(recipe, posterior, shape, observations)
+        prior = prior or _prior(recipe, posterior, shape, observations, links)
         if not config.conditions:
             return VAE(prior, posterior, likelihood).to(config.dtype)
         model = ConditionalVAE(prior, posterior, likelihood, classes=config.classes, covariates=config.covariates)
@@ -228,8 +237,8 @@ def _parts(recipe: ModelRecipe, wanted: PosteriorRow) -> list[tuple[Any, int, di
         classes = {"classes": recipe.classes}
         codes = (posteriors.Categorical, recipe.codes * recipe.classes, classes)
         return [(posteriors.DiagonalNormal, recipe.latent_dim, {}), codes]
-    length = recipe.latent_dim * (recipe.classes if wanted.latents == "classes" else 1)
-    return [(imported(wanted.cls), length, {name: getattr(recipe, name) for name in wanted.takes})]
+    length = sum(layers_of(recipe)) * (recipe.classes if wanted.latents == "classes" else 1)
+    return [(imported(wanted.cls), length, {name: getattr(recipe, name) for name in wanted.takes if name != "prior"})]
 
 
 def _likelihood(
@@ -279,11 +288,11 @@ def _class_first(
     likelihood, (mean, deviation) = _likelihood(recipe, config, observations, device)
     width = recipe.hidden[0] if recipe.hidden else WIDTH
     with torch.device(device):
-        classifier = _encoder(recipe, shape, classes, 0)
-        trunk = _encoder(dataclasses.replace(recipe, hidden=()), shape, width, 0)
+        classifier = encoder_of(recipe, shape, classes, 0)
+        trunk = encoder_of(dataclasses.replace(recipe, hidden=()), shape, width, 0)
         outputs = (posteriors.DiagonalNormal.outputs_for(latent),)
         head = networks.MLP((width + classes,), outputs, hidden=recipe.hidden[1:], act=recipe.activation)
-        decoder = _decoder(recipe, latent + classes, (*_leading(likelihood), *shape))
+        decoder = decoder_of(recipe, latent + classes, (*_leading(likelihood), *shape))
     for each in (classifier, trunk, head, decoder):
         each.to(config.dtype)
     _start(recipe, observations, (classifier, trunk, head), likelihood, decoder, mean)
@@ -337,26 +346,12 @@ def _with_conditions(mean: Tensor, deviation: Tensor, count: int) -> tuple[Tenso
     return torch.cat([mean.flatten(), rest]), torch.cat([deviation.flatten(), rest + 1])
 
 
-def _encoder(
-    recipe: ModelRecipe, shape: tuple[int, ...], outputs: int, conditions: int
-) -> networks.MLP | networks.ConvEncoder:
-    if recipe.network == "mlp":
-        inputs = (math.prod(shape) + conditions,) if conditions else shape
-        return networks.MLP(inputs, (outputs,), hidden=recipe.hidden, act=recipe.activation)
-    blocks = 2 if recipe.network == "resnet" else 0
-    shape = (shape[0] + conditions, *shape[1:])
-    return networks.ConvEncoder(shape, outputs, base=int(recipe.channels), blocks=blocks, act=recipe.activation)
-
-
-def _decoder(recipe: ModelRecipe, latent: int, outputs: tuple[int, ...]) -> networks.MLP | networks.ConvDecoder:
-    if recipe.network == "mlp":
-        return networks.MLP((latent,), outputs, hidden=recipe.hidden[::-1], act=recipe.activation)
-    blocks = 2 if recipe.network == "resnet" else 0
-    return networks.ConvDecoder(latent, outputs, base=int(recipe.channels), blocks=blocks, act=recipe.activation)
-
-
 def _prior(
-    recipe: ModelRecipe, posterior: Conditional, shape: tuple[int, ...], observations: Observations | None
+    recipe: ModelRecipe,
+    posterior: Conditional | None,
+    shape: tuple[int, ...],
+    observations: Observations | None,
+    links: list[nn.Module],
 ) -> priors.Prior:
     wanted = row(PRIORS, recipe.prior_by_name(), "model.prior")
     given: dict[str, Any] = {
@@ -368,7 +363,11 @@ def _prior(
         "transforms": recipe.transforms,
         "learned": recipe.learned_prior,
         "posterior": posterior,
+        "networks": links,
+        "layers": layers_of(recipe),
     }
+    if "top" in wanted.takes:
+        given["top"] = priors.MixtureOfNormals(recipe.layers[-1], components=recipe.components)
     if "parts" in wanted.takes:
         classes = priors.Categorical(recipe.codes, classes=recipe.classes, learned=recipe.learned_prior)
         given["parts"] = [priors.StandardNormal(recipe.latent_dim), classes]

@@ -20,10 +20,27 @@ class Model(Protocol):
     @property
     def latent_dim(self) -> int: ...
     @property
+    def layers(self) -> tuple[int, ...]: ...
+    @property
     def classes(self) -> int: ...
     @property
     def condition(self) -> str: ...
     def prior_by_name(self) -> str: ...
+
+
+def layers_of(model: Model) -> tuple[int, ...]:
+    """How many latents each layer has, the one nearest to x first; one layer where the posterior is not top-down.
+
+    Args:
+        model: as a recipe has it.
+
+    Example:
+        >>> from tightbound.runs.recipe import ModelRecipe
+        >>> layers_of(ModelRecipe()), layers_of(ModelRecipe(posterior="top-down", layers=(16, 8)))
+        ((32,), (32, 16, 8))
+    """
+    layered = row(POSTERIORS, model.posterior, "model.posterior").latents == "layers"
+    return (model.latent_dim, *(model.layers if layered else ()))
 
 
 def require_fitting(model: Model, objective: ObjectiveRecipe) -> None:
@@ -40,6 +57,7 @@ def require_fitting(model: Model, objective: ObjectiveRecipe) -> None:
             f"Expected model.prior 'auto', or {posterior.partner!r}, with model.posterior {posterior.name!r}, whose "
             f"latents are {LATENTS[posterior.latents]}; got {prior.name!r}, one of {LATENTS[prior.latents]}."
         )
+    _require_layers(model, posterior)
     _require_class_first(model, posterior, objective)
     if model.condition != "none" and prior.needs:
         raise ValueError(
@@ -77,6 +95,15 @@ def require_fitting(model: Model, objective: ObjectiveRecipe) -> None:
         _require_fitting_gradient(posterior, objective, closed_form=closed_form)
         if row(GRADIENTS, objective.gradient, "objective.gradient").lists_codes:
             _require_few_codes(model, posterior, objective.gradient)
+
+
+def _require_layers(model: Model, posterior: PosteriorRow) -> None:
+    """Refuse layers of which there is but one."""
+    if posterior.latents == "layers" and not model.layers:
+        raise ValueError(
+            f"Expected the sizes of the layers above the first as model.layers with model.posterior "
+            f"{posterior.name!r}; got none. Take [16], or model.posterior 'diagonal-normal'."
+        )
 
 
 def _require_class_first(model: Model, posterior: PosteriorRow, objective: ObjectiveRecipe) -> None:

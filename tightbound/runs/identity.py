@@ -12,7 +12,7 @@ from tightbound.runs.schema import to_table
 from tightbound.training.checkpoint import WEIGHTS
 from tightbound.training.fingerprint import FREE, fingerprint, fingerprint_of_data
 
-NEWER = {"shift": 0, "flip": "none"}  # fields of the data at the values that runs without them were trained with
+NEWER = {"shift": 0, "flip": "none", "layers": [16]}  # fields at the values that runs without them were trained with
 UNBOUND = ("name", "about", "reaches", "evaluate")  # what a recipe may say otherwise when all is done
 
 
@@ -26,7 +26,7 @@ def model_fingerprint(recipe: Recipe) -> str:
         >>> model_fingerprint(Recipe()) == model_fingerprint(Recipe(seed=3))
         True
     """
-    return fingerprint(to_table(recipe.model))
+    return fingerprint({name: value for name, value in to_table(recipe.model).items() if NEWER.get(name) != value})
 
 
 def training_fingerprint(recipe: Recipe) -> str:

@@ -101,6 +101,9 @@ def require_evaluation(found: Mapping[str, Any]) -> None:
             _require_number(name, value, none=name != "kl_per_dimension")
     if found["kl_per_dimension"] and len(found["kl_per_dimension"]) != length:
         raise ValueError(f"kl_per_dimension has {len(found['kl_per_dimension'])} numbers and active {length}")
+    for layer in found.get("rate_by_layer", ()):
+        _require_number("the rate of a layer", layer["value"])
+        _require_number("the error of a layer's rate", layer["se"], least=0.0, none=True)
     if not found["iwae"]:
         raise ValueError("there is no bound")
     for bound in found["iwae"]:

@@ -106,6 +106,11 @@ POSTERIORS = _table(
         name="class-first", cls="tightbound.posteriors.ClassFirst", about="a class, then normals that depend on it",
         family="class-first", partner="class-and-normal", latents="class first", factorised=False,
     ),
+    PosteriorRow(
+        name="top-down", cls="tightbound.posteriors.TopDown",
+        about="layers of normals, each the prior's given the one above, times what x says of it",
+        takes=("prior",), partner="top-down", latents="layers", factorised=False,
+    ),
 )  # fmt: skip
 
 PRIORS = _table(
@@ -152,6 +157,14 @@ PRIORS = _table(
     PriorRow(
         name="class-and-normal", cls="tightbound.priors.Joint", about="N(0, I) and equally likely classes",
         family="class-first", latents="class first",
+    ),
+    PriorRow(
+        name="top-down", cls="tightbound.priors.TopDown", about="layers of normals, each given the one above, N(0, I)",
+        takes=("networks", "layers"), latents="layers",
+    ),
+    PriorRow(
+        name="top-down-mixture", cls="tightbound.priors.TopDown",
+        about="the same below a learned mixture of normals", takes=("networks", "layers", "top"), latents="layers",
     ),
 )  # fmt: skip
 

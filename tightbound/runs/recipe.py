@@ -83,7 +83,8 @@ class ModelRecipe:
     """Prior, posterior, likelihood and their networks.
 
     Attributes:
-        latent_dim: How many latent variables z has.
+        latent_dim: How many latent variables z has; where it has layers, the one nearest to x.
+        layers: How many each layer above that has, where the posterior is top-down: "[16]" for two layers in all.
         classes: Classes of each of them, where they are categorical, and of each of the codes.
         codes: Variables of classes that a joint posterior has beside latent_dim real numbers.
         network: "mlp", "conv", "resnet", or "auto": conv for images of more than 32 pixels a side, else mlp.
@@ -109,6 +110,7 @@ class ModelRecipe:
     """
 
     latent_dim: int = 32
+    layers: tuple[int, ...] = (16,)
     classes: int = 10
     codes: int = 1
     network: Literal["auto", "mlp", "conv", "resnet"] = "auto"
@@ -127,16 +129,16 @@ class ModelRecipe:
     condition: Literal["none", "label", "factors"] = "none"
 
     def __post_init__(self) -> None:
-        for name in ("latent_dim", "codes", "channels", "components", "transforms"):
-            if getattr(self, name) != "auto" and getattr(self, name) < 1:
-                raise ValueError(f"Expected {name} >= 1; got {getattr(self, name)}.")
-        if self.classes < 2:
-            raise ValueError(f"Expected classes >= 2; got {self.classes}.")
-        for name, count in (("hidden layers", len(self.hidden)), ("transforms", self.transforms)):
+        for name in ("latent_dim", "classes", "codes", "channels", "components", "transforms"):
+            if getattr(self, name) != "auto" and getattr(self, name) < (least := 1 + (name == "classes")):
+                raise ValueError(f"Expected {name} >= {least}; got {getattr(self, name)}.")
+        counts = {"hidden layers": len(self.hidden), "layers": len(self.layers), "transforms": self.transforms}
+        for name, count in counts.items():
             if count > MOST_LAYERS:
                 raise ValueError(f"Expected at most {MOST_LAYERS} {name}; got {count}. Take fewer, and wider ones.")
-        if any(width < 1 for width in self.hidden):
-            raise ValueError(f"Expected hidden widths >= 1; got {self.hidden}.")
+        for name, sizes in (("hidden widths", self.hidden), ("sizes of layers", self.layers)):
+            if any(size < 1 for size in sizes):
+                raise ValueError(f"Expected {name} >= 1; got {sizes}.")
         if isinstance(self.scale, float) and not SCALES[0] <= self.scale <= SCALES[1]:
             raise ValueError(
                 f"Expected a positive scale as model.scale, from {SCALES[0]:g} to {SCALES[1]:g} in the data's unit; "
@@ -392,9 +394,7 @@ def load(name: str) -> Recipe:
         go_on = f"To go on with it: tightbound train --resume {shlex.quote(name)}."
         raise ValueError(f"Expected a recipe; got the run in {name}. {go_on}{anew}")
     close = difflib.get_close_matches(name, shipped(), n=1)
-    hint = f". Did you mean {close[0]!r}?" if close else ""
+    hint = f". Did you mean {close[0]!r}?" if close else ", where there is no file" * (path.suffix == ".toml")
     if path.exists():
         hint = f", which may be data. To train on them: tightbound train auto --data {shlex.quote(name)}"
-    elif path.suffix == ".toml":
-        hint = ", where there is no file"
     raise ValueError(f"Expected a recipe ({', '.join(shipped())}) or the path of a .toml file; got {name!r}{hint}")

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 if TYPE_CHECKING:
     from tightbound.data.summary import Nature
 
-Latents = Literal["real", "positive", "bits", "classes", "mixed", "class first"]
+Latents = Literal["real", "positive", "bits", "classes", "mixed", "class first", "layers"]
 LATENTS: dict[Latents, str] = {
     "real": "real numbers", "positive": "positive numbers", "bits": "bits", "classes": "classes",
     "mixed": "real numbers and classes side by side",
     "class first": "a class and real numbers that depend on it",
+    "layers": "layers of real numbers",
 }  # fmt: skip
-PATHS: frozenset[Latents] = frozenset({"real", "positive"})  # along which a draw can be moved
+PATHS: frozenset[Latents] = frozenset({"real", "positive", "layers"})  # along which a draw can be moved
 CODES: frozenset[Latents] = frozenset({"bits", "classes"})  # where it jumps
 MIXED: frozenset[Latents] = frozenset({"mixed"})  # where it does both
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from torch import nn
 
 from tightbound.data.mapped import require_memory
+from tightbound.runs.fitting import layers_of
 from tightbound.runs.pieces import POSTERIORS, PRIORS, row
 from tightbound.runs.recipe import ModelRecipe, Recipe
 
@@ -50,12 +51,12 @@ def require_room(recipe: Recipe, outline: Callable[[], nn.Module], elements: int
     draws = getattr(recipe.objective, "samples", 1) * min(recipe.train.batch_size, rows)
     decoded = min(draws, recipe.train.micro_batch or draws)
     require_memory(
-        BYTES * (draws * recipe.model.latent_dim + decoded * elements),
+        BYTES * (draws * sum(layers_of(recipe.model)) + decoded * elements),
         of=f"a step of {draws:,} draws (train.batch_size times objective.samples)",
         remedy="Take a smaller batch, fewer samples or train.micro_batch.",
     )
     require_memory(
-        BYTES * recipe.evaluate.samples * recipe.model.latent_dim,
+        BYTES * recipe.evaluate.samples * sum(layers_of(recipe.model)),
         of=f"evaluate.samples = {recipe.evaluate.samples:,}",
         remedy="Take fewer samples: 5000 is the literature's number.",
     )
@@ -71,6 +72,7 @@ def _largest(model: ModelRecipe) -> dict[str, int]:
     """The sizes that the parts in use read."""
     posterior = row(POSTERIORS, model.posterior, "model.posterior")
     prior = row(PRIORS, model.prior_by_name(), "model.prior")
+    layers = layers_of(model)
     taken, mixed = {*posterior.takes, *prior.takes}, posterior.latents == "mixed"
     class_first = posterior.latents == "class first"  # whose MLP reads hidden widths behind any trunk
     read = {
@@ -82,6 +84,7 @@ def _largest(model: ModelRecipe) -> dict[str, int]:
         "transforms": "transforms" in taken,
     }
     sizes = {name: getattr(model, name) for name, wanted in read.items() if wanted}
+    sizes |= {"layers": max(layers)} if len(layers) > 1 else {}
     wide = model.hidden if model.network == "mlp" or class_first else ()
     return {**sizes, "a hidden width": max(wide)} if wide else sizes
 
