@@ -10,11 +10,15 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
+import tightbound as tb
+from tightbound.conditional import Networked
 
 
 def machine() -> str:
@@ -28,7 +32,7 @@ def machine() -> str:
     return f"{name}, {torch.get_num_threads()} threads of {os.cpu_count()} cores, torch {torch.__version__}"
 
 
-def in_turn(sides: dict[str, Callable[[], float]], *, repeats: int) -> dict[str, list[float]]:
+def in_turn(sides: Mapping[str, Callable[[], float]], *, repeats: int) -> dict[str, list[float]]:
     """Run the sides in turn, ``repeats`` times each: A B A B …, so that a drift in speed meets all alike."""
     seen: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(repeats):
@@ -110,6 +114,19 @@ def _cell(value: Any) -> str:
     if isinstance(value, dict):
         return " … ".join(f"{part:.3g}" for part in value.values())
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def pixels(data: tb.data.Observations) -> Tensor:
+    """Of these observations alone, as they are stored: a split shares its tensor with the other."""
+    return data.take(torch.arange(len(data)))
+
+
+def networks(model: tb.VAE) -> tuple[nn.Module, nn.Module]:
+    """The encoder's and the decoder's."""
+    posterior, likelihood = model.posterior, model.likelihood
+    assert isinstance(posterior, Networked)
+    assert isinstance(likelihood, Networked)
+    return posterior.network, likelihood.network
 
 
 def arguments(doc: str, **defaults: float | str) -> argparse.Namespace:

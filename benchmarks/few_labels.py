@@ -67,10 +67,13 @@ def alone(seed: int, data: tb.data.Data) -> dict[str, float]:
     """Test errors in %, of classifiers that see the labelled images and nothing else."""
     some = few_labels(data.train, 100, seed=seed)
     labels = some.label(torch.arange(len(some)))
-    known = (labels >= 0).nonzero()[:, 0]  # type: ignore[operator]
-    x, y = some.unbinarised(known).flatten(1).numpy(), labels[known].numpy()  # type: ignore[index]
     everything = torch.arange(len(data.test))
-    seen, true = data.test.unbinarised(everything).flatten(1).numpy(), data.test.label(everything).numpy()  # type: ignore[union-attr]
+    truth = data.test.label(everything)
+    assert labels is not None
+    assert truth is not None
+    known = (labels >= 0).nonzero()[:, 0]
+    x, y = some.unbinarised(known).flatten(1).numpy(), labels[known].numpy()
+    seen, true = data.test.unbinarised(everything).flatten(1).numpy(), truth.numpy()
     makers = {
         "logistic regression": LogisticRegression(max_iter=2000),
         "nearest neighbour": KNeighborsClassifier(1),

@@ -14,12 +14,12 @@ from __future__ import annotations
 import os
 import statistics
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from common import arguments, in_turn, ratios, report, seconds
+from common import arguments, in_turn, pixels, ratios, report, seconds
 from memory import Stage
 from PIL import Image
 
@@ -43,10 +43,10 @@ def draw(folder: Path, count: int) -> Path:
             into = folder / f"{index // 1000:03}"
             into.mkdir(parents=True, exist_ok=True)
             a, b, c, level = drawn.random((4, 3, 1, 1), dtype=np.float32)
-            pixels = 127 * (1 + np.sin(6 * (a * x + b * y + c)))
+            made = 127 * (1 + np.sin(6 * (a * x + b * y + c)))
             side, (top, left) = int(drawn.integers(8, 24)), drawn.integers(0, SIDE - 24, 2)
-            pixels[:, top : top + side, left : left + side] = 255 * level
-            image = Image.fromarray(pixels.astype(np.uint8).transpose(1, 2, 0))
+            made[:, top : top + side, left : left + side] = 255 * level
+            image = Image.fromarray(made.astype(np.uint8).transpose(1, 2, 0))
             image.save(into / f"{index:06}.png", compress_level=1)
             advance(1)
     return folder
@@ -85,11 +85,10 @@ def main() -> None:
         mapped.SHARE = 0.0  # as if the file were larger than memory
         sides = {"kept": Side(tb.data.load(folder).train)}
         train = data.train
-        pixels = train.take(torch.arange(len(train)))
-        sides["memory"] = Side(tb.data.Observations(pixels, scale=255))
+        sides["memory"] = Side(tb.data.Observations(pixels(train), scale=255))
         for side in sides.values():
             side.turn(args.steps // 10 + 1)
-        turns = {name: lambda side=side: side.turn(args.steps) for name, side in sides.items()}
+        turns = {name: partial(side.turn, args.steps) for name, side in sides.items()}
         seen = in_turn(turns, repeats=args.repeats)
         notes = {
             "images": len(train) + len(data.test),

@@ -21,6 +21,7 @@ from tightbound.gradients import (
     Comparison,
     DoublyReparameterised,
     Enumerate,
+    Gradient,
     GumbelSoftmax,
     Pathwise,
     ScoreFunction,
@@ -30,7 +31,7 @@ from tightbound.gradients import (
 )
 from tightbound.objectives import ELBO
 
-REAL = {
+REAL: dict[str, Gradient | ELBO] = {
     "pathwise, rate in closed form": ELBO(kl="closed-form"),
     "pathwise": Pathwise(),
     "sticking the landing": StickingTheLanding(),
@@ -42,7 +43,7 @@ WEIGHTED = {
     "sticking the landing": StickingTheLanding(),
     "doubly reparameterised": DoublyReparameterised(),
 }
-BITS = {
+BITS: dict[str, Gradient | ELBO] = {
     "score function": ScoreFunction("none"),
     "score, batch baseline": ScoreFunction("batch"),
     "score, leave-one-out": ScoreFunction("leave-one-out"),

@@ -9,16 +9,19 @@ before the first step. Draws cost against work to growth.png.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import in_turn, ratios, report, seconds
+from common import in_turn, pixels, ratios, report, seconds
 from torch import Tensor
 
 import tightbound as tb
 from tightbound.checks import check_data
 from tightbound.distributed import world
+from tightbound.progress import Silent
 from tightbound.runs import recipe as recipes
 from tightbound.runs.build import Config, build_model, build_objective
 from tightbound.training.batches import Sampler
@@ -52,17 +55,13 @@ class Side:
         for _ in range(steps):
             self.loop._step()
             if self.loop.at.number % self.loop.setup.settings.log_every == 0:
-                self.loop._look(_Silent(), log=True, validation=False)  # type: ignore[arg-type]
-
-
-class _Silent:
-    def advance(self, step: int, line: dict[str, Any]) -> None: ...
+                self.loop._look(Silent(), log=True, validation=False)
 
 
 def images(count: int) -> Tensor:
     """Shape (count, 1, 28, 28), 8-bit: MNIST and shifted copies of it; noise where there is no MNIST."""
     try:
-        base = tb.data.load("mnist").train.stored
+        base = pixels(tb.data.load("mnist").train)
     except ValueError as error:
         print(f"Noise in place of MNIST: {error}")
         base = torch.randint(256, (60_000, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -81,13 +80,13 @@ def training(stored: Tensor, args: argparse.Namespace) -> Rows:
     sides = {n: Side(grey(stored[:n]), **{"train.compile": args.compile}).begin() for n in args.sizes}
     for side in sides.values():
         side.turn(args.steps // 10 + 1)
-    turns = {str(n): lambda side=side: side.turn(args.steps) for n, side in sides.items()}
+    turns = {str(n): partial(side.turn, args.steps) for n, side in sides.items()}
     rows = _rows("training", in_turn(turns, repeats=args.repeats))
     for row, (n, side) in zip(rows, sides.items(), strict=True):
         data, device = side.loop.setup.data, side.loop.step.device
         sampler = Sampler(n, 128, seed=1, device=device)
-        look = seconds(lambda s=side, d=data: check_data(s.model, d))
-        row["permutation, µs"] = 1e6 * seconds(lambda s=sampler: s.indices(0)) / n
+        look = seconds(partial(check_data, side.model, data))
+        row["permutation, µs"] = 1e6 * seconds(partial(sampler.indices, 0)) / n
         row["look at values, µs"] = 1e6 * look / n
     return rows
 
@@ -106,9 +105,13 @@ def evaluation(stored: Tensor, args: argparse.Namespace) -> Rows:
     rows: Rows = []
     for name, work in {f"evidence, K = {args.samples}": judge, "latent map": embed}.items():
         work(next(iter(parts.values())))
-        turns = {n: lambda w=work, d=d: seconds(lambda: w(d)) / len(d) for n, d in parts.items()}
+        turns = {n: partial(_each, work, data) for n, data in parts.items()}
         rows += _rows(name, in_turn(turns, repeats=args.repeats))
     return rows
+
+
+def _each(work: Callable[[tb.data.Observations], None], data: tb.data.Observations) -> float:
+    return seconds(partial(work, data)) / len(data)
 
 
 def _rows(work: str, seen: dict[str, list[float]]) -> Rows:

@@ -22,6 +22,7 @@ backward, over what this machine's largest product of matrices makes in the same
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import Watch, arguments, machine, need, report, seconds
+from common import Watch, arguments, machine, need, networks, report, seconds
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
 from time_to_quality import COLOURS, SHARES, Scoring
@@ -102,13 +103,19 @@ def stages(side: int) -> int:
     return count
 
 
-def patches(count: int, *, held_out: bool, side: int = 64) -> Tensor:
-    """Squares of two photographs: the right quarter of each is for those that are held out."""
+@functools.cache
+def photographs() -> list[np.ndarray]:
+    """Scikit-learn's two."""
     from sklearn.datasets import load_sample_images
 
+    return load_sample_images().images
+
+
+def patches(count: int, *, held_out: bool, side: int = 64) -> Tensor:
+    """Squares of two photographs: the right quarter of each is for those that are held out."""
     drawn, made = np.random.default_rng(int(held_out)), []
     for index in range(count):
-        photograph = load_sample_images.cached[index % 2]  # type: ignore[attr-defined]
+        photograph = photographs()[index % 2]
         height, width = photograph.shape[:2]
         cut = 3 * width // 4
         left = drawn.integers(cut, width - side + 1) if held_out else drawn.integers(0, cut - side + 1)
@@ -121,9 +128,6 @@ def load(name: str) -> Data:
     """The data of a name."""
     if name != "patches":
         return tb.data.load(name)
-    from sklearn.datasets import load_sample_images
-
-    load_sample_images.cached = load_sample_images().images  # type: ignore[attr-defined]
     train, test = (patches(n, held_out=held_out) for n, held_out in ((6000, False), (SOME, True)))
     return Data("patches", *(Observations(x, scale=255, name="patches") for x in (train, test)))
 
@@ -178,7 +182,8 @@ def pythae(built: Built, model: tb.VAE, watch: Watch) -> int:
         return watch.over(model)
 
     settings = {"learning_rate": RATE, "per_device_train_batch_size": BATCH, "seed": built.recipe.seed}
-    train(model.posterior.network, model.likelihood.network, built.data.train.stored, enough, **settings)
+    encoder, decoder = networks(model)
+    train(encoder, decoder, built.data.train, enough, **settings)
     return steps * BATCH
 
 
@@ -187,9 +192,10 @@ def with_textbook(built: Built) -> tb.VAE:
     model = copy.deepcopy(built.model)
     torch.manual_seed(built.recipe.seed)
     shape, latent = built.data.train.shape, built.recipe.model.latent_dim
-    outputs = model.likelihood.network.outputs
+    _, decoder = networks(model)
+    assert isinstance(decoder.outputs, torch.Size)
     model.posterior.network = TextbookEncoder(shape, 2 * latent)
-    model.likelihood.network = TextbookDecoder(latent, outputs)
+    model.likelihood.network = TextbookDecoder(latent, decoder.outputs)
     model.prior = tb.priors.StandardNormal(latent)
     return model
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -41,6 +42,11 @@ def steps(samples: int, micro_batch: int, batch_size: int, execution: Execution)
     return run
 
 
+def a_step(run: Callable[[int], float], count: int) -> float:
+    """Seconds of one of ``count`` steps."""
+    return run(count) / count
+
+
 def peak_memory(samples: int, micro_batch: int, batch_size: int, precision: str) -> float:
     """MiB at the peak of a process of its own."""
     code = (
@@ -54,11 +60,11 @@ def peak_memory(samples: int, micro_batch: int, batch_size: int, precision: str)
 
 def timed(args: Any, precision: str) -> list[dict[str, Any]]:
     """Rows of the table for one precision."""
-    sides = {}
+    sides: dict[str, Callable[[], float]] = {}
     for samples, rows in ((1, 0), (args.samples, 0), (args.samples, args.micro_batch)):
         run = steps(samples, rows, args.batch_size, Execution(precision, compiled=True))
         run(args.steps)  # compile
-        sides[f"K = {samples}" + f", micro_batch={rows}" * bool(rows)] = lambda run=run: run(args.steps) / args.steps
+        sides[f"K = {samples}" + f", micro_batch={rows}" * bool(rows)] = partial(a_step, run, args.steps)
     seen = in_turn(sides, repeats=args.repeats)
     return [
         {
@@ -75,7 +81,7 @@ def main() -> None:
     args = arguments(__doc__ or "", samples=50, batch_size=100, micro_batch=1000, steps=10, repeats=5, memory=1)
     precisions = ["float32", *(["bfloat16"] if multiplies_bfloat16(CPU) else [])]
     rows = [row for precision in precisions for row in timed(args, precision)]
-    notes = {"target": f"K = {args.samples} at most {args.samples} times K = 1"}
+    notes: dict[str, Any] = {"target": f"K = {args.samples} at most {args.samples} times K = 1"}
     if args.memory:
         first = peak_memory(1, 0, args.batch_size, "float32")
         for samples in (args.samples, 10 * args.samples):

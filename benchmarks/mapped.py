@@ -21,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ import torch
 from common import in_turn, ratios, report
 from growth import SHAPE, Side, images
 from memory import MIB, Stage, anonymous, fetch, forget, limit, pages_of_files
+from torch import Tensor
 
 import tightbound as tb
 from tightbound.checks import check_data
@@ -57,13 +59,19 @@ def stages(path: Path, changes: Row) -> tuple[list[Row], Side]:
         "moments": lambda: tb.data.moments(train),
     }
     for name, work in works.items():
-        forget(train.stored, path)
+        forget(file_of(train), path)
         for state in ("cold", "warm"):
             with Stage(f"{name}, {state}", rows):
                 work()
     with Stage("training, begun", rows):
         side = Side(train, **changes).begin()
     return rows, side
+
+
+def file_of(data: tb.data.Observations) -> Tensor:
+    """The mapped tensor itself."""
+    assert isinstance(data.stored, Tensor)
+    return data.stored
 
 
 def child(args: argparse.Namespace) -> Row:
@@ -78,7 +86,7 @@ def child(args: argparse.Namespace) -> Row:
     sides = dict.fromkeys(("warm", "cold", "lost"), mapped) | {
         "asked": Side(tb.data.load(args.child).train, **changes).begin()
     }
-    stored = mapped.loop.setup.data.stored
+    stored, other = (file_of(side.loop.setup.data) for side in (mapped, sides["asked"]))
     most, pages = anonymous(), 0.0
 
     def turn(state: str) -> float:
@@ -89,7 +97,7 @@ def child(args: argparse.Namespace) -> Row:
             if state == "warm":
                 fetch(stored)
             else:
-                for each in (stored, sides["asked"].loop.setup.data.stored):  # the system keeps what either has mapped
+                for each in (stored, other):  # the system keeps what either has mapped
                     forget(each, args.child)
             times.append(sides[state].turn(1 if state == "lost" else args.steps))
         most, pages = max(most, anonymous()), max(pages, pages_of_files())
@@ -99,7 +107,7 @@ def child(args: argparse.Namespace) -> Row:
         side.turn(args.steps // 10 + 1)
     for state in sides:
         seen = in_turn(
-            {"memory": lambda: resident.turn(args.steps), "mapped": lambda state=state: turn(state)},
+            {"memory": lambda: resident.turn(args.steps), "mapped": partial(turn, state)},
             repeats=args.repeats,
         )
         found[f"{state}, µs an image"] = 1e6 * statistics.median(seen["mapped"])

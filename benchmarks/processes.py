@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -90,7 +91,7 @@ def compare(batch: int, stored: Tensor, args: argparse.Namespace) -> list[dict[s
     groups = {n: Group(n, os.cpu_count() or 1, args.port + n, **settings) for n in (1, args.processes)}
     for group in groups.values():
         group.turn("steps")
-    seen = in_turn({str(n): lambda g=g: g.turn("steps") for n, g in groups.items()}, repeats=args.repeats)
+    seen = in_turn({str(n): partial(g.turn, "steps") for n, g in groups.items()}, repeats=args.repeats)
     messages = [groups[args.processes].turn("message") for _ in range(args.repeats)]
     for group in groups.values():
         group.close()

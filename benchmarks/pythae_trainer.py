@@ -15,6 +15,8 @@ from pythae.models.nn import BaseDecoder, BaseEncoder
 from pythae.trainers import BaseTrainer, BaseTrainerConfig, training_callbacks
 from torch import Tensor, nn
 
+from tightbound.data import Observations
+
 training_callbacks.tqdm = functools.partial(training_callbacks.tqdm, disable=True)  # bars would bury the table
 
 
@@ -62,19 +64,24 @@ class _Asking(training_callbacks.TrainingCallback):
 
 
 def train(
-    encoder: nn.Module, decoder: nn.Module, images: Tensor, enough: Callable[[], bool], **settings: float | int
+    encoder: nn.Module,
+    decoder: nn.Module,
+    observations: Observations,
+    enough: Callable[[], bool],
+    **settings: float,
 ) -> None:
     """Train until ``enough``, asked after each step, says so.
 
     Args:
         encoder: x to (…, 2·latent): mean, then log-variance.
         decoder: z to logits.
-        images: (N, 1, 28, 28), uint8.
+        observations: images, their pixels drawn anew at each visit.
         enough: whether to stop.
         **settings: of pythae's ``BaseTrainerConfig``.
     """
     logging.disable(logging.INFO)
-    data = Binarised(images / 255, torch.ones(len(images)))
+    images = observations.unbinarised(torch.arange(len(observations)))
+    data = Binarised(images, torch.ones(len(images)))
     model = VAE(
         VAEConfig(input_dim=tuple(images.shape[1:]), reconstruction_loss="bce"), Encoder(encoder), Decoder(decoder)
     )

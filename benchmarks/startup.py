@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 from common import arguments, in_turn, report, seconds
@@ -27,7 +28,7 @@ def main() -> None:
     def side(command: list[str]) -> float:
         return seconds(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL))
 
-    seen = in_turn({name: (lambda c=command: side(c)) for name, command in COMMANDS.items()}, repeats=args.repeats)
+    seen = in_turn({name: partial(side, command) for name, command in COMMANDS.items()}, repeats=args.repeats)
     rows = [
         {
             "process": name,

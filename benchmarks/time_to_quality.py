@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from common import Watch, arguments, machine, need, report
+from common import Watch, arguments, machine, need, networks, pixels, report
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
 from textbook import Pictures
@@ -44,6 +44,7 @@ LEVELS = (90.0, 88.0, PAPER)
 BATCH, RATE = 128, 1e-3
 COLOURS = {"tightbound": BLUE, "textbook's loop": VERMILION, "pythae's trainer": GREEN}
 Curve = list[tuple[float, Estimate]]
+Side = Callable[[Built, tb.VAE, Watch], None]
 
 
 class Scoring:
@@ -76,9 +77,9 @@ def textbook(built: Built, model: tb.VAE, watch: Watch) -> None:
     """A picture at a time, eager, the loss written out, `.item()` at each step."""
     torch.manual_seed(built.recipe.seed)
     device, total = resolve_device("auto"), 0.0
-    loader = DataLoader(Pictures(built.data.train.stored), BATCH, shuffle=True)
+    loader = DataLoader(Pictures(pixels(built.data.train)), BATCH, shuffle=True)
     optimizer = torch.optim.Adam(model.to(device).parameters(), lr=RATE)
-    encoder, decoder = model.posterior.network, model.likelihood.network
+    encoder, decoder = networks(model)
     while True:
         for grey in loader:
             x = torch.bernoulli(grey.to(device))
@@ -94,14 +95,14 @@ def textbook(built: Built, model: tb.VAE, watch: Watch) -> None:
                 return
 
 
-def pythae() -> Callable[[Built, tb.VAE, Watch], None]:
+def pythae() -> Side:
     """pythae's trainer around the same networks; its import is not on the clock."""
     from pythae_trainer import train
 
     def side(built: Built, model: tb.VAE, watch: Watch) -> None:
         settings = {"learning_rate": RATE, "per_device_train_batch_size": BATCH, "seed": built.recipe.seed}
-        images, enough = built.data.train.stored, lambda: watch.over(model)
-        train(model.posterior.network, model.likelihood.network, images, enough, **settings)
+        encoder, decoder = networks(model)
+        train(encoder, decoder, built.data.train, lambda: watch.over(model), **settings)
 
     return side
 
@@ -139,7 +140,7 @@ def figure(curves: dict[str, Curve], small_print: str) -> Figure:
     top = min(max(values), max(low + 30, worst + 5)) + 1
     panel.set_ylim(low - 0.08 * (top - low), top)
     panel.axhline(PAPER, color=INK, lw=1, ls="--")
-    place = {"xycoords": panel.get_yaxis_transform(), "textcoords": "offset points", "va": "top"}
+    place: dict[str, Any] = {"xycoords": panel.get_yaxis_transform(), "textcoords": "offset points", "va": "top"}
     haloed(panel.annotate(SOURCE, (0, PAPER), (4, -4), fontsize=8, color=GREY, **place))
     panel.set_xscale("log", subs=[])
     panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -159,12 +160,12 @@ def row(name: str, curve: Curve, final: Estimate | None) -> dict[str, Any]:
 
 
 def main() -> None:
-    defaults = {"recipe": "mnist", "seconds": 60.0, "epochs": 0.0, "images": 1000, "samples": 1000}
-    args = arguments(__doc__ or "", **defaults, final=0, out="runs/bench")
+    budget = {"seconds": 60.0, "epochs": 0.0, "images": 1000, "samples": 1000}
+    args = arguments(__doc__ or "", recipe="mnist", **budget, final=0, out="runs/bench")
     built = build_for_all(args.recipe, args.epochs)
     test = built.data.test
     some = test.subset(torch.randperm(len(test), generator=torch.Generator().manual_seed(0))[: args.images])
-    sides = {"tightbound": ours, "textbook's loop": textbook}
+    sides: dict[str, Side] = {"tightbound": ours, "textbook's loop": textbook}
     sides |= {"pythae's trainer": pythae()} if need("pythae") else {}
     curves, rows = {}, []
     for name, side in sides.items():

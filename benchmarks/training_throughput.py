@@ -13,11 +13,12 @@ import time
 from collections.abc import Iterator
 
 import torch
-from common import arguments, in_turn, ratios, report
+from common import arguments, in_turn, pixels, ratios, report
 from textbook import epochs as textbook_epochs
 
 import tightbound as tb
 from tightbound.distributed import world
+from tightbound.progress import Silent
 from tightbound.runs import recipe as recipes
 from tightbound.runs.build import build
 from tightbound.training.fit import prepare
@@ -45,7 +46,7 @@ class Ours:
         for _ in range(loop.setup.sampler.steps(1)):
             loop._step()
             if loop.at.number % loop.setup.settings.log_every == 0:
-                loop._look(_Silent(), log=True, validation=False)
+                loop._look(Silent(), log=True, validation=False)
         assert not loop.step.bad_weight()
         return time.perf_counter() - start
 
@@ -54,10 +55,6 @@ class Ours:
         """Test loss in nats per image."""
         found = tb.evaluate.evidence(self.built.model, self.test, samples=1, proposal="posterior")
         return found.distortion.value + found.rate.value
-
-
-class _Silent:
-    def advance(self, step: int, line: dict) -> None: ...
 
 
 def floor(precision: torch.dtype, images: int) -> float:
@@ -92,7 +89,7 @@ def after(epochs: int, seeds: int, data: tb.data.Data) -> dict[str, list[float]]
     found: dict[str, list[float]] = {"textbook": [], "auto": [], "float32": []}
     for seed in range(seeds):
         torch.manual_seed(seed)
-        *_, last = itertools.islice(textbook_epochs(data.train.stored, data.test.stored), epochs)
+        *_, last = itertools.islice(textbook_epochs(pixels(data.train), pixels(data.test)), epochs)
         found["textbook"].append(last())
         for name in ("auto", "float32"):
             side = Ours(name, epochs, seed)
@@ -108,7 +105,7 @@ def main() -> None:
     data = tb.data.load("mnist")
     count = len(data.train)
     sides = {name: Ours(name, args.epochs) for name in ("auto", "float32")}
-    baseline = textbook(data.train.stored, data.test.stored)
+    baseline = textbook(pixels(data.train), pixels(data.test))
     floors: dict[str, list[float]] = {"auto": [], "float32": []}
 
     def run(name: str) -> float:

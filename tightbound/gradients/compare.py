@@ -32,7 +32,10 @@ FOR_REFERENCE = 4  # times as many repeats for the mean that stands for an exact
 class Estimator(Protocol):
     """An objective: what gives a loss whose gradient is looked at, a dataclass with a field ``samples``."""
 
-    samples: int
+    @property
+    def samples(self) -> int:
+        """K, how many draws the loss takes."""
+        ...
 
     def __call__(self, model: Model, batch: Batch) -> Any:
         """A loss, its ``value`` in nats."""

@@ -19,7 +19,10 @@ SMALLEST = 1e-3  # of the gradient: a bias below is of no interest
 class Compared(Protocol):
     """What ``gradients.compare`` gives."""
 
-    reference: str
+    @property
+    def reference(self) -> str:
+        """What the bias was measured against, in words."""
+        ...
 
     def to_json(self) -> Mapping[str, Any]:
         """All its numbers as plain values."""
