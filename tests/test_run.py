@@ -162,6 +162,18 @@ def test_data_made_in_python_are_recorded_as_such_and_asked_for(tmp_path: Path) 
         resume(run.path, data=x + 1, progress=False)
 
 
+def test_a_runs_own_data_are_known_by_their_values_wherever_they_are(tmp_path: Path) -> None:
+    x = made_in_python()
+    trained = train(GAUSSIAN, tmp_path / "run", data=x, progress=False)
+    np.save(tmp_path / "x.npy", x.numpy())
+    np.save(tmp_path / "others.npy", x.flip(0).numpy())
+    run = open_run(tmp_path / "run")
+    for source in (x, str(tmp_path / "x.npy")):
+        assert run.split(source=source).eval_batch().x.equal(trained.data.test.eval_batch().x)
+        assert len(run.split("validation", source)) == 5
+    assert len(run.split(source=str(tmp_path / "others.npy"))) == 40
+
+
 def test_the_splits_of_data_made_in_python_are_those_of_training(tmp_path: Path) -> None:
     x = made_in_python()
     run = train(GAUSSIAN, tmp_path / "run", data=x, progress=False).run

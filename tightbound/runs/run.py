@@ -135,8 +135,9 @@ class Run:
             if source is not None and not (isinstance(source, str | os.PathLike) and Path(source).is_dir()):
                 recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, size=None))
             _, data = loaded(recipe, source)
-            own = source is None
-            expected = not (own and self.config.data) or data_fingerprint(data) in ("", self.config.data)
+            print_of = data_fingerprint(data) if self.config.data else ""
+            own = source is None or bool(print_of and print_of == self.config.data)  # the same values somewhere else
+            expected = source is not None or print_of in ("", self.config.data)
         if not expected:
             raise ValueError(
                 f"Expected the data that the run in {self.path} was trained on; got others in {recipe.data.source}. "
@@ -165,7 +166,8 @@ class Run:
 
         Args:
             name: "train" (without those of validation), "validation" or "test". Without a name the test set is meant;
-                of other data that have no test set of their own, all of them.
+                of other data that have no test set of their own, all of them. The run's own data are known by their
+                values, wherever they are.
             source: other data, as :meth:`data` takes them.
 
         Raises:
