@@ -6,15 +6,13 @@ which does not change its time. Peak memory is that of the whole process, at two
 
 from __future__ import annotations
 
-import resource
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from common import arguments, in_turn, need, ratios, report, seconds
+from memory import peak, peak_of
 
 import tightbound as tb
 from tightbound import execution
@@ -46,15 +44,11 @@ def pythae(images: torch.Tensor, samples: int) -> Callable[[], float]:
 
 def peak_memory(samples: int, images: int) -> float:
     """MiB at the peak of a process of its own."""
-    code = (
-        "import resource, sys; sys.path.insert(0, 'benchmarks'); import torch, tightbound as tb;"
-        "from evaluation import model_and_test; model, test = model_and_test();"
+    return peak_of(
+        "from evaluation import *; model, test = model_and_test();"
         f"few = test.subset(torch.arange({images}));"
-        f"tb.evaluate.evidence(model, few, samples={samples}, proposal='posterior', precision='float32');"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+        f"tb.evaluate.evidence(model, few, samples={samples}, proposal='posterior', precision='float32')"
     )
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    return float(done.stdout.split()[-1])
 
 
 def main() -> None:
@@ -76,7 +70,7 @@ def main() -> None:
         if "pythae" in seen:
             row["times pythae"] = ratios(seen["pythae"], times)
         rows.append(row)
-    notes = {"process so far, MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    notes = {"process so far, MiB": peak()}
     if args.memory:
         for k, n in ((500, 200), (5000, 200), (500, 2000)):
             notes[f"peak MiB, K = {k}, {n} images"] = peak_memory(k, n)

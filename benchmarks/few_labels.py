@@ -29,14 +29,14 @@ from tightbound.training.checkpoint import WEIGHTS
 ON_CODES = {"model.likelihood": "gaussian", "model.latent_dim": 8, "model.hidden": [256, 256]}  # of M2 on M1's codes
 
 
-def codes(folder: Path) -> tb.data.Data:
+def codes(folder: Path, changes: dict[str, Any]) -> tb.data.Data:
     """The posterior's means of MNIST under the recipe mnist, trained where it is not there."""
     if not (folder / WEIGHTS).is_file():
         begun = (folder / runs.RECIPE).is_file()
         trained = (
             starting.resume(folder, progress=False)
             if begun
-            else starting.train(recipes.load("mnist"), folder, progress=False)
+            else starting.train(recipes.load("mnist").updated(changes), folder, progress=False)
         )
         if trained.result.ended == "interrupted":
             raise SystemExit("Stopped. The same command goes on.")
@@ -87,16 +87,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="where the runs are, or will be")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--epochs", type=float, help="in place of the recipes'")
     parser.add_argument("--threads", type=int, help="of torch")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    data, of_codes = tb.load_data("mnist"), codes(args.out / "m1")
+    changes = {"train.epochs": args.epochs} if args.epochs else {}
+    data, of_codes = tb.load_data("mnist"), codes(args.out / "m1", changes)
     found: dict[str, list[float]] = {}
     for seed in range(args.seeds):
         errors = alone(seed, data)
-        errors["M2, the recipe mnist-m2"] = with_the_rest(seed, args.out / f"m2-{seed}", None, {})
-        errors["M1+M2"] = with_the_rest(seed, args.out / f"m1-m2-{seed}", of_codes, ON_CODES)
+        errors["M2, the recipe mnist-m2"] = with_the_rest(seed, args.out / f"m2-{seed}", None, changes)
+        errors["M1+M2"] = with_the_rest(seed, args.out / f"m1-m2-{seed}", of_codes, ON_CODES | changes)
         print(f"seed {seed}: " + ", ".join(f"{name} {error:.2f} %" for name, error in errors.items()), flush=True)
         for name, error in errors.items():
             found.setdefault(name, []).append(error)

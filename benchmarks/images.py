@@ -33,6 +33,7 @@ import torch
 from common import Watch, arguments, machine, need, networks, report, seconds
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
+from memory import forget_peak, peak
 from time_to_quality import COLOURS, SHARES, Scoring
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -217,17 +218,6 @@ def ceiling(execution: Execution) -> float:
         return 2 * 2048**3 / min(seconds(lambda: a @ b) for _ in range(7))
 
 
-def peak() -> float:
-    """The most memory since :func:`forget_peak`, in MB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1000
-
-
-def forget_peak() -> None:
-    """Start to watch memory anew."""
-    Path("/proc/self/clear_refs").write_text("5")
-
-
 @styled
 def figure(curves: dict[str, Curve], title: str, small_print: str) -> Figure:
     """−ELBO over log-seconds, a line for each side."""
@@ -287,7 +277,7 @@ def main() -> None:
         rows.append({
             "side": name, "precision": execution.precision, "s": taken, "-ELBO": end.value, "±": end.se,
             "images/s": seen / taken, "MFLOP an image": needed / 1e6, "share of ceiling": needed * seen / taken / most,
-            "MB at most": peak() - before, "weights": sum(p.numel() for p in model.parameters()),
+            "MiB at most": peak() - before, "weights": sum(p.numel() for p in model.parameters()),
         })  # fmt: skip
     what = f"{args.data}, {args.latent} latents, {SOME} held-out images; ours: {built.recipe.train.epochs:g} epochs"
     drawn = figure(curves, f"{args.data}: how soon a convolutional model is good", f"{what}\n{machine()}")

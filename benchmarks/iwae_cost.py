@@ -2,19 +2,19 @@
 
 A step with micro_batch decodes so many draws at a time, and again for the gradient. Time is that of the compiled step;
 a good implementation takes at most K times as long as for K = 1. Memory is that of the uncompiled step, since compiling
-has a peak of its own: that of a process of its own, less that of the process for K = 1.
+has a peak of its own: that of a process of its own, less that of the process for K = 1. ``--compile 0`` does without.
 """
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import argparse
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
 from common import arguments, in_turn, ratios, report, seconds
+from memory import peak_of
 
 from tightbound.batch import Batch
 from tightbound.data import Observations
@@ -49,21 +49,16 @@ def a_step(run: Callable[[int], float], count: int) -> float:
 
 def peak_memory(samples: int, micro_batch: int, batch_size: int, precision: str) -> float:
     """MiB at the peak of a process of its own."""
-    code = (
-        "import resource, sys; sys.path.insert(0, 'benchmarks'); from iwae_cost import *;"
-        f"steps({samples}, {micro_batch}, {batch_size}, Execution({precision!r}))(3);"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    return float(done.stdout.split()[-1])
+    given = f"{samples}, {micro_batch}, {batch_size}, Execution({precision!r})"
+    return peak_of(f"from iwae_cost import *; steps({given})(3)")
 
 
-def timed(args: Any, precision: str) -> list[dict[str, Any]]:
+def timed(args: argparse.Namespace, precision: str) -> list[dict[str, Any]]:
     """Rows of the table for one precision."""
     sides: dict[str, Callable[[], float]] = {}
     for samples, rows in ((1, 0), (args.samples, 0), (args.samples, args.micro_batch)):
-        run = steps(samples, rows, args.batch_size, Execution(precision, compiled=True))
-        run(args.steps)  # compile
+        run = steps(samples, rows, args.batch_size, Execution(precision, compiled=bool(args.compile)))
+        run(args.steps)  # compile, or warm up
         sides[f"K = {samples}" + f", micro_batch={rows}" * bool(rows)] = partial(a_step, run, args.steps)
     seen = in_turn(sides, repeats=args.repeats)
     return [
@@ -78,7 +73,8 @@ def timed(args: Any, precision: str) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    args = arguments(__doc__ or "", samples=50, batch_size=100, micro_batch=1000, steps=10, repeats=5, memory=1)
+    sizes = {"samples": 50, "batch_size": 100, "micro_batch": 1000}
+    args = arguments(__doc__ or "", **sizes, steps=10, repeats=5, memory=1, compile=1)
     precisions = ["float32", *(["bfloat16"] if multiplies_bfloat16(CPU) else [])]
     rows = [row for precision in precisions for row in timed(args, precision)]
     notes: dict[str, Any] = {"target": f"K = {args.samples} at most {args.samples} times K = 1"}

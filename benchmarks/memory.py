@@ -7,6 +7,8 @@ import mmap
 import os
 import re
 import resource
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -31,6 +33,27 @@ def anonymous() -> float:
 def pages_of_files() -> float:
     """Resident MiB that the system can drop and read again."""
     return _number("status", r"RssFile:\s+(\d+)") / 1024
+
+
+def peak() -> float:
+    """The most MiB resident since the process began, or since :func:`forget_peak`.
+
+    ``ru_maxrss`` would be no less than what the process that started this one had at that time.
+    """
+    return _number("status", r"VmHWM:\s+(\d+)") / 1024
+
+
+def forget_peak() -> None:
+    """Start to watch memory anew."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_of(work: str) -> float:
+    """MiB at the peak of a process of its own, which does what this line of Python says; it can import benchmarks."""
+    here = str(Path(__file__).parent)
+    code = f"import sys; sys.path.insert(0, {here!r}); {work}; import memory; print(memory.peak())"
+    done = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True)
+    return float(done.stdout.split()[-1])
 
 
 def read_from_disk() -> float:

@@ -11,6 +11,7 @@ import itertools
 import statistics
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from common import arguments, in_turn, pixels, ratios, report
@@ -29,11 +30,11 @@ BATCH, PIXELS, HIDDEN, LATENT = 128, 784, 400, 20
 class Ours:
     """Our loop, an epoch at a time: batches, noise, step, log, snapshot; without validation, as the textbook."""
 
-    def __init__(self, precision: str, epochs: int, seed: int = 0) -> None:
+    def __init__(self, data: tb.data.Data, precision: str, epochs: int, seed: int = 0) -> None:
         recipe = recipes.load("mnist-tutorial").updated(
             {"train.precision": precision, "train.compile": "always", "train.epochs": epochs + 1, "seed": seed}
         )
-        self.built = build(recipe)
+        self.built = build(recipe, data)
         data = self.built.data
         self.test = data.test
         self.loop = prepare(self.built.model, data.train, self.built.objective, recipe.train, seed, None, world())
@@ -92,7 +93,7 @@ def after(epochs: int, seeds: int, data: tb.data.Data) -> dict[str, list[float]]
         *_, last = itertools.islice(textbook_epochs(pixels(data.train), pixels(data.test)), epochs)
         found["textbook"].append(last())
         for name in ("auto", "float32"):
-            side = Ours(name, epochs, seed)
+            side = Ours(data, name, epochs, seed)
             for _ in range(epochs):
                 side.epoch()
             found[name].append(side.loss())
@@ -100,11 +101,13 @@ def after(epochs: int, seeds: int, data: tb.data.Data) -> dict[str, list[float]]
 
 
 def main() -> None:
-    args = arguments(__doc__ or "", epochs=3, seeds=3)
+    args = arguments(__doc__ or "", epochs=3, seeds=3, images=60_000)
     torch.manual_seed(0)
     data = tb.data.load("mnist")
+    if args.images < len(data.train):
+        data = replace(data, train=data.train.subset(torch.arange(args.images)))
     count = len(data.train)
-    sides = {name: Ours(name, args.epochs) for name in ("auto", "float32")}
+    sides = {name: Ours(data, name, args.epochs) for name in ("auto", "float32")}
     baseline = textbook(pixels(data.train), pixels(data.test))
     floors: dict[str, list[float]] = {"auto": [], "float32": []}
 

@@ -29,18 +29,18 @@ SETTINGS: dict[str, dict[str, Any]] = {
 GAMMA = 10.0  # of the pull to known factors
 
 
-def measured(name: str, seed: int, folder: Path) -> dict[str, float]:
+def measured(name: str, seed: int, folder: Path, changes: dict[str, Any]) -> dict[str, float]:
     """Train and score one run, or read what was scored."""
     if (folder / KEPT).is_file():
         return json.loads((folder / KEPT).read_text())
     wanted = SETTINGS[name]
-    built = build(recipes.load("sprites").updated({"seed": seed, "objective.beta": 1.0}))
+    built = build(recipes.load("sprites").updated({"seed": seed, "objective.beta": 1.0, **changes}))
     model, data, settings = built.model, built.data, built.recipe.train
     trained: tb.Model = model
     observed, objective = data.train, built.objective
     if "pairs" in wanted:
         # As many steps as the others, each of half as many pairs, none of which comes twice.
-        steps = round(settings.epochs) * len(data.train)
+        steps = round(settings.epochs * len(data.train))
         observed = pairs(data.train, changed=wanted["pairs"], count=steps // 2, seed=seed)
         settings = settings.updated({"epochs": 1.0, "batch_size": settings.batch_size // 2, "validation": 1000.0})
         trained = tb.PairedVAE(model)
@@ -62,15 +62,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="where the runs are, or will be")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--epochs", type=float, help="in place of the recipe's")
+    parser.add_argument("--only", help="settings whose names begin so")
     parser.add_argument("--threads", type=int, help="of torch")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in SETTINGS}
+    changes = {"train.epochs": args.epochs} if args.epochs else {}
+    found: dict[str, list[dict[str, float]]] = {
+        name: [] for name in SETTINGS if not args.only or name.startswith(args.only)
+    }
     for seed in range(args.seeds):
-        for name in SETTINGS:
+        for name in found:
             folder = args.out / f"{name.replace(' ', '').replace(',', '-')}-{seed}"
-            found[name].append(measured(name, seed, folder))
+            found[name].append(measured(name, seed, folder, changes))
             print(f"{name}, seed {seed}: {found[name][-1]}", flush=True)
     print()
     for name, each in found.items():
