@@ -115,13 +115,6 @@ def test_remedies_that_name_observations_work_for_arrays_and_tensors(make: Calla
     assert Observations(x, factors=factors).factor_table().shape == (40, 2)
     with pytest.raises(ValueError, match=r"Expected one label .* give other columns as factors: Observations\(x, fac"):
         Observations(x, factors)
-    holes = make(np.where(B > 1, np.nan, B))
-    with pytest.raises(ValueError, match=r"Expected finite numbers; .*mark missing values: ") as refused:
-        tb.data.summarise(Observations(holes))
-    remedy = re.search(r"tb\.data\.Observations\(.*\)", str(refused.value))
-    assert remedy is not None
-    marked = eval(remedy[0], {"torch": torch, "tb": tb, "x": holes})
-    assert marked.mask.logical_not().sum() == (B > 1).sum()
 
 
 def test_arrays_become_tensors_that_share_their_memory() -> None:
