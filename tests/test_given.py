@@ -115,14 +115,6 @@ def test_remedies_that_name_observations_work_for_arrays_and_tensors(make: Calla
     assert Observations(x, factors=factors).factor_table().shape == (40, 2)
     with pytest.raises(ValueError, match=r"Expected one label .* give other columns as factors: Observations\(x, fac"):
         Observations(x, factors)
-    holes = make(np.where(B > 1, np.nan, B))
-    with pytest.raises(ValueError, match=r"Expected finite numbers; .*Drop those rows, ") as refused:
-        tb.data.summarise(Observations(holes))
-    remedy = re.search(r"x\[.*all\(1\)\]", str(refused.value))
-    assert remedy is not None
-    kept = eval(remedy[0], {"np": np, "x": holes})
-    assert len(kept) == int((B <= 1).all(1).sum())
-    assert np.isfinite(np.asarray(kept)).all()
 
 
 def test_arrays_become_tensors_that_share_their_memory() -> None:

@@ -294,10 +294,12 @@ def _or_none(divergence: Callable[[Distribution, Distribution], Tensor], q: Any,
 
 def _require_complete(batch: Batch) -> None:
     if batch.mask is not None:
+        axes = 1 if batch.mask.ndim == 2 else (*range(1, batch.mask.ndim),)
         raise ValueError(
-            "Expected complete observations; got a mask of what is present, which no model of the library reads. Fill "
-            "in what is missing and leave the mask out; a model of your own reads it in propose, log_joint and "
-            "log_posterior."
+            "Expected complete observations; got a mask of what is present, which no model of the library reads. Leave "
+            "the mask out, and fill in what is missing, numpy.where(mask, x, 0), or drop the rows that lack a value, "
+            f"x[numpy.asarray(mask).all(axis={axes})]. A model of your own may read batch.mask, in propose, log_joint "
+            "and log_posterior."
         )
 
 

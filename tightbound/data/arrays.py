@@ -88,7 +88,7 @@ def read_npz(path: Path) -> Observations | Data:
     Raises:
         TypeError: if an array does not hold real numbers.
         ValueError: if NumPy cannot read the file, because it is damaged or holds Python objects, for instance; if
-            the keys do not tell which array is which; if there is a mask, which is given in Python only; if training
+            the keys do not tell which array is which; if there is a mask, which no model here reads; if training
             and test set are not of one kind; or if factors or their names do not fit.
 
     Example:
@@ -157,7 +157,7 @@ def _require_no_mask(keys: list[str], path: Path) -> None:
     if masks := [key for key in keys if set(_words(key)) & set(_MASKS)]:
         raise ValueError(
             f"Expected values that are all there, since masks of .npz files are not read; got the array {masks[0]} in "
-            f"{path}. Give it in Python, tb.Observations(x, mask=mask), or save the file without it."
+            f"{path}. Drop the rows that lack a value, or fill in what is missing, and save the file without it."
         )
 
 

@@ -77,7 +77,7 @@ def parsed(item: Any, index: int, name: str) -> tuple[Tensor, object]:
     if isinstance(value, np.ma.MaskedArray) and np.ma.getmaskarray(value).any():
         raise ValueError(
             f"Expected values that are all there; got a masked array with masked values at index {index} of {name}. "
-            "Fill them in where the data set is made, item.filled(...), or give all as tb.Observations(x, mask=mask)."
+            "Fill them in where the data set is made, item.filled(...), or leave such items out."
         )
     if not isinstance(value, Tensor):
         array = np.asarray(value) if _is_array(value) or isinstance(item, Mapping) else None

@@ -30,7 +30,7 @@ class Observations:
     :meth:`eval_batch` gives the same draws at every call, for evaluation. Probabilities are rounded to 2⁻¹⁶; 0 and 1
     are exact.
 
-    With ``mask``, some values are absent. An absent value may be stored as anything, NaN included; a model sees 0.
+    With ``mask``, some values are absent: a model of your own sees 0 there. The library's models refuse a mask.
 
     Args:
         stored: the values, shape (N, \*shape), any real dtype: a tensor, an array, or what reads or makes asked rows.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from tightbound.data.observations import Observations
-from tightbound.data.summary import require_grey
+from tightbound.data.summary import DataSummary, require_grey, summarise
 
 SPLIT_SEED = 20_130_620  # a constant, so that the test rows are the same whatever seed a model is trained with
 
@@ -98,6 +98,24 @@ class Data:
             [20]
         """
         return [self.train, self.test] if self.has_own_test_set else [self.train.replace(rows=None)]
+
+    def summaries(self) -> tuple[DataSummary, DataSummary]:
+        """Summaries of the training and of the test set, as :func:`tightbound.data.summarise` makes them.
+
+        Raises:
+            ValueError: as for that function, with the numbers of rows of both parts together where one was split.
+
+        Example:
+            >>> seen, unseen = split_off(Observations(torch.arange(20)[:, None]), 0.25).summaries()
+            >>> seen.count, unseen.count
+            (15, 5)
+        """
+        if self.has_own_test_set:
+            return summarise(self.train), summarise(self.test)
+        every = torch.arange(len(self.train.stored))
+        parts = [every if part.rows is None else part.rows.cpu() for part in (self.train, self.test)]
+        whole = self.train.replace(rows=torch.cat(parts).unique())
+        return summarise(self.train, of=whole), summarise(self.test, of=whole)
 
     def binarised(self) -> Data:
         """Binarise both parts; :class:`Observations` says how.

@@ -132,7 +132,7 @@ class DataSummary:
         return low, high
 
 
-def summarise(observations: Observations) -> DataSummary:
+def summarise(observations: Observations, *, of: Observations | None = None) -> DataSummary:
     r"""Look at every present value once, a chunk at a time, and say what kind of numbers these are.
 
     Values that are all 0 or ``scale`` are *binary*, and so are values that will be binarised. Values within
@@ -141,6 +141,7 @@ def summarise(observations: Observations) -> DataSummary:
 
     Args:
         observations: what to look at. Values that its mask marks as absent are ignored.
+        of: what they are a part of, where that was given: errors count rows of the whole, as whoever made it does.
 
     Returns:
         The summary.
@@ -165,7 +166,7 @@ def summarise(observations: Observations) -> DataSummary:
             continue
         least, greatest = _ends(chunk, present)
         if not (math.isfinite(least.min()) and math.isfinite(greatest.max())):
-            raise _not_finite(observations)
+            raise _not_finite(of or observations)
         low, high = torch.minimum(low, least), torch.maximum(high, greatest)
         binary = binary and bool(((values == 0) | (values == scale)).all())
         whole = whole and (not values.is_floating_point() or bool((values == values.floor()).all()))
@@ -175,7 +176,7 @@ def summarise(observations: Observations) -> DataSummary:
             f"{observations.name}. Mark present values with True."
         )
     elements = Elements(observations, low, high)
-    _require_a_size(elements)
+    _require_a_size(elements, of or observations)
     bottom, top = low.min().item(), high.max().item()
     within = bottom >= 0 and top <= scale
     if observations.binarise and not within:
@@ -233,21 +234,21 @@ def _notes(elements: Elements, kind: Kind, levels: int | None) -> tuple[str, ...
     return ()
 
 
-def _require_a_size(elements: Elements) -> None:
+def _require_a_size(elements: Elements, whole: Observations) -> None:
     """Refuse numbers whose squares no type holds, and whole ones whose last digits float64 does not."""
     size = torch.maximum(elements.low.abs(), elements.high.abs())
     size[~size.isfinite()] = 0
     name = elements.observations.name
     if elements.observations.stored.dtype in (torch.int64, torch.uint64) and float(size.max()) > WHOLE:
         index = int(size.argmax())
-        row = _first_row(elements.observations, index, WHOLE)
+        row = _first_row(whole, index, WHOLE)
         raise ValueError(
             f"Expected whole numbers of at most 2^53, as float64 holds them; got {float(size[index]):.6g} at row "
             f"{row}, {elements.place(index)} of {name}. Take the least of each column off first: x - x.min(0)."
         )
     if float(size.max()) > LARGEST:
         index = int(size.argmax())
-        row = _first_row(elements.observations, index, LARGEST)
+        row = _first_row(whole, index, LARGEST)
         raise ValueError(
             f"Expected numbers of at most {LARGEST:g} in size; got {float(size[index]):g} at row {row}, "
             f"{elements.place(index)} of {name}. Take another unit; where such a value means that one is missing, drop "
@@ -255,7 +256,7 @@ def _require_a_size(elements: Elements) -> None:
         )
     if bool(((size > 0) & (size < 1 / LARGEST)).any()):
         index = int(((size > 0) & (size < 1 / LARGEST)).nonzero()[0, 0])
-        row = _first_row(elements.observations, index, 0)
+        row = _first_row(whole, index, 0)
         raise ValueError(
             f"Expected numbers of at least {1 / LARGEST:g} in size, or 0; got {float(size[index]):g} at most, first at "
             f"row {row}, in {elements.place(index)} of {name}. Take another unit."
@@ -337,11 +338,16 @@ def _not_finite(observations: Observations) -> ValueError:
     for rows, chunk, present in chunks(observations):
         wrong = ~chunk.isfinite() if present is None else ~chunk.isfinite() & present
         bad += rows[wrong.flatten(1).any(1).cpu()].tolist()
+    axes = 1 if len(observations.shape) == 1 else (*range(1, observations.stored.ndim),)
+    remedy = (  # for arrays, tensors and frames, of which some have columns of several types
+        f"Drop those rows, x[numpy.isfinite(numpy.asarray(x, float)).all(axis={axes})], or fill in their values, "
+        "numpy.where(numpy.isfinite(y := numpy.asarray(x, float)), y, numpy.nanmedian(y, axis=0))."
+    )
+    if observations.mask is not None:
+        remedy = "Mark them as absent too: mask & x.isfinite()."
     return ValueError(
         f"Expected finite numbers; got NaN or infinity in {len(bad)} of {len(observations)} observations of "
-        f"{observations.name}, the first at index {bad[0]}. Drop those rows, "
-        "x[np.isfinite(np.asarray(x)).reshape(len(x), -1).all(1)], or fill in their values, such as with the "
-        "column's median."
+        f"{observations.name}, the first at index {bad[0]}. {remedy}"
     )
 
 

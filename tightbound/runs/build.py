@@ -17,7 +17,7 @@ from tightbound import networks, objectives, posteriors, priors
 from tightbound.autoencoder import VAE
 from tightbound.conditional import Conditional
 from tightbound.conditioned import ConditionalVAE
-from tightbound.data import Data, Observations, few_factors, few_labels, is_image, load, moments, summarise
+from tightbound.data import Data, Observations, few_factors, few_labels, is_image, load, moments
 from tightbound.data.transforms import Transform
 from tightbound.likelihoods import Likelihood
 from tightbound.runs import registry
@@ -103,7 +103,7 @@ def build(recipe: Recipe, data: Any = None) -> Built:
     if recipe.data.factors is not None:
         found = dataclasses.replace(found, train=few_factors(found.train, recipe.data.factors, seed=recipe.seed))
     transform = transform_of(recipe.data, tuple(found.train.shape))
-    facts, unseen = summarise(found.train), summarise(found.test)
+    facts, unseen = found.summaries()
     resolved = resolve(recipe, facts)
     levels = levels_of(resolved.model.likelihood, facts, unseen, test=found.test)
     found = prepared(resolved, found, facts, unseen)

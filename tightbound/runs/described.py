@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tightbound.data import Data, DataSummary, Observations, load, places, summarise
+from tightbound.data import Data, DataSummary, Observations, load, places
 from tightbound.data.few import UNKNOWN
 from tightbound.data.shown import facts
 from tightbound.data.splits import split_off
@@ -133,7 +133,7 @@ def described(source: str | os.PathLike[str], *, size: int | None = None, test_f
                         16; the network mlp
     """
     data = load(source, size=size, test_fraction=test_fraction)
-    seen, unseen = summarise(data.train), summarise(data.test)
+    seen, unseen = data.summaries()
     model = resolve(Recipe(), seen).model
     levels_of(model.likelihood, seen, unseen, test=data.test)  # refuses what a training would
     standardises = row(LIKELIHOODS, model.likelihood, "model.likelihood").standardises

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from tightbound.data import Data, Observations, summarise
+from tightbound.data import Data, Observations
 from tightbound.evaluate import Certificate, Checks, Classification, Disentanglement, Gaps, Independence, Information
 from tightbound.files import foreign, read_tensors, require_file, write_json, write_tensors
 from tightbound.model import Model
@@ -151,7 +151,7 @@ class Run:
         return (data if isinstance(recipe, FromFit) else self._prepared(recipe, data)), own
 
     def _prepared(self, recipe: Recipe, data: Data) -> Data:
-        facts, unseen = summarise(data.train), summarise(data.test)
+        facts, unseen = data.summaries()
         levels = levels_of(recipe.model.likelihood, facts, unseen)
         classes = LIKELIHOODS[recipe.model.likelihood].counts == "classes"
         if levels > self.config.levels or (levels < self.config.levels and not classes):
