@@ -90,7 +90,7 @@ def test_checks_of_codes_say_what_is_left_out(capsys, tmp_path):
     assert code == 0
     assert "Left out, intervals of q(z|x): its latents are discrete" in out
     assert "Neighbours: 5 samples and 5 held-out observations among" in out
-    assert "Left out, quality of samples: it takes 6 observations" in out
+    assert "Left out, sample quality: it takes 6 observations" in out
     assert said(capsys, "report", run)[0] == 0
     page = html.unescape((run / "report.html").read_text("utf-8"))
     assert "Left out, intervals of q(z|x): its latents are discrete" in page

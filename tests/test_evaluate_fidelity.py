@@ -99,6 +99,16 @@ def test_a_missing_mode_is_a_lack_of_variety() -> None:
     assert (found.missed < -5).all()
 
 
+def test_the_worst_samples_lie_farthest_out_and_beside_their_nearest_observations() -> None:
+    torch.manual_seed(0)
+    held_out = torch.randn(200, 2)
+    found = fidelity(making(lambda z: 3 * z, 2), torch.randn(4000, 2), held_out)
+    outside = found.samples.norm(dim=1)
+    assert found.worst.norm(dim=1).min() > outside.median() > found.best.norm(dim=1).max()
+    away = torch.cdist(found.worst, held_out)
+    torch.testing.assert_close((found.worst - found.nearest).norm(dim=1), away.amin(1), rtol=0.02, atol=0.0)
+
+
 @pytest.mark.parametrize(
     ("name", "side", "words"),
     [

@@ -196,3 +196,20 @@ def test_a_transform_draws_there_and_a_resume_repeats_it(monkeypatch: pytest.Mon
             run(tmp_path / "stopped")
     assert equal(run(tmp_path / "stopped", resume=True), run(tmp_path / "complete"))
     assert written(tmp_path / "stopped") == written(tmp_path / "complete")
+
+
+@pytest.mark.parametrize("shape", [(5,), (1, 8, 8)])
+def test_sample_quality_is_told_by_a_net_here_of_a_model_there(shape: tuple[int, ...]) -> None:
+    width = torch.Size(shape).numel()
+    model = tb.VAE(
+        tb.priors.StandardNormal(2),
+        tb.posteriors.DiagonalNormal(tb.networks.MLP(shape, (4,))),
+        tb.likelihoods.Gaussian(tb.networks.MLP((2,), shape)),
+    ).to(CUDA)
+    state = torch.cuda.get_rng_state()
+    train, test = torch.randn(200, *shape), torch.randn(60, *shape)
+    found = tb.evaluate.fidelity(model, train, test)
+    assert torch.equal(state, torch.cuda.get_rng_state())
+    assert found.samples.shape == (60, 64 if len(shape) == 3 else width)
+    assert found.samples.device.type == found.worst.device.type == "cpu"
+    assert found.to_json() == tb.evaluate.fidelity(model, train, test).to_json()

@@ -30,7 +30,7 @@ TITLES = {
     "refined": "intervals of refined proposals",
     "predictive": "predictions",
     "neighbours": "samples beside training data",
-    "fidelity": "quality of samples",
+    "fidelity": "sample quality",
 }
 
 
