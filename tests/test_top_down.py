@@ -328,7 +328,7 @@ def test_other_posteriors_do_under_layers() -> None:
     model = tb.VAE(prior, posteriors.DiagonalNormal(nn.Linear(5, 18)), layered(X).likelihood)
     fit(model, X, objective=ELBO(), epochs=1, progress=False, validation=0)
     assert [*ELBO()(model, Batch(X)).terms] == ["distortion", "rate"]
-    assert check(layered(X), X, X, observations=6).skipped == {}
+    assert set(check(layered(X), X, X, observations=6).skipped) <= {"fidelity"}  # which needs more of them
 
 
 def test_what_the_layers_are_is_told() -> None:
