@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import tightbound as tb
 from tightbound.batch import Batch
+from tightbound.evaluate import fidelity, neighbours, predictive
 from tightbound.evaluate.noise import seeds_of
 
 EVALUATIONS: dict[str, Callable[..., Any]] = {
@@ -73,3 +74,22 @@ def test_seeds_are_made_of_values_of_any_precision(dtype: torch.dtype) -> None:
     first, second, third = seeds_of(Batch(x), 3)
     assert first == third != second
     assert seeds_of(Batch(x[1:]), 3) == [second, third]
+
+
+@pytest.mark.parametrize("check", [neighbours, fidelity, lambda model, _, x, **more: predictive(model, x, **more)])
+def test_a_decoder_that_gives_nan_is_told_in_words(check: Callable[..., Any]) -> None:
+    class Broken(nn.Linear):
+        def forward(self, z: Tensor) -> Tensor:
+            return torch.where(z[..., :1] > 0.3, torch.nan, super().forward(z))
+
+    torch.manual_seed(0)
+    model = tb.VAE(
+        tb.priors.StandardNormal(2),
+        tb.posteriors.DiagonalNormal(nn.Linear(3, 4)),
+        tb.likelihoods.Bernoulli(Broken(2, 3)),
+    )
+    x = torch.randint(2, (40, 3)).float()
+    with pytest.raises(
+        ValueError, match=r"Expected p\(x\|z\) to have numbers for parameters; got NaN in \d+ of \d+ el"
+    ):
+        check(model, x, x, observations=20)

@@ -13,6 +13,7 @@ from tightbound.batch import Batch, require_whole
 from tightbound.checks import check_model, described, said_of
 from tightbound.conditioned import ConditionalVAE
 from tightbound.evaluate.noise import proposed
+from tightbound.likelihoods import point_estimate
 from tightbound.model import Model
 from tightbound.runtime import home, require_computing
 
@@ -183,7 +184,30 @@ def simulated(model: VAE, count: int, size: int) -> Iterator[tuple[Batch, Tensor
         size: how many at a time.
     """
     for z in model.sample_prior(count).split(size):
-        yield Batch(model.decode(z).sample().to(home(model)[1]), checked=True), z
+        yield Batch(draw_of(model, z).to(home(model)[1]), checked=True), z
+
+
+def draw_of(model: VAE, z: Tensor) -> Tensor:
+    """A draw of p(x | z).
+
+    Args:
+        model: whose decoder it is.
+        z: as the decoder takes them.
+
+    Raises:
+        ValueError: where the decoder gives NaN, and its distribution cannot be drawn from.
+    """
+    p = model.decode(z)
+    try:
+        return p.sample()
+    except RuntimeError:
+        bad = point_estimate(p).isnan()
+        if not bad.any():
+            raise
+        raise ValueError(
+            f"Expected p(x|z) to have numbers for parameters; got NaN in {int(bad.sum())} of {bad.numel()} elements at "
+            "drawn latents. Find the layer that gives them: model.decode(model.sample_prior(100))."
+        ) from None
 
 
 def drawn(model: VAE, count: int, rows: int) -> tuple[Tensor, Tensor]:

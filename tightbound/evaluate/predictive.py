@@ -19,6 +19,7 @@ from tightbound.evaluate.estimates import Estimate, Judged, number, plain, row
 from tightbound.evaluate.noise import own_numbers, proposed, seeds_of
 from tightbound.evaluate.observed import (
     blocks,
+    draw_of,
     observed_as,
     require_normalised,
     require_several,
@@ -306,7 +307,7 @@ def _judged(model: VAE, batch: Batch, draws: int, *, seed: int, rows: int) -> Te
         parts = []
         with own_numbers(own, "replicas", batch.x.device):
             for piece in its_z.split(rows):
-                replicas = Batch(model.decode(piece).sample()[:, 0].to(batch.x.dtype), checked=True)
+                replicas = Batch(draw_of(model, piece)[:, 0].to(batch.x.dtype), checked=True)
                 theirs, _ = model.log_joint(replicas, piece.transpose(0, 1))
                 parts.append(torch.stack([*model.log_joint(one, piece), theirs.transpose(0, 1)]))
         log_px_z, log_pz, theirs = torch.cat(parts, 1).cpu().double()
