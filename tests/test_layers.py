@@ -95,8 +95,6 @@ LONGEST = {
     "likelihoods": 410,  # one class each, half of it formulas and examples
     "posteriors": 490,  # one class each, half of it formulas and examples
     "priors": 440,  # the same
-    "runs.recipe": 410,  # most of it is the help that users read
-    "evaluate.results": 410,  # half of it says what each number is
     "data.observations": 460,  # most of it says in examples what a model sees
 }
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
