@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,12 +23,12 @@ def tensor_of(value: object, name: str) -> Tensor:
         ValueError: if it holds no values, or some of them are masked.
 
     Example:
-        >>> tensor_of(np.arange(3, dtype=">i2"), "x")
-        tensor([0, 1, 2], dtype=torch.int16)
+        >>> tensor_of([[0, 1, 2]], "x")
+        tensor([[0, 1, 2]])
     """
     if isinstance(value, Tensor):
         return dense(value, name).detach()
-    return batch.tensor_of(_plain_columns(value, name), name)
+    return batch.tensor_of(value, name)
 
 
 def dense(tensor: Tensor, name: str) -> Tensor:
@@ -70,53 +67,3 @@ def column_names(value: object) -> tuple[str, ...]:
     columns = list(getattr(value, "columns", ()))
     names = tuple(map(str, columns))
     return () if columns == list(range(len(columns))) or len(set(names)) < len(names) else names
-
-
-def _plain_columns(value: Any, name: str) -> Any:
-    """A data frame of plain numbers, or what is none unchanged.
-
-    A frame is refused by the column that is no number; together its columns would be Python objects.
-    """
-    dtypes, columns = getattr(value, "dtypes", None), getattr(value, "columns", None)
-    if dtypes is None or columns is None:
-        return value
-    plain = [_plain(dtype) for dtype in dtypes]
-    several = len({getattr(each, "kind", "O") == "b" for each in plain}) > 1
-    own = dict[Any, np.dtype]()
-    for column, dtype, each in zip(columns, dtypes, plain, strict=True):
-        gaps = "" if each is None or each is dtype else _gaps(value, column)
-        if gaps or each is None or each.kind not in "iufb" or (each.kind == "b" and several):
-            raise TypeError(
-                f"Expected columns of plain numbers; got {dtype}{gaps} in the column {str(column)!r} of {name}. Make "
-                f"numbers of it without gaps, or leave it out: {_remedy_for_column(value, column, each, gaps)}."
-            )
-        if each is not dtype and not isinstance(dtype, np.dtype) and hasattr(dtype, "numpy_dtype"):
-            own[column] = each
-    return value.astype(own) if own else value
-
-
-def _plain(dtype: Any) -> np.dtype | None:
-    """NumPy's dtype of a column; None where it has none."""
-    if isinstance(dtype, np.dtype):
-        return dtype
-    if isinstance(found := getattr(dtype, "numpy_dtype", None), np.dtype):  # pandas' own: numbers can be absent
-        return found
-    kind = str(dtype).lower().rstrip("0123456789")  # of polars
-    if hasattr(dtype, "is_numeric") and kind in ("int", "uint", "float", "boolean"):
-        return np.dtype({"int": "i8", "uint": "u8", "float": "f8", "boolean": "?"}[kind])
-    return None
-
-
-def _gaps(frame: Any, column: object) -> str:
-    held = frame[column]
-    count = held.isna().to_numpy().sum() if hasattr(held, "isna") else held.null_count()
-    return f" with {int(count)} of {len(frame)} values absent" if count else ""
-
-
-def _remedy_for_column(frame: Any, column: object, plain: np.dtype | None, gaps: str) -> str:
-    polars = hasattr(frame, "drop_nulls")
-    if gaps:
-        return f"df.{'drop_nulls' if polars else 'dropna'}(subset=[{column!r}])"
-    if plain is not None and plain.kind == "b":
-        return f"df.cast({{{column!r}: polars.Float64}})" if polars else f"df.astype({{{column!r}: float}})"
-    return f"df.drop({column!r})" if polars else f"df.drop(columns={column!r})"
