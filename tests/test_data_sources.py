@@ -73,7 +73,7 @@ def test_a_size_is_for_sprites_and_folders_only(tmp_path):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ([[1.0]], r"Expected an array, .*; got list\. Convert it to an array: numpy\.asarray\(x\)"),
+        ([1.0], r"Expected an array, .*; got list\. Convert it to an array: numpy\.asarray\(x\)"),
         (7, "Expected an array, .*; got int"),
         (None, "Expected an array, .*; got NoneType"),
         (("a", "b"), "Expected an array, .*; got tuple"),

@@ -56,7 +56,13 @@ def test_what_is_no_plain_array_is_taken_as_one(predict: Predict, given: Any, pl
         (torch.as_tensor(B).to_sparse(), TypeError, r"dense real numbers; got torch\.float64, .*sparse.* x\.to_dense"),
         (B.astype(object), TypeError, r"array of real numbers; got dtype object in x\. Drop what is None.*astype"),
         (B.astype(np.longdouble), TypeError, r"array of real numbers; got dtype float128 in x\. Convert it: x\.astype"),
-        ([[1.0, 2.0], [3.0]], TypeError, r"array of real numbers; got a list in x of which NumPy .*rows of one length"),
+        (
+            [[1.0, 2.0], [3.0]],
+            TypeError,
+            r"Expected rows of one length; got 2 values in row 0 and 1 in row 1 of x\. Fill",
+        ),
+        ([[[1.0], [2]], [[3.0], [4, 5]]], TypeError, r"got a list in x of which NumPy makes none .*rows of one length"),
+        ([[1.0, None]], TypeError, r"got dtype object in x\. With x = numpy\.array\(x\): Drop what is None"),
         (np.ma.masked_array(B, B > 1), ValueError, r"Expected values that are all there; got a masked array with \d+ "),
         (B[0], ValueError, r"observations of shape \(N, \.\.\.\); got \(5,\)\. A single observation .*x\[None\]"),
         (B[:0], ValueError, "Expected at least one observation; got an empty array"),
@@ -79,6 +85,14 @@ def test_values_that_are_not_finite_are_refused_by_their_row(predict: Predict, v
     with pytest.raises(ValueError, match="Expected finite values; got NaN or infinity in observation 7 of x, as float"):
         predict(x)
     assert predict(x[:7]).isfinite().all()
+
+
+def test_frames_are_taken_as_they_are_for_a_training() -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(B).assign(**{"4": B[:, 4] > 0})[[0, 1, 2, 3, "4"]]
+    assert MODEL.embed(frame).equal(MODEL.embed(frame.to_numpy(float)))
+    with pytest.raises(TypeError, match=r"got object in the column '4' of x\. .*df\.drop\(columns='4'\)"):
+        MODEL.embed(frame.assign(**{"4": "a"}).astype({"4": object}))
 
 
 def test_the_row_is_the_one_among_all_of_them() -> None:

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from tightbound.frames import plain_columns
+
 WHOLE = {torch.bool, torch.int8, torch.int16, torch.int32, torch.int64}
 UNSIGNED = {torch.uint8, torch.uint16, torch.uint32, torch.uint64}
 REAL = WHOLE | UNSIGNED | {torch.float16, torch.bfloat16, torch.float32, torch.float64}
@@ -265,15 +267,15 @@ def tensor_of(value: Any, name: str) -> Tensor:
     if isinstance(value, Tensor):
         require_real(value, name)
         return value
+    value = plain_columns(value, name)
     try:
         array = np.asanyarray(value)
-    except (TypeError, ValueError, RuntimeError) as error:  # a list of rows of several lengths, for instance
-        raise TypeError(
-            f"Expected an array of real numbers; got a {type(value).__name__} in {name} of which NumPy makes none "
-            f"({error}). Give rows of one length, as plain numbers."
-        ) from None
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise _no_array(value, name, error) from None
     if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
-        raise TypeError(f"Expected an array of real numbers; got dtype {array.dtype} in {name}. {_remedy(array)}")
+        made = "" if hasattr(value, "__array__") else "With x = numpy.array(x): "
+        got = f"got dtype {array.dtype} in {name}"
+        raise TypeError(f"Expected an array of real numbers; {got}. {made}{_remedy(array)}")
     array = _all_there(array, name)
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if any(stride < 0 for stride in array.strides):
@@ -281,6 +283,21 @@ def tensor_of(value: Any, name: str) -> Tensor:
     with warnings.catch_warnings():  # a file mapped for reading is not writable, but nothing here writes to it
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
         return torch.from_numpy(array)
+
+
+def _no_array(value: Any, name: str, error: Exception) -> TypeError:
+    if isinstance(value, list | tuple):
+        sizes = [len(row) if hasattr(row, "__len__") else 1 for row in value]
+        other = next((row for row, size in enumerate(sizes) if size != sizes[0]), None)
+        if other is not None:
+            return TypeError(
+                f"Expected rows of one length; got {sizes[0]} values in row 0 and {sizes[other]} in row {other} of "
+                f"{name}. Fill up the shorter rows, or cut the longer ones."
+            )
+    return TypeError(
+        f"Expected an array of real numbers; got a {type(value).__name__} in {name} of which NumPy makes none "
+        f"({error}). Give rows of one length, as plain numbers."
+    )
 
 
 def _remedy(array: np.ndarray) -> str:

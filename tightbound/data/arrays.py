@@ -41,6 +41,13 @@ _OTHERS = {  # what other people call them, in lower case
 }  # fmt: skip
 _APART = ("val", "valid", "validation", "dev")  # which training takes from elsewhere
 _MASKS = ("mask", "masks", "missing")  # without which absent values would be trained on
+_SPARSE = {  # keys of sparse matrices beside data and shape: what makes an array of such a file
+    "format": "scipy.sparse.load_npz({0}).toarray()",
+    "coords": "sparse.load_npz({0}).todense()",
+    "indptr": (
+        "scipy.sparse.csr_matrix(((f := numpy.load({0}))['data'], f['indices'], f['indptr']), f['shape']).toarray()"
+    ),
+}
 DSPRITES = ("color", "shape", "scale", "orientation", "posX", "posY")  # its own names are in a pickle
 
 
@@ -162,10 +169,12 @@ def _require_no_mask(keys: list[str], path: Path) -> None:
 
 
 def _require_dense(keys: list[str], path: Path) -> None:
-    if {"format", "shape", "data"} <= set(keys):  # as scipy.sparse.save_npz names them
+    """Refuse a sparse matrix, whose array of data has those values alone that are not zero."""
+    made = next((line for key, line in _SPARSE.items() if key in keys), None)
+    if made is not None and {"data", "shape"} <= set(keys) and not {"x", "x_train"} & {key.lower() for key in keys}:
         raise ValueError(
-            f"Expected dense values; got a sparse matrix of SciPy in {path}. Make it dense: numpy.save('x.npy', "
-            f"scipy.sparse.load_npz({str(path)!r}).toarray())."
+            f"Expected an array of all values; got a sparse matrix in {path}. Make it dense: "
+            f"numpy.save('x.npy', {made.format(repr(str(path)))})."
         )
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,12 +23,12 @@ def tensor_of(value: object, name: str) -> Tensor:
         ValueError: if it holds no values, or some of them are masked.
 
     Example:
-        >>> tensor_of(np.arange(3, dtype=">i2"), "x")
-        tensor([0, 1, 2], dtype=torch.int16)
+        >>> tensor_of([[0, 1, 2]], "x")
+        tensor([[0, 1, 2]])
     """
     if isinstance(value, Tensor):
         return dense(value, name).detach()
-    return batch.tensor_of(_plain_columns(value, name), name)
+    return batch.tensor_of(value, name)
 
 
 def dense(tensor: Tensor, name: str) -> Tensor:
@@ -70,69 +67,3 @@ def column_names(value: object) -> tuple[str, ...]:
     columns = list(getattr(value, "columns", ()))
     names = tuple(map(str, columns))
     return () if columns == list(range(len(columns))) or len(set(names)) < len(names) else names
-
-
-def _plain_columns(value: Any, name: str) -> Any:
-    """A data frame of plain numbers, or what is none unchanged.
-
-    A frame is refused by the column that is no number; together its columns would be Python objects.
-    """
-    dtypes, columns = getattr(value, "dtypes", None), getattr(value, "columns", None)
-    if dtypes is None or columns is None:
-        return value
-    plain = [_plain(dtype) for dtype in dtypes]
-    several = len({getattr(each, "kind", "O") == "b" for each in plain}) > 1
-    own, refused, absent = dict[Any, Any](), dict[Any, str](), []
-    for column, dtype, each in zip(columns, dtypes, plain, strict=True):
-        gaps = "" if each is None or each is dtype else _gaps(value, column)
-        if gaps or each is None or each.kind not in "iufb":
-            refused[column] = f"{dtype}{gaps}"
-            absent += [column] if gaps else []
-        elif each.kind == "b" and several:
-            own[column] = int
-        elif each is not dtype and not isinstance(dtype, np.dtype) and hasattr(dtype, "numpy_dtype"):
-            own[column] = each
-    if refused:
-        got = ", ".join(f"{what} in the column {str(column)!r}" for column, what in refused.items())
-        others = [column for column in refused if column not in absent]
-        raise TypeError(
-            f"Expected columns of plain numbers; got {got} of {name}. Make numbers of "
-            f"{'it' if len(refused) == 1 else 'them'} without gaps, or leave {'it' if len(refused) == 1 else 'them'} "
-            f"out: df{_dropped(value, others)}{_without_gaps(value, absent)}."
-        )
-    if not own:
-        return value
-    return value.cast(own) if hasattr(value, "drop_nulls") else value.astype(own)
-
-
-def _plain(dtype: Any) -> np.dtype | None:
-    """NumPy's dtype of a column; None where it has none."""
-    if isinstance(dtype, np.dtype):
-        return dtype
-    if isinstance(found := getattr(dtype, "numpy_dtype", None), np.dtype):  # pandas' own: numbers can be absent
-        return found
-    kind = str(dtype).lower().rstrip("0123456789")  # of polars
-    if hasattr(dtype, "is_numeric") and kind in ("int", "uint", "float", "boolean"):
-        return np.dtype({"int": "i8", "uint": "u8", "float": "f8", "boolean": "?"}[kind])
-    return None
-
-
-def _gaps(frame: Any, column: object) -> str:
-    held = frame[column]
-    count = held.isna().to_numpy().sum() if hasattr(held, "isna") else held.null_count()
-    return f" with {int(count)} of {len(frame)} values absent" if count else ""
-
-
-def _dropped(frame: Any, columns: list[Any]) -> str:
-    """The call that leaves columns out, in the words of the frame's library."""
-    if not columns:
-        return ""
-    which = repr(columns[0] if len(columns) == 1 else columns)
-    return f".drop({which})" if hasattr(frame, "drop_nulls") else f".drop(columns={which})"
-
-
-def _without_gaps(frame: Any, columns: list[Any]) -> str:
-    """The call that leaves out the rows in which something is absent."""
-    if not columns:
-        return ""
-    return f".{'drop_nulls' if hasattr(frame, 'drop_nulls') else 'dropna'}(subset={columns})"

@@ -44,7 +44,7 @@ _READ = {  # what makes an array of a file, by its ending
 }  # fmt: skip
 _PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip", ".tar", ".tgz", ".7z")
 _FILES = "a .npy, .npz or .h5 file or a folder of PNG or JPEG images"
-_OBJECTS = "an array, a tensor, a data set of items, a pair (x, labels) or Observations"
+_OBJECTS = "an array, a tensor, a list of rows, a data set of items, a pair (x, labels) or Observations"
 
 
 def load(source: object, *, size: int | None = None, test_fraction: float = 0.1) -> Data:
@@ -59,8 +59,8 @@ def load(source: object, *, size: int | None = None, test_fraction: float = 0.1)
             "sprites-correlated", whose scale and x go together in training, or "sprites-held-out", which is tested on
             hearts that stand on their head on the right; the path of a ``.npy`` or ``.npz`` file (see
             :mod:`tightbound.data.arrays`), of an ``.h5`` file as that of 3D Shapes, or of a folder of images (see
-            :mod:`tightbound.data.images`); an array, a tensor, a data set of items, a pair (x, labels) or
-            Observations; or Data, which is returned as it is.
+            :mod:`tightbound.data.images`); an array, a tensor, a list of rows, a data set of items, a pair (x, labels)
+            or Observations; or Data, which is returned as it is.
         size: height and width in pixels that sprites have, or that images of a folder are resized to.
         test_fraction: which fraction of the observations to hold out where there is no test set, between 0 and 1.
 
@@ -91,8 +91,8 @@ def observations(source: Any) -> Observations:
     """Make observations from an object in memory.
 
     Args:
-        source: an array, a tensor or a pair (x, labels), as :mod:`tightbound.data.arrays` describes them; a data set of
-            items, of torch, Hugging Face or any class that iterates, or a DataLoader of one, as
+        source: an array, a tensor, a list of rows or a pair (x, labels), as :mod:`tightbound.data.arrays` describes
+            them; a data set of items, of torch, Hugging Face or any class that iterates, or a DataLoader of one, as
             :func:`tightbound.data.datasets.from_dataset` reads them; or Observations, which are returned as they are.
 
     Returns:
@@ -182,7 +182,15 @@ def _remedy_for(source: Any) -> str:
 
 
 def _is_array(value: object) -> bool:
-    return isinstance(value, Tensor) or hasattr(value, "__array__")
+    return isinstance(value, Tensor) or hasattr(value, "__array__") or _is_rows(value)
+
+
+def _is_rows(value: object) -> bool:
+    """Whether a list holds lists of numbers, or arrays of one axis each; not two sets, nor items with their labels."""
+    first = value[0] if isinstance(value, list | tuple) and value else None
+    if isinstance(first, list | tuple):
+        return len(first) > 0 and getattr(first[0], "ndim", 0) == 0
+    return getattr(first, "ndim", None) == 1
 
 
 def _named(source: str | os.PathLike[str], size: int | None) -> Observations | Data:
