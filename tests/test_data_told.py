@@ -295,7 +295,6 @@ class Sparse:
         (scipy.sparse.random(9, 3, 0.5, format="csr"), r"Make it dense: x.toarray\(\)"),
         (scipy.sparse.random(9, 3, 0.5, format="coo"), r"Make it dense: x.toarray\(\)"),
         ({"image": 1, "label": 2}, r"Choose one of its arrays: x\['image'\]"),
-        ([[1.0, 2.0]], r"Convert it to an array: numpy.asarray\(x\)"),
         (Data("d", Kept(torch.zeros(2, 1)), Kept(torch.zeros(2, 1))), "Choose one of its splits: data.test"),
         (3.0, "Convert it to an array"),
     ],
@@ -341,8 +340,8 @@ class Frame:
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
         return np.stack([np.asarray(each) for each in self._values.values()], 1)
 
-    def astype(self, own: dict[str, type]) -> Frame:
-        return Frame(**{name: each.astype(own.get(name, each.dtype)) for name, each in self._values.items()})
+    def astype(self, dtype: np.dtype) -> np.ndarray:
+        return np.stack([np.asarray(each, dtype) for each in self._values.values()], 1)
 
 
 class Nullable:
