@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
-import shlex
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +14,7 @@ from typing import Annotated, Any, Literal
 from tightbound.files import require_file
 from tightbound.paths import require_path
 from tightbound.runs.fitting import require_fitting
+from tightbound.runs.no_recipe import no_recipe
 from tightbound.runs.pieces import FORMER, LIKELIHOODS, POSTERIORS, PRIORS, row
 from tightbound.runs.registry import OBJECTIVES
 from tightbound.runs.rows import ObjectiveRecipe
@@ -387,14 +386,4 @@ def load(name: str) -> Recipe:
     require_path(path)
     if path.suffix == ".toml" and path.exists() and not path.is_dir():
         return from_file(path)
-    if (path / "training.json").is_file() or (path / "recipe.toml").is_file():
-        anew, own = "", path / "recipe.toml"
-        if own.is_file():
-            anew = f" To train its recipe anew: tightbound train {shlex.quote(str(own))}"
-        raise ValueError(
-            f"Expected a recipe; got the run in {name}. To go on with it: tightbound train --resume "
-            f"{shlex.quote(name)}.{anew}"
-        )
-    close = difflib.get_close_matches(name, shipped(), n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"Expected a recipe ({', '.join(shipped())}) or the path of a .toml file; got {name!r}.{hint}")
+    raise no_recipe(name, shipped())
