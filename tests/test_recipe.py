@@ -14,6 +14,7 @@ import tomli_w
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import tightbound as tb
 from tightbound.runs import recipe as recipes
 from tightbound.runs.drawn import Capacity, Elbo, FreeBits, Iwae, Miwae, Renyi
 from tightbound.runs.pieces import GRADIENTS, LIKELIHOODS
@@ -381,15 +382,47 @@ def test_load_takes_a_path_and_names_it_in_errors(tmp_path: Path) -> None:
     ("name", "message"),
     [
         ("digit", r"Expected a recipe \(.*digits, .*got 'digit'. Did you mean 'digits'\?"),
-        ("missing.toml", "or the path of a .toml file; got 'missing.toml', where there is no file"),
-        ("/", r"got '/', which may be data\. To train on them: tightbound train auto --data /"),
-        ("../digits", "got '../digits'"),
+        (
+            "missing.toml",
+            r"^Expected the path of a \.toml file; got missing\.toml, where there is nothing \(seen from /",
+        ),
+        ("/nope/mine.toml", r"got /nope/mine\.toml, where there is nothing \(seen from .*\)\. Check the path\.$"),
+        ("digits.toml", r"got digits\.toml, where there is nothing .*\. Check the path\. Did you mean 'digits'\?$"),
+        ("x.npy", r"got x\.npy, where there is nothing .*\. Check the path\.$"),
+        ("../digits", r"got \.\./digits, where there is nothing .* Did you mean 'digits'\?"),
         ("\0.toml", "Expected a path without a NUL byte; got one with it"),
     ],
 )
 def test_load_refuses_unknown_names(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         recipes.load(name)
+
+
+@pytest.mark.parametrize("name", ["x.npy", "my images", "x.csv", "odd.toml"])
+def test_data_in_the_place_of_a_recipe_are_told_to_be_data(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if "." in name and not name.endswith("toml"):
+        Path(name).write_bytes(b"")
+    else:
+        Path(name).mkdir()
+    written = f"'{name}'" if " " in name else name
+    with pytest.raises(ValueError, match=r"Expected a recipe") as refused:
+        recipes.load(name)
+    assert str(refused.value) == (
+        f"Expected a recipe, or the path of a .toml file; got {name}, which may be data. Give them to the recipe auto: "
+        f"tightbound train auto --data {written}, or tb.train('auto', data='{name}') in Python."
+    )
+
+
+@pytest.mark.parametrize("given", [[[1.0]], {"x": 1}, None])
+def test_an_array_in_the_place_of_a_recipe_is_told_to_be_data(given: Any) -> None:
+    message = (
+        r"Expected a recipe, its name or the path of a \.toml file; got .*\. Give data by name: tb\.train\('auto', da"
+    )
+    with pytest.raises(TypeError, match=message):
+        tb.train(given)
 
 
 def test_as_many_codes_as_can_be_listed_may_be_summed_over() -> None:

@@ -6,12 +6,12 @@ Submodules load when they are first used, so that importing the package costs no
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from tightbound._version import __version__
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Mapping
 
     from tightbound import bounds as bounds
@@ -112,7 +112,7 @@ def train(
         The run: ``run.model()`` is the trained model.
 
     Raises:
-        TypeError: for data of another kind.
+        TypeError: for a recipe, or data, of another kind.
         ValueError: for a recipe that there is not, a folder that already holds something, and whatever the recipe gets
             wrong.
 
@@ -127,6 +127,11 @@ def train(
     from tightbound.runs import recipe as recipes
     from tightbound.runs import starting
 
+    if not isinstance(recipe, str | os.PathLike | recipes.Recipe):
+        raise TypeError(
+            f"Expected a recipe, its name or the path of a .toml file; got {type(recipe).__name__}. Give data by name: "
+            "tb.train('auto', data=x)."
+        )
     wanted = (recipe if isinstance(recipe, recipes.Recipe) else recipes.load(str(recipe))).updated(changes or {})
     if data is None and not wanted.data.source:
         raise ValueError(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
-import shlex
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +14,7 @@ from typing import Annotated, Any, Literal
 from tightbound.files import require_file
 from tightbound.paths import require_path
 from tightbound.runs.fitting import require_fitting
+from tightbound.runs.no_recipe import no_recipe
 from tightbound.runs.pieces import FORMER, LIKELIHOODS, POSTERIORS, PRIORS, row
 from tightbound.runs.registry import OBJECTIVES
 from tightbound.runs.rows import ObjectiveRecipe
@@ -385,16 +384,8 @@ def load(name: str) -> Recipe:
     if name in shipped():
         text = (resources.files("tightbound.runs") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
         return from_toml(text, origin=f"the recipe {name!r}")
-    path, own = Path(name), Path(name) / "recipe.toml"
+    path = Path(name)
     require_path(path)
     if path.suffix == ".toml" and path.exists() and not path.is_dir():
         return from_file(path)
-    if own.is_file() or (path / "training.json").is_file():
-        anew = f" To train its recipe anew: tightbound train {shlex.quote(str(own))}" * own.is_file()
-        go_on = f"To go on with it: tightbound train --resume {shlex.quote(name)}."
-        raise ValueError(f"Expected a recipe; got the run in {name}. {go_on}{anew}")
-    close = difflib.get_close_matches(name, shipped(), n=1)
-    hint = f". Did you mean {close[0]!r}?" if close else ", where there is no file" * (path.suffix == ".toml")
-    if path.exists():
-        hint = f", which may be data. To train on them: tightbound train auto --data {shlex.quote(name)}"
-    raise ValueError(f"Expected a recipe ({', '.join(shipped())}) or the path of a .toml file; got {name!r}{hint}")
+    raise no_recipe(name, shipped())
