@@ -122,6 +122,8 @@ def test_a_summary_is_that_of_the_rows_that_are_looked_at():
     assert (found.count, found.shape, found.dtype, found.low, found.high) == (2, (1,), "float32", 0.25, 0.5)
     assert (found.scale, found.binarised, found.overdispersion) == (1.0, False, None)
     assert found.describe() == "2 observations of 1, float32 0.25…0.5: grey"
+    marked = summarise(Observations(torch.tensor([[-9999.0], [5.78123]])))
+    assert marked.describe() == "2 observations of 1, float32 -9999.0…5.78: real"
 
 
 def test_digits_are_described_in_a_line():

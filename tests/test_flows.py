@@ -364,7 +364,7 @@ def test_micro_batches_give_the_same_gradient(flow: Any, objective: Any) -> None
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # the compiler's own
 @pytest.mark.skipif(bool(obstacle()), reason="nothing can be compiled here")
-@every_flow
+@pytest.mark.parametrize("flow", ["autoregressive", pytest.param("spline", marks=pytest.mark.slow)])
 def test_a_compiled_step_is_one_graph(flow: Any) -> None:
     step = TrainStep(vae(flow, transforms=1), ELBO(), Training(), steps=10, device=torch.device("cpu"))
     batch = Batch(torch.randn(6, 5), checked=True)

@@ -124,12 +124,16 @@ class DataSummary:
         return len(self.shape) == 3 and self.shape[0] == 3
 
     def _span(self) -> tuple[str, str]:
-        """Both ends, in as few digits as tell them apart."""
+        """Both ends, in as few digits as tell them apart; whole numbers up to a million in all of theirs."""
         digits = next((n for n in (3, 6, 9, 12) if f"{self.low:.{n}g}" != f"{self.high:.{n}g}"), 3)
-        low, high = (
-            str(float(f"{v:.{digits}g}")) if "float" in self.dtype else f"{v:.0f}" for v in (self.low, self.high)
-        )
-        return low, high
+
+        def told(value: float) -> str:
+            if "float" not in self.dtype:
+                return f"{value:.0f}"
+            whole = value == round(value) and abs(value) <= 1e6  # -9999 stands for something
+            return str(value if whole else float(f"{value:.{digits}g}"))
+
+        return told(self.low), told(self.high)
 
 
 def summarise(observations: Observations, *, of: Observations | None = None) -> DataSummary:

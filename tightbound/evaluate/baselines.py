@@ -37,8 +37,8 @@ class Baselines(Judged):
 
     Args:
         independent: of the model's own likelihood where no element tells of another: one output for all observations.
-        ppca: of a normal with as many directions as the model has latents, and the same noise in all others; None for
-            data that are no real numbers.
+        ppca: of a normal with as many directions as the model has latents, fewer than the data have elements, and the
+            same noise in all others; None for data that are no real numbers.
         png: of the compressed pixels of a PNG file; None for data that are no 8-bit images.
         entropy: of the data themselves, where it is known: what no model goes below, on average over all of them.
         latent_dim: directions of ``ppca``.
@@ -142,7 +142,7 @@ def baselines(model: Model, train: Any, test: Any) -> Baselines:
         )
     train, test = observed_as(train), observed_as(test)
     device, _ = home(model)
-    latent_dim = model.prior().event_shape.numel()
+    latent_dim = min(model.prior().event_shape.numel(), max(test.shape.numel() - 1, 0))
     with evaluation_mode(model), own_random_state(device, seed=0):
         constant = _independent(likelihood, train)
         log_px = [_log_px(constant, batch.x) for _, batch in blocks(model, test, rows_at_once(model, test))]
