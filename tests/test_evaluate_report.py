@@ -55,7 +55,7 @@ KEYS = (
     | ABOUT
     | CODE
     | ROBUST
-    | {"iwae", "bits_per_dim", "remark"}
+    | {"iwae", "bits_per_dim", "remark", "rate_by_layer"}
     | {"findings", "baselines"}
 )
 

@@ -73,7 +73,7 @@ def test_what_to_do_outside_any_other_support() -> None:
         ),
         (torch.zeros(0, 3), {}, ValueError, "Expected at least one observation; got an empty array"),
         (torch.zeros(50), {}, ValueError, r"Expected observations of shape \(N, ...\); got \(50,\)"),
-        ([[1.0, 2.0, 3.0]], {}, TypeError, "Expected an array, a tensor, .*; got list"),
+        ([[1.0, 2.0], [3.0]], {}, TypeError, "Expected rows of one length; got 2 values in row 0 and 1 in"),
         (torch.zeros(50, 3), {"validation": 50}, ValueError, "Expected fewer validation observations than the 50"),
         (torch.zeros(1, 3), {}, ValueError, "Expected fewer validation observations than the 1 there are"),
         (torch.zeros(50, 3), {"epoch": 3}, TypeError, r"got 'epoch'. Did you mean 'epochs'\?"),

@@ -145,7 +145,7 @@ def bernoulli(network: Any = None) -> Any:
         ),
         (torch.zeros(0, 3), ValueError, r"at least one observation; got an empty array"),
         ("x.npy", TypeError, r"an array, .*; got str\. Read it first: tb\.data\.load\('x\.npy'\)"),
-        ([[0.0]], TypeError, r"an array, .*; got list"),
+        ([[0.0]], ValueError, r"of shape \(3,\)"),
     ],
     ids=["shape", "scale", "support", "finite", "empty", "path", "list"],
 )

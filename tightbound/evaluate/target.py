@@ -43,7 +43,10 @@ class Target:
         self._lengths = [part.length for part in parts]
         self._maps = None if all(map(_is_real, supports)) else [biject_to(support) for support in supports]
         # What is not compiled does without torch.func, which loads the compiler: 2 s.
-        self._slope = Graph(self._slope_of_traced if joint.compile else self._slope_of, compile=joint.compile)
+        first, self._other = self._slope_of, self._slope_of_traced
+        if joint.compile:
+            first, self._other = self._other, first
+        self._slope = Graph(first, compile=joint.compile)
 
     def to_latent(self, u: Tensor) -> Tensor:
         r"""z = T(u): shape (K, B, \*latent) from (K, B, D)."""
@@ -76,8 +79,8 @@ class Target:
         """
         try:
             value, slope = self._slope(batch, u)
-        except RuntimeError:  # a model that torch.func cannot trace
-            self._slope = Graph(self._slope_of, compile=False)
+        except RuntimeError:  # a model that torch.func cannot trace, or weights that autograd cannot keep
+            self._slope = Graph(self._other, compile=False)
             value, slope = self._slope(batch, u)
         return _known(value), torch.nan_to_num(slope, 0.0, 0.0, 0.0)
 

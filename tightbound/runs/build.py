@@ -247,20 +247,27 @@ def _likelihood(
     """The likelihood, whose network is yet to come, and the mean and deviation of each element."""
     shape = config.shape
     wanted = row(LIKELIHOODS, recipe.likelihood, "model.likelihood")
-    with torch.device("cpu" if device == "meta" else device):  # operations on "meta" load torch's compiler: 2 s
-        mean, deviation = moments(observations) if observations is not None else (torch.zeros(shape), torch.ones(shape))
-        if is_image(shape):  # pixels share a unit: near-constant corners would otherwise outweigh the picture
-            pooled = (deviation.square().mean() + mean.var(unbiased=False)).sqrt()
-            deviation = pooled.expand_as(deviation)
-    # What is constant in all of the data has no unit, and no nats to win; of one thing alone that would be everything.
-    unit = torch.where(deviation.any() | (deviation > 0), deviation, 1)
-    mean, deviation, unit = (each.to(device) for each in (mean, deviation, unit))
+    with torch.device(device):
+        if observations is None:  # the weights have them; and operations on "meta" would load torch's compiler
+            mean, deviation, unit = torch.zeros(shape), torch.ones(shape), torch.ones(shape)
+        else:
+            mean, deviation, unit = _units(observations)
     given = {"scale": recipe.scale, "centre": mean, "unit": unit, "levels": config.levels, "classes": config.levels}
     # The likelihood's own numbers, which are few, are real ones even in an outline.
     made = imported(wanted.cls)(nn.Identity(), **{name: given[name] for name in wanted.takes}).to(config.dtype)
     for name in {"centre", "unit"} & set(wanted.takes):
         getattr(made, name).copy_(given[name])  # in the model's type: a rounded centre is off by what float32 rounds
     return made, (mean, deviation)
+
+
+def _units(observations: Observations) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and deviation of each element, and what it is measured in."""
+    mean, deviation = moments(observations)
+    if is_image(observations.shape):  # pixels share a unit: near-constant corners would otherwise outweigh the picture
+        pooled = (deviation.square().mean() + mean.var(unbiased=False)).sqrt()
+        deviation = pooled.expand_as(deviation)
+    # What is constant in all of the data has no unit, and no nats to win; of one thing alone that would be everything.
+    return mean, deviation, torch.where(deviation.any() | (deviation > 0), deviation, 1)
 
 
 def _start(
