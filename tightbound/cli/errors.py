@@ -43,9 +43,10 @@ MEANT = {  # what people call a verb, beside its name
 DEVICES = {"gpu": "cuda", "cuda": "cuda", "cpu": "cpu", "mps": "mps"}  # as options that other programs have
 COUNTS = ("count", "observations", "samples")  # what a number by no other name counts, the likeliest first
 OTHERS = {  # what people and other programs call an option
-    "samples": "count", "num-samples": "count", "n-samples": "count",
-    "o": "out", "output": "out", "folder": "out", "dir": "out", "dataset": "data", "input": "data", "source": "data",
-}  # fmt: skip
+    **dict.fromkeys(("n", "num", "number", "num-samples", "n-samples", "samples"), COUNTS),
+    **dict.fromkeys(("o", "output", "folder", "dir"), ("out",)),
+    **dict.fromkeys(("dataset", "input", "source"), ("data",)),
+}
 TYPES = {int: "a whole number", float: "a number", Path: "a path", str: "a text"}
 INTERRUPTED = 130
 SHORT_OF_MEMORY = "out of memory|can't allocate memory|not enough memory|Unable to allocate"
@@ -252,10 +253,8 @@ def _near(error: UnknownOptionError) -> str:
     wrong = (error.token.keyword or error.token.value).lstrip("-")
     if wrong in DEVICES and "device" in meant:
         return f" Did you mean {meant['device'][0]} {DEVICES[wrong]}?"
-    if wrong in ("n", "num", "number") and (counts := [name for name in COUNTS if name in meant]):
-        return f" Did you mean {meant[counts[0]][0]}?"
-    other = OTHERS.get(wrong) if wrong not in meant else None
-    close = [other] if other in meant else difflib.get_close_matches(wrong, meant, n=1)
+    others = [name for name in OTHERS.get(wrong, ()) if name in meant and wrong not in meant]
+    close = others or difflib.get_close_matches(wrong, meant, n=1)
     return f" Did you mean {' or '.join(meant[close[0]])}?" if close else ""
 
 

@@ -256,10 +256,13 @@ def _first_equal(marks: Tensor) -> Tensor:
 
 
 def _noise_of(draws: Draws) -> dict[str, Tensor]:
-    """What the draws from q(z | x) may be off in each number made of them, by observation."""
+    """What the draws from q(z | x) may be off in each number made of them, by observation; NaN where there is one."""
     parts = {"elbo": draws.log_w, "distortion": draws.log_px_z, "rate_sampled": draws.log_qz_x - draws.log_pz}
-    found = {f"error {name}": each.std(0) / len(each) ** 0.5 for name, each in parts.items() if len(each) > 1}
-    return {**found, "error iwae": marginal.of_weights(draws.log_w).error} if found else {}
+    found = {
+        f"{name}_error": each.std(0) / len(each) ** 0.5 if len(each) > 1 else torch.full_like(each[0], math.nan)
+        for name, each in parts.items()
+    }
+    return {**found, "iwae_error": marginal.of_weights(draws.log_w).error}
 
 
 def _rows_of(values: Tensor | None, index: Tensor) -> Tensor | None:
@@ -283,23 +286,24 @@ def _report(
         )
 
     def mean(values: Tensor, noise: str = "") -> Estimate:
-        own = columns.get(noise)
-        return Estimate.of(values[fine], None if own is None else own[fine], columns["same"][fine])
+        return Estimate.of(values[fine], columns[noise][fine] if noise else None, columns["same"][fine])
 
     log_px = columns["log_px"]
     layers = [name for name in columns if name.removeprefix("rate_").isdecimal()]
-    kept = ("elbo", "distortion", "rate_sampled", *layers, "log_px", "error", "ess", "k", "draws", "row", "same")
+    parts = ("elbo", "elbo_error", "distortion", "rate_sampled", *layers)
+    kept = (*parts, "log_px", "error", "ess", "k", "draws", "row", "same")
+    noise_at = {k: "elbo_error" if k == 1 else "iwae_error" for k in sample_counts(samples)}
     return Evidence(
-        elbo=mean(columns["elbo"], "error elbo"),
-        distortion=mean(columns["distortion"], "error distortion"),
-        rate=mean(rate, "" if "rate" in columns else "error rate_sampled"),
+        elbo=mean(columns["elbo"], "elbo_error"),
+        distortion=mean(columns["distortion"], "distortion_error"),
+        rate=mean(rate, "" if "rate" in columns else "rate_sampled_error"),
         rate_kind="closed-form" if "rate" in columns else "sampled",
-        rate_sampled=mean(columns["rate_sampled"], "error rate_sampled"),
+        rate_sampled=mean(columns["rate_sampled"], "rate_sampled_error"),
         rate_by_layer=tuple(mean(columns[name]) for name in layers),
-        iwae=tuple(
-            (k, mean(columns[f"iwae {k}"], "error iwae" if k > 1 else "error elbo")) for k in sample_counts(samples)
+        iwae=tuple((k, mean(columns[f"iwae {k}"], noise)) for k, noise in noise_at.items()),
+        rises=tuple(
+            mean(columns[f"iwae {k}"] - columns["iwae 1"], "elbo_error" * (k > 1)) for k in sample_counts(samples)
         ),
-        rises=tuple(mean(columns[f"iwae {k}"] - columns["iwae 1"]) for k in sample_counts(samples)),
         nll=mean(-log_px, "error"),
         bits_per_dim=bits_per_dim(log_px[fine].mean().item(), observed.shape.numel()),
         per_observation={**{name: columns[name] for name in kept}, "rate": rate},

@@ -140,7 +140,10 @@ class Evidence(Judged):
     @property
     def gap(self) -> Estimate:
         """log p(x) less the ELBO, paired by observation: KL(q(z|x) ‖ p(z|x)), as far as ``nll`` is reliable."""
-        return Estimate.of(self._of("log_px") - self._of("elbo"), self._of("error"), self.same[self.counted])
+        noise = self._of("error")
+        if "elbo_error" in self.per_observation:  # NaN of a single draw, whose noise nobody knows
+            noise = torch.hypot(noise, self._of("elbo_error").nan_to_num(0.0))
+        return Estimate.of(self._of("log_px") - self._of("elbo"), noise, self.same[self.counted])
 
     @property
     def counted(self) -> Tensor:

@@ -27,7 +27,7 @@ from tightbound.runs.identity import data_fingerprint
 from tightbound.runs.notes import notes_on, on_condition
 from tightbound.runs.pieces import LIKELIHOODS, POSTERIORS, PRIORS, row
 from tightbound.runs.plan import imported
-from tightbound.runs.recipe import GIVEN, ModelRecipe, Recipe
+from tightbound.runs.recipe import GIVEN, NOT_KEPT, ModelRecipe, Recipe
 from tightbound.runs.resolving import (
     conditions_of,
     levels_of,
@@ -145,11 +145,7 @@ def loaded(recipe: Recipe, data: Any = None) -> tuple[Recipe, Data]:
     """
     wanted = recipe.data
     if data is None and wanted.source == GIVEN:
-        raise ValueError(
-            "Expected the data themselves, for they were made in Python and no folder keeps them; got none. In Python "
-            "give them along: run.data(x), tb.report(run, x), tb.compare([…], data=x). For a command write them to a "
-            "file, np.save('x.npy', x), and add --data x.npy."
-        )
+        raise ValueError(NOT_KEPT)
     source = wanted.source if data is None else data
     named = isinstance(source, str | os.PathLike)
     found = load(source, size=wanted.size if named else None, test_fraction=wanted.test_fraction)

@@ -17,7 +17,7 @@ from tightbound.model import Model
 from tightbound.runs.config import Config, read_json
 from tightbound.runs.drawn import Elbo
 from tightbound.runs.printed import SaidObjective, as_code, named
-from tightbound.runs.recipe import GIVEN, EvaluateRecipe, Recipe
+from tightbound.runs.recipe import GIVEN, NOT_KEPT, EvaluateRecipe, Recipe
 from tightbound.runs.rows import ObjectiveRecipe
 from tightbound.runs.schema import to_table
 from tightbound.settings import Training, require_seed
@@ -283,11 +283,7 @@ def given_to_fit(recipe: FromFit, source: Any) -> tuple[Data | Observations, boo
     known = recipe.data
     place = known.source if source is None else source
     if isinstance(place, str) and place == GIVEN:
-        raise ValueError(
-            "Expected the data themselves, for they were made in Python and no folder keeps them; got none. In Python "
-            "give them along: run.data(x), tb.report(run, x), tb.compare([…], data=x). For a command write them to a "
-            "file, np.save('x.npy', x), and add --data x.npy."
-        )
+        raise ValueError(NOT_KEPT)
     if isinstance(place, str | os.PathLike):
         share = 0.1 if known.test is None else known.test.count / (known.test.count + known.train.count)
         size = known.size if Path(place).is_dir() else None

@@ -34,6 +34,11 @@ LONG = "'tightbound recipes digits' prints one as it should be."
 _PART = r"""(?:(?<![\w-])[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*"""
 _LONG_KEY = re.compile(rf"(?:{_PART}\.[ \t]*){{{MOST_PARTS}}}")
 GIVEN = "given in Python"  # the source of data that were made in Python, which no folder keeps
+NOT_KEPT = (
+    "Expected the data themselves, for they were made in Python and no folder keeps them; got none. In Python give "
+    "them along: run.data(x), tb.report(run, x), tb.compare([…], data=x). For a command write them to a file, "
+    "np.save('x.npy', x), and add --data x.npy."
+)
 
 
 @dataclass(frozen=True, kw_only=True)

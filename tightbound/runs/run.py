@@ -135,9 +135,9 @@ class Run:
             if source is not None and not (isinstance(source, str | os.PathLike) and Path(source).is_dir()):
                 recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, size=None))
             _, data = loaded(recipe, source)
-            print_of = data_fingerprint(data) if self.config.data else ""
-            own = source is None or bool(print_of and print_of == self.config.data)  # the same values somewhere else
-            expected = source is not None or print_of in ("", self.config.data)
+            known, seen = self.config.data, data_fingerprint(data) if self.config.data else ""
+            own = source is None or (bool(known) and seen == known)  # the same values somewhere else
+            expected = source is not None or seen in ("", known)
         if not expected:
             raise ValueError(
                 f"Expected the data that the run in {self.path} was trained on; got others in {recipe.data.source}. "

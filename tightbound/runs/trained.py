@@ -6,7 +6,7 @@ import shlex
 
 from tightbound.autoencoder import VAE
 from tightbound.runs.measured import remark_on
-from tightbound.runs.recipe import Recipe
+from tightbound.runs.recipe import GIVEN, Recipe
 from tightbound.runs.run import Run
 from tightbound.runtime import resolve_device
 
@@ -41,14 +41,20 @@ def remark_of(run: Run) -> str:
         return ""
     said = [remark_on(run.recipe, max(line["step"] for line in lines))]
     if not has_ended(run):
-        last, how = lines[-1], "tb.fit(…, resume=True)"
-        if isinstance(run.recipe, Recipe):
-            how = f"tightbound train --resume {shlex.quote(str(run.path))}"
+        at, all_of = lines[-1], run.recipe.train.epochs
         said.append(
-            f"The training {UNFINISHED}: it is at step {last['step']}, epoch {last['epoch']:.3g} of "
-            f"{run.recipe.train.epochs:g}. It goes on with: {how}."
+            f"The training {UNFINISHED}: it is at step {at['step']}, epoch {at['epoch']:.3g} of {all_of:g}. It goes on "
+            f"with: {_going_on(run)}."
         )
     return " ".join(filter(None, said))
+
+
+def _going_on(run: Run) -> str:
+    """The line that goes on with a training."""
+    if not isinstance(run.recipe, Recipe):
+        return run.recipe.again(str(run.path))
+    data = " --data x.npy" * (run.recipe.data.source == GIVEN)
+    return f"tightbound train --resume {shlex.quote(str(run.path))}{data}"
 
 
 def has_ended(run: Run) -> bool:
