@@ -1,4 +1,4 @@
-"""log p(x) of a run's test images by refined proposals and by K draws of q(z|x): bias, Pareto's k, seconds.
+"""log p(x) of a run's test images by refined proposals and by K draws of q(z|x): bias, Pareto's k, seconds, memory.
 
 Both are measured against a reference of its own random numbers: three refined estimates of 2048 draws an image each, by
 three fits. Then the same images several times over with other seeds: a fit that went wrong would stand out by more than
@@ -8,22 +8,23 @@ its error says, and k ought to have told of it.
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from memory import Stage
 from torch import Tensor
 
 import tightbound as tb
 from tightbound.evaluate import Estimate, Evidence
 
 
-def measured(model: tb.VAE, images: tb.data.Observations, **settings: Any) -> tuple[Evidence, float]:
-    """The evidence and the seconds that it took."""
-    began = time.perf_counter()
-    found = tb.evaluate.evidence(model, images, **settings)
-    return found, time.perf_counter() - began
+def measured(model: tb.VAE, images: tb.data.Observations, **settings: Any) -> tuple[Evidence, float, float]:
+    """The evidence, the seconds that it took, and the MiB that it needed besides at its peak."""
+    rows: list[dict[str, Any]] = []
+    with Stage("evidence", rows):
+        found = tb.evaluate.evidence(model, images, **settings)
+    return found, rows[0]["s"], rows[0]["peak MiB"]
 
 
 def reference(model: tb.VAE, images: tb.data.Observations) -> Tensor:
@@ -33,12 +34,12 @@ def reference(model: tb.VAE, images: tb.data.Observations) -> Tensor:
     return (log_px + draws.log()).logsumexp(0) - draws.sum(0).log()
 
 
-def row(name: str, found: Evidence, seconds: float, exact: Tensor) -> str:
+def row(name: str, found: Evidence, seconds: float, mib: float, exact: Tensor) -> str:
     """One line of the table."""
     bias = Estimate.of(found.per_observation["log_px"] - exact)
     return (
         f"| {name} | {found.nll} | {bias.value:+.4f} ± {bias.se:.4f} | {found.k_median:.2f} | {found.high_k_share:.1%} "
-        f"| {found.ess_median:.0f} of {found.draws_mean:.0f} | {1e3 * seconds / found.observations:.1f} |"
+        f"| {found.ess_median:.0f} of {found.draws_mean:.0f} | {1e3 * seconds / found.observations:.1f} | {mib:.0f} |"
     )
 
 
@@ -75,8 +76,8 @@ def main() -> None:
         print(outliers(model, images, args.seeds))
         return
     exact = reference(model, images)
-    print("| proposal | NLL | bias | k, median | k above 0.7 | effective draws | ms an image |")
-    print("|---|---|---|---|---|---|---|")
+    print("| proposal | NLL | bias | k, median | k above 0.7 | effective draws | ms an image | MiB |")
+    print("|---|---|---|---|---|---|---|---|")
     plain = measured(model, images, samples=args.samples, proposal="posterior")
     print(row(f"q(z\\|x), K = {args.samples}", *plain, exact), flush=True)
     refined = measured(model, images, samples=100)

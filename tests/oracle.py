@@ -162,9 +162,12 @@ class LinearLayers:
 
     def model(self, *, off: float = 0.0) -> VAE:
         """The model with its exact posterior, or one whose means and log-variances are this far off."""
-        *below, (gain, offset, noise) = self.seen()
-        share = 1 / (1 + noise)  # the topmost layer is seen beside N(0, I)
-        every = [*below, (share[:, None] * gain, share * offset, noise * share)]
+        every = []
+        for (gain, offset, noise), own in zip(self.seen(), [*self.variances, None], strict=True):
+            prior = torch.ones_like(noise) if own is None else own  # the topmost layer is seen beside N(0, I)
+            share = prior / (prior + noise)
+            unit = share / prior.sqrt()
+            every.append((unit[:, None] * gain, unit * offset, (1 - share if own is None else 1 / share - 1)))
         weight, bias, variance = (torch.cat(each) for each in zip(*every, strict=True))
         encoder = nn.Linear(weight.shape[1], 2 * len(weight), dtype=torch.float64)
         spread = torch.linspace(0.5, 1, len(weight)).double() * off

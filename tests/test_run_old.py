@@ -173,7 +173,7 @@ def test_what_was_killed_before_it_began_is_begun_by_this_version(tmp_path: Path
     (folder / "checkpoint" / "state.pt").unlink()
     (folder / "model.safetensors").unlink()
     resume(folder, progress=False)
-    assert json.loads((folder / "config.json").read_text(encoding="utf-8"))["format"] == 5
+    assert json.loads((folder / "config.json").read_text(encoding="utf-8"))["format"] == 6
     assert open_run(folder).recipe.objective == Iwae(samples=2)
     assert isinstance(open_run(folder).recipe, Recipe)
 
@@ -186,6 +186,7 @@ def test_what_was_killed_before_it_began_is_begun_by_this_version(tmp_path: Path
         (3, "diagonal-normal", "conv", "a convolutional network"),
         (1, "diagonal-normal", "resnet", "a convolutional network"),
         (4, "diagonal-normal", "conv", "a convolutional network"), (5, "diagonal-normal", "conv", ""),
+        (5, "top-down", "mlp", "a top-down posterior"), (6, "top-down", "mlp", ""),
     ],
 )  # fmt: skip
 def test_weights_that_mean_something_else_by_now_are_not_taken_for_todays(
@@ -193,7 +194,7 @@ def test_weights_that_mean_something_else_by_now_are_not_taken_for_todays(
 ) -> None:
     folder = tmp_path / "run"
     small = {"model.hidden": [8], "model.latent_dim": 2, "train.epochs": 0.1, "model.posterior": posterior}
-    small |= {"model.network": network, "model.channels": 2}
+    small |= {"model.network": network, "model.channels": 2, "model.layers": [1]}
     train(recipes.load("digits").updated(small), folder, progress=False)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     (folder / "config.json").write_text(json.dumps({**config, "format": version}), encoding="utf-8")
@@ -206,5 +207,6 @@ def test_weights_that_mean_something_else_by_now_are_not_taken_for_todays(
         assert "tightbound train again.toml" in capsys.readouterr().err
         assert main(["recipes", str(folder)]) == 0  # what it says works
     else:
-        assert open_run(folder).model().embed(torch.zeros(1, 1, 8, 8)).shape == (1, 2)
+        latents = 3 if posterior == "top-down" else 2
+        assert open_run(folder).model().embed(torch.zeros(1, 1, 8, 8)).shape == (1, latents)
         resume(folder, progress=False)

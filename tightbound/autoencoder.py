@@ -114,6 +114,10 @@ class VAE(Model):
             return None
         return q.log_prob_by_layer(z) - p.log_prob_by_layer(z)
 
+    def pulled(self, batch: Batch, z: Tensor, share: Tensor) -> Tensor:
+        q = self._posterior_at(batch)
+        return q.pulled(z, share) if isinstance(q, TopDown) else super().pulled(batch, z, share)
+
     def encoded(self, batch: Batch) -> Batch:
         return batch if batch.q is not None else batch._replace(q=self._posterior_at(batch))
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tightbound import bounds
 from tightbound.batch import Batch, as_batch, blocks_of, require_some, require_whole, told_by_shape
-from tightbound.distributions import Part
+from tightbound.distributions import Part, pulled
 from tightbound.draws import Draws, Relaxation
 from tightbound.runtime import evaluation_mode, home, own_random_state
 
@@ -67,6 +67,7 @@ class Model(nn.Module, ABC):
         "every_code": ("propose", "log_posterior"),
         "parts": ("propose", "log_posterior"),
         "posterior_mean": ("propose", "log_posterior"),
+        "pulled": ("propose", "log_posterior"),
         "rate": ("propose", "log_posterior", "log_joint"),
         "rate_per_dimension": ("propose", "log_posterior", "log_joint"),
         "rate_by_layer": ("propose", "log_posterior", "log_joint"),
@@ -116,7 +117,8 @@ class Model(nn.Module, ABC):
         Args:
             batch: B observations.
             z: latents, shape (K, B, \*latent).
-            frozen: whether q's parameters are held constant, so that a gradient flows through ``z`` alone.
+            frozen: whether q's own parameters are held constant, so that of these a gradient flows through ``z`` alone;
+                networks of the prior that q shares are not q's own.
 
         Returns:
             Shape (K, B), in nats.
@@ -156,6 +158,19 @@ class Model(nn.Module, ABC):
             z has no layers.
         """
         return None
+
+    def pulled(self, batch: Batch, z: Tensor, share: Tensor) -> Tensor:
+        r"""Draws as they are, with a share of the gradient along their path for q's own parameters.
+
+        Args:
+            batch: B observations.
+            z: draws of q(z | x) that :meth:`propose` gave, shape (K, B, \*latent).
+            share: shape (K, B).
+
+        Returns:
+            The same latents. Parameters of the prior that are in q too are pulled as they were.
+        """
+        return pulled(z, share.reshape(*share.shape, *[1] * (z.ndim - 2)))
 
     def encoded(self, batch: Batch) -> Batch:
         """The batch with the posterior at ``x`` in it, for models that have one; so it is made once.

@@ -382,15 +382,17 @@ class Joint(Conditional):
 class TopDown(Posterior):
     r"""Layers, each given x and the one above: :math:`q(z \mid x) = q(z_L \mid x) \prod_{l<L} q(z_l \mid x, z_{l+1})`.
 
-    A layer below the top one is what the prior says of it, :math:`p(z_l \mid z_{l+1})`, times what x says of it, a
-    normal: precisions add up, and the mean lies between the two means, nearer to the surer one. So prior and posterior
-    share the networks from layer to layer, and where x says nothing of a layer its rate is 0.
+    A layer below the top one is what the prior says of it, :math:`p(z_l \mid z_{l+1})`, a normal of deviation σ, times
+    what x says of it, a normal too, in units of σ: :class:`tightbound.links.Link` has the formula. So prior and
+    posterior share the networks from layer to layer, and where x says nothing of a layer its rate is 0.
 
     References:
-        Sønderby et al.: Ladder Variational Autoencoders (2016), https://arxiv.org/abs/1602.02282.
+        Sønderby et al.: Ladder Variational Autoencoders (2016), https://arxiv.org/abs/1602.02282; Vahdat, Kautz: NVAE
+        (2020), https://arxiv.org/abs/2007.03898.
 
     Args:
-        network: x to (…, 2·latent): mean, then log-variance, each of all layers, the one nearest to x first.
+        network: x to (…, 2·latent): mean, then log-variance, each of all layers, the one nearest to x first; below the
+            topmost in the prior's units, the mean as a pull away from the prior's.
         prior: the model's own, whose networks are shared; they stay the prior's.
 
     Raises:

@@ -26,7 +26,7 @@ from tightbound.distributions.reparameterised import (
     Reparameterised,
     Uniform,
 )
-from tightbound.distributions.sampling import sample_and_log_prob
+from tightbound.distributions.sampling import pulled, sample_and_log_prob
 from tightbound.distributions.top_down import TopDown
 from tightbound.distributions.units import InUnits
 
@@ -62,6 +62,7 @@ __all__ = [
     "held",
     "independent",
     "parts_of",
+    "pulled",
     "relaxation",
     "relaxed",
     "sample_and_log_prob",

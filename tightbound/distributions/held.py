@@ -31,7 +31,8 @@ def held(distribution: Distribution) -> Distribution | None:
         distribution: any.
 
     Returns:
-        A distribution whose parameters carry no gradient; None for one of a kind that is not known here.
+        A distribution whose parameters carry no gradient; None for one of a kind that is not known here. In layers the
+        networks from one to the next are not q's own, and stay as they are.
 
     Example:
         >>> import torch

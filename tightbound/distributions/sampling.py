@@ -31,3 +31,20 @@ def sample_and_log_prob(q: Distribution, shape: torch.Size) -> tuple[Tensor, Ten
         return z, log_q
     z = q.rsample(shape) if q.has_rsample else q.sample(shape)
     return z, q.log_prob(z)
+
+
+def pulled(value: Tensor, share: Tensor) -> Tensor:
+    r"""The same numbers, with this share of the gradient.
+
+    Args:
+        value: any.
+        share: what a gradient is multiplied by, as wide as ``value`` or broadcast with it.
+
+    Example:
+        >>> import torch
+        >>> x = torch.ones(2, requires_grad=True)
+        >>> torch.autograd.grad(pulled(x, torch.tensor(0.25)).sum(), x)
+        (tensor([0.2500, 0.2500]),)
+    """
+    constant = value.detach()
+    return constant + share * (value - constant)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from tightbound.distributions.joint import SideBySide
-from tightbound.distributions.sampling import sample_and_log_prob
+from tightbound.distributions.sampling import pulled, sample_and_log_prob
 
 
 class Below(Protocol):
@@ -18,6 +18,7 @@ class Below(Protocol):
 
     def __call__(self, above: Tensor) -> Distribution: ...
     def held(self) -> Below: ...
+    def pulled(self, share: Tensor) -> Below: ...
 
 
 class TopDown(Distribution):
@@ -95,6 +96,25 @@ class TopDown(Distribution):
             z, own = sample_and_log_prob(below(layers[0]), torch.Size())
             layers, log_q = [z, *layers], log_q + own
         return torch.cat(layers, -1), log_q
+
+    def pulled(self, value: Tensor, share: Tensor) -> Tensor:
+        r"""Draws with a share of the gradient along their path for what is q's own, and all of it for the networks from
+        layer to layer.
+
+        Args:
+            value: draws of this very distribution, shape (\*samples, \*batch, sum of the lengths).
+            share: shape (\*samples, \*batch).
+
+        Returns:
+            The same numbers, but for rounding.
+        """
+        *below, top = value.split(self.lengths, -1)
+        layers = [pulled(top, share[..., None])]
+        for link, z in zip(reversed(self.below), reversed(below), strict=True):
+            at = link.pulled(share)(layers[0])
+            noise = ((z - at.mean) / at.stddev).detach()
+            layers = [at.mean + at.stddev * noise, *layers]
+        return torch.cat(layers, -1)
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         return self.rsample_and_log_prob(sample_shape)[0]

@@ -47,6 +47,9 @@ class StickingTheLanding(Gradient):
     same mean, and no variance at all where q is the true posterior. For bounds other than the ELBO the part is not 0,
     and leaving it out adds a bias.
 
+    Networks that q shares with the prior, as layers of latents do, keep their part: it cancels most of their noise in
+    log p(z).
+
     References:
         Roeder, Wu, Duvenaud: Sticking the Landing (2017), https://arxiv.org/abs/1703.09194.
 
@@ -78,8 +81,10 @@ class DoublyReparameterised(Gradient):
     .. math:: a_k - \frac{\partial a_k}{\partial \log w_k}
 
     which for the importance-weighted bound is :math:`\tilde{w_k}^2` and for the ELBO 1/K, sticking the landing's. Its
-    signal stands far higher above its noise than the plain gradient's; in many dimensions it sinks too as K grows. The
-    bound must be a function of :math:`\log p(x \mid z) + \beta (\log p(z) - \log q(z \mid x))`, as those of
+    signal stands far higher above its noise than the plain gradient's; in many dimensions it sinks too as K grows.
+    Networks that q shares with the prior get the plain gradient (:meth:`~tightbound.model.Model.pulled`).
+
+    The bound must be a function of :math:`\log p(x \mid z) + \beta (\log p(z) - \log q(z \mid x))`, as those of
     :mod:`tightbound.bounds` are. It costs one more pass through the decoder, without gradient; a decoder that is random
     itself, such as one with dropout, is not the same in both passes.
 
@@ -104,7 +109,7 @@ class DoublyReparameterised(Gradient):
         held = z.detach()
         with torch.no_grad():
             share = _share_of_path(bound, Draws(held, *model.log_joint(batch, held), model.log_posterior(batch, held)))
-        z = held + share.reshape(*share.shape, *[1] * (z.ndim - 2)) * (z - held)
+        z = model.pulled(batch, z, share)
         draws = Draws(z, *model.log_joint(batch, z), model.log_posterior(batch, z, frozen=True))
         return bound(draws), draws
 

@@ -17,9 +17,10 @@ RECIPE = "recipe.toml"
 RECORD = "training.json"  # in its place, in a folder that ``tb.fit`` made
 STATES = "checkpoint"
 CONFIG = "config.json"
-FORMAT = 5  # of config.json, and so of the recipe and the weights beside it
+FORMAT = 6  # of config.json, and so of the recipe and the weights beside it
 OTHER_FULL_NORMAL = 2  # up to this format a full normal read its network's numbers otherwise …
-OTHER_CONVOLUTIONS = 4  # … and up to this one convolutional networks had other layers
+OTHER_CONVOLUTIONS = 4  # … up to this one convolutional networks had other layers …
+OTHER_LINKS = 5  # … and up to this one what x says of a layer of latents was not in the prior's units
 FIRST = 1  # the format of version 0.1.0, whose recipes had the fields of every objective …
 UNUSED: dict[str, Any] = {  # … at these values, where the objective did not use them
     "beta": 1.0,
@@ -93,7 +94,7 @@ def require_same_weights(folder: Path, recipe: Recipe) -> None:
         recipe: the recipe in it.
 
     Raises:
-        ValueError: for a full-normal posterior, or convolutional networks, that an older version trained.
+        ValueError: for a full-normal or top-down posterior, or convolutional networks, that an older version trained.
 
     Example:
         >>> require_same_weights(Path("missing"), Recipe())
@@ -106,6 +107,8 @@ def require_same_weights(folder: Path, recipe: Recipe) -> None:
         what, why = "a full-normal posterior", "whose numbers mean something else"
     elif recipe.model.network in ("conv", "resnet") and version <= OTHER_CONVOLUTIONS:
         what, why = "a convolutional network", "whose layers are others"
+    elif recipe.model.posterior == "top-down" and version <= OTHER_LINKS:
+        what, why = "a top-down posterior", "whose numbers mean something else"
     if what:
         raise ValueError(
             f"Expected {what} that this version trained; got one of an older version in {folder}, {why}. To train it "
