@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tightbound import likelihoods, networks, posteriors, priors, told
 from tightbound._version import __version__
 from tightbound.autoencoder import VAE
+from tightbound.columns import Column
 from tightbound.conditioned import ConditionalVAE
 from tightbound.files import as_json, as_safetensors, foreign, read_tensors, require_file, require_kept, why, write_kept
 from tightbound.model import Model
@@ -62,14 +63,16 @@ OF_TORCH: dict[type[nn.Module], tuple[str, ...]] = {  # and what the constructor
 
 def _name_of(cls: type) -> str:
     """What a folder calls a piece: with its module, for a prior and a likelihood may have the same name."""
-    return f"{cls.__module__.rpartition('.')[2]}.{cls.__name__}"
+    package, *_, last = parts = cls.__module__.split(".")
+    return f"{parts[1] if package == 'tightbound' else last}.{cls.__name__}"
 
 
 PIECES: dict[str, type[nn.Module]] = {
     _name_of(cls): cls
     for module in (priors, posteriors, likelihoods, networks, told)
     for name, cls in vars(module).items()
-    if inspect.isclass(cls) and issubclass(cls, nn.Module) and cls.__module__ == module.__name__ and name[0] != "_"
+    if inspect.isclass(cls) and issubclass(cls, nn.Module) and name[0] != "_"
+    if f"{cls.__module__}.".startswith(f"{module.__name__}.")
 }
 _MODELS: tuple[type[nn.Module], ...] = (VAE, ConditionalVAE, SemiSupervisedVAE, PairedVAE)
 PIECES |= {_name_of(cls): cls for cls in (*_MODELS, *OF_TORCH)}
@@ -297,6 +300,8 @@ def _described(value: Any, place: str, seen: dict[int, str]) -> Any:
         return {"tensor": list(value.shape)}
     if isinstance(value, (tuple, list)):
         return [_described(each, f"{place}.{i}", seen) for i, each in enumerate(value)]
+    if isinstance(value, Column):
+        return {"column": {key: _described(field, f"{place}.{key}", seen) for key, field in vars(value).items()}}
     if not isinstance(value, nn.Module):
         value = value.item() if hasattr(value, "item") else value  # a number of NumPy's
         return value if isinstance(value, (bool, int, float, str, type(None))) else {"own": type(value).__qualname__}
@@ -337,6 +342,8 @@ def _built(spec: Any, place: str, made: dict[str, Any]) -> Any:
         return torch.zeros(spec["tensor"])
     if "same" in spec:
         return made[spec["same"]]
+    if "column" in spec:
+        return Column(**{key: _built(value, place, made) for key, value in spec["column"].items()})
     if spec["piece"] == "Sequential":
         layers = [_built(value, f"{place}.{i}", made) for i, value in enumerate(spec["layers"])]
         names = spec.get("names") or [str(i) for i in range(len(layers))]

@@ -2,6 +2,7 @@
 
 from tightbound.distributions.bernoulli import Bernoulli, IndependentBernoulli, UnnormalisedBernoulli, independent
 from tightbound.distributions.class_first import ClassFirst
+from tightbound.distributions.columns import Columns, Levels, ordered
 from tightbound.distributions.concrete import BinaryConcrete, Concrete, Relaxed, relaxation, relaxed
 from tightbound.distributions.counts import NegativeBinomial, Poisson
 from tightbound.distributions.discrete import (
@@ -34,6 +35,7 @@ __all__ = [
     "Bernoulli",
     "BinaryConcrete",
     "ClassFirst",
+    "Columns",
     "Concrete",
     "ContinuousBernoulli",
     "DiscretizedLogistic",
@@ -42,6 +44,7 @@ __all__ = [
     "InUnits",
     "IndependentBernoulli",
     "Joint",
+    "Levels",
     "LogNormal",
     "Logistic",
     "MixtureOfNormals",
@@ -61,6 +64,7 @@ __all__ = [
     "every_code",
     "held",
     "independent",
+    "ordered",
     "parts_of",
     "pulled",
     "relaxation",

@@ -25,6 +25,7 @@ from tightbound.runs.identity import data_fingerprint, weights_fingerprint
 from tightbound.runs.measured import measure, require_evaluation
 from tightbound.runs.pieces import LIKELIHOODS
 from tightbound.runs.places import with_source
+from tightbound.runs.plan import imported
 from tightbound.runs.recipe import Recipe
 from tightbound.runs.run import Run, open_run
 from tightbound.runs.schema import to_table
@@ -251,7 +252,7 @@ def _likelihood(run: Run) -> str:
     if isinstance(run.recipe, Recipe):
         return run.recipe.model.likelihood
     kind = type(run.model().likelihood)
-    named = [row.name for row in LIKELIHOODS.values() if row.cls == f"{kind.__module__}.{kind.__qualname__}"]
+    named = [row.name for row in LIKELIHOODS.values() if imported(row.cls) is kind]
     if not named:
         raise ValueError(
             f"Expected runs whose likelihoods are the library's own; got {kind.__name__} in {run.path}, of whose nats "
