@@ -141,6 +141,19 @@ def test_the_page_of_dimensions_prints_what_it_says(capsys: pytest.CaptureFixtur
     assert said[1:4] == shown.strip().splitlines()
 
 
+def test_the_page_of_tables_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    found = execute(DOCS / "tables.md")
+    said = capsys.readouterr().out
+    [shown] = blocks(DOCS / "tables.md", "text")
+    for part in shown.split("..."):
+        assert part.strip() in said
+    table, rows, names = found["table"], found["rows"], found["schema"].names
+    assert list(rows.columns) == list(names) == ["income", "plan", "visits", "since"]
+    assert rows["income"].corr(rows["visits"]) < -0.2  # as in the table, by the code alone
+    assert rows.groupby("plan")["income"].median().rank().to_dict() == {"basic": 1.0, "plus": 2.0, "pro": 3.0}
+    assert abs(np.log(rows["income"]).mean() - np.log(table["income"]).mean()) < 0.2
+
+
 def test_the_reference_page_runs() -> None:
     execute(DOCS / "api.md")
 

@@ -67,7 +67,8 @@ ALLOWED: dict[str, set[str]] = {
         "surface",
     },
     "saving": {
-        "autoencoder", "columns", "conditioned", "files", "likelihoods", "model", "networks", "paired", "paths", "posteriors",
+        "autoencoder", "columns", "conditioned", "files", "likelihoods", "model", "networks", "paired", "paths",
+        "posteriors",
         "priors", "runtime", "semi_supervised", "told",
     },
     "checks": {

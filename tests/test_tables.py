@@ -22,27 +22,27 @@ RNG = np.random.default_rng(0)
 
 def people() -> Any:
     """A table with a column of each kind, and some that no model should see."""
-    index = np.arange(N)
+    rng, index = np.random.default_rng(0), np.arange(N)
     made = pd.DataFrame(
         {
             "id": [f"c{i:04d}" for i in index],
             "number": index + 1000,
-            "age": RNG.normal(45, 12, N).round(1),
-            "visits": RNG.poisson(20, N) + RNG.poisson(5, N) ** 2,
-            "children": RNG.integers(0, 5, N),
-            "income": np.exp(RNG.normal(10, 1.2, N)),
-            "debt": np.exp(RNG.normal(5, 2, N)) * (RNG.random(N) < 0.7),
-            "plan": RNG.choice(["basic", "plus", "pro"], N),
-            "active": RNG.random(N) < 0.3,
-            "sex": RNG.choice(["f", "m"], N),
-            "since": pd.Timestamp("2020-01-01") + pd.to_timedelta(RNG.integers(0, 900, N), unit="D"),
-            "seen": [str(datetime.date(2021, 1, 1) + datetime.timedelta(days=int(i))) for i in RNG.integers(0, 300, N)],
-            "price": [f"{i:.2f}" for i in RNG.normal(50, 5, N)],
-            "year": RNG.integers(1950, 2020, N),
+            "age": rng.normal(45, 12, N).round(1),
+            "visits": rng.poisson(20, N) + rng.poisson(5, N) ** 2,
+            "children": rng.integers(0, 5, N),
+            "income": np.exp(rng.normal(10, 1.2, N)),
+            "debt": np.exp(rng.normal(5, 2, N)) * (rng.random(N) < 0.7),
+            "plan": rng.choice(["basic", "plus", "pro"], N),
+            "active": rng.random(N) < 0.3,
+            "sex": rng.choice(["f", "m"], N),
+            "since": pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 900, N), unit="D"),
+            "seen": [str(datetime.date(2021, 1, 1) + datetime.timedelta(days=int(i))) for i in rng.integers(0, 300, N)],
+            "price": [f"{i:.2f}" for i in rng.normal(50, 5, N)],
+            "year": rng.integers(1950, 2020, N),
             "country": "FR",
             "nothing": np.nan,
             "comment": [f"text {i % (MOST_LEVELS + 1)}" for i in index],
-            "score": RNG.normal(size=N),
+            "score": rng.normal(size=N),
         }
     )
     made.loc[5:14, "age"] = np.nan
@@ -148,7 +148,7 @@ def test_rows_come_back_as_they_were() -> None:
         elif name in ("since", "seen"):
             assert (mine == pd.to_datetime(theirs)).all(), name
         else:
-            np.testing.assert_allclose(mine.dropna().astype(float), theirs.dropna().astype(float), rtol=1e-9)
+            np.testing.assert_allclose(mine.dropna().astype(float), theirs.dropna().astype(float), rtol=1e-9, atol=1e-9)
     assert back["year"].dtype == np.int64
 
 
@@ -291,11 +291,11 @@ def test_new_rows_of_another_kind_are_refused_with_the_columns_name(change: dict
 
 def test_tables_that_no_model_can_see_are_refused() -> None:
     schema = describe(people())
-    with pytest.raises(ValueError, match="Expected the columns of the schema; got new without 'age'. It has 'id'"):
+    with pytest.raises(ValueError, match=r"Expected the columns of the schema; got new without 'age'\. It has 'id'"):
         schema.observations(people().drop(columns="age"), name="new")
     with pytest.raises(ValueError, match="Expected at least one row; got none in new"):
         schema.observations(people().head(0), name="new")
-    with pytest.raises(ValueError, match="at least one column that a model can see; got none. 'a' has one value, 1"):
+    with pytest.raises(ValueError, match=r"column that a model can see; got none\. 'a' has one value, 1"):
         describe(pd.DataFrame({"a": [1, 1]}))
     with pytest.raises(ValueError, match="Expected columns of different names; got 'a' twice in the table"):
         describe(pd.DataFrame([[1.5, 2]], columns=["a", "a"]))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -187,6 +188,20 @@ class Column:
         """
         within = np.clip(values, self.low, self.high)
         return np.round(within / self.step) * self.step if self.step else within
+
+    def said(self) -> dict[str, Any]:
+        """The fields that do not have their default, as plain values, from which the column is made again.
+
+        Example:
+            >>> Column(name="age", kind="count", low=18).said()
+            {'name': 'age', 'kind': 'count', 'transform': 'none', 'family': 'negative-binomial', 'low': 18}
+        """
+        fields = {each.name: (each.default, getattr(self, each.name)) for each in dataclasses.fields(self)}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, (default, value) in fields.items()
+            if value != default
+        }
 
     @property
     def log_slope(self) -> tuple[float, float]:

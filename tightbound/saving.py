@@ -301,7 +301,7 @@ def _described(value: Any, place: str, seen: dict[int, str]) -> Any:
     if isinstance(value, (tuple, list)):
         return [_described(each, f"{place}.{i}", seen) for i, each in enumerate(value)]
     if isinstance(value, Column):
-        return {"column": {key: _described(field, f"{place}.{key}", seen) for key, field in vars(value).items()}}
+        return {"column": value.said()}
     if not isinstance(value, nn.Module):
         value = value.item() if hasattr(value, "item") else value  # a number of NumPy's
         return value if isinstance(value, (bool, int, float, str, type(None))) else {"own": type(value).__qualname__}

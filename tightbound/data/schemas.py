@@ -76,7 +76,7 @@ class Schema:
         import tomli_w
 
         roles = {role: value for role in ("target", "group", "time") if (value := getattr(self, role))}
-        table: dict[str, Any] = {**roles, "columns": {column.name: _table_of(column) for column in self.columns}}
+        table: dict[str, Any] = {**roles, "columns": {column.name: _without_name(column) for column in self.columns}}
         if self.dropped:
             table["dropped"] = dict(self.dropped)
         return tomli_w.dumps(table)
@@ -103,7 +103,7 @@ class Schema:
         if unknown or not _are_tables(columns) or not isinstance(dropped, dict) or not all(map(_is_text, texts)):
             got = f"the field {unknown[0]!r}" if unknown else "another form"
             raise ValueError(
-                f"Expected target, group, time, a table [columns.NAME] for each column, and [dropped] with a reason for "
+                "Expected target, group, time, a table [columns.NAME] for each column, and [dropped] with a reason for "
                 f"each name, in {origin}; got {got}. tightbound schema DATA writes one."
             )
         made = tuple(_column_of(name, fields, origin) for name, fields in columns.items())
@@ -150,10 +150,8 @@ class Schema:
         return pd.DataFrame({column.name: _cells(values[:, at], column) for at, column in enumerate(self.columns)})
 
 
-def _table_of(column: Column) -> dict[str, Any]:
-    defaults = {each.name: each.default for each in dataclasses.fields(Column)}
-    kept = {key: value for key, value in dataclasses.asdict(column).items() if value != defaults[key] and key != "name"}
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in kept.items()}
+def _without_name(column: Column) -> dict[str, Any]:
+    return {key: value for key, value in column.said().items() if key != "name"}
 
 
 def _is_text(value: object) -> bool:
@@ -192,7 +190,7 @@ def _column_of(name: str, fields: dict[str, Any], origin: str) -> Column:
 
 
 def word_of(value: object) -> str:
-    """What a level is called: the same for 3 and 3.0, which pandas turns one into the other where values are missing."""
+    """What a level is called: the same for 3 and 3.0, as pandas turns 3 into 3.0 where values are missing."""
     return str(int(value)) if isinstance(value, (float, np.floating)) and float(value).is_integer() else str(value)
 
 
@@ -236,10 +234,12 @@ def numbers_of(values: Series, column: Column, origin: str) -> np.ndarray:
 
 def _odd(values: Series, strange: np.ndarray, origin: str, wanted: str) -> ValueError:
     row = int(strange.nonzero()[0][0])
+    value = values.iloc[row]
+    got = value.item() if isinstance(value, np.generic) else value
     more = int(strange.sum()) - 1
     others = f", and {more} more of that kind" if more else ""
     return ValueError(
-        f"Expected {wanted} in the column {str(values.name)!r} of {origin}; got {values.iloc[row]!r} in row {row}{others}."
+        f"Expected {wanted} in the column {str(values.name)!r} of {origin}; got {got!r} in row {row}{others}."
     )
 
 

@@ -124,10 +124,10 @@ def describe(
 
     Example:
         >>> import pandas as pd
-        >>> people = pd.DataFrame({"age": range(20, 70), "plan": ["a", "b"] * 25, "id": [f"n{i}" for i in range(50)]})
+        >>> people = pd.DataFrame({"age": range(70, 20, -1), "plan": ["a", "b"] * 25, "id": [f"n{i}" for i in range(50)]})
         >>> schema = describe(people)
         >>> [(column.name, column.kind) for column in schema.columns], dict(schema.dropped)
-        ([('age', 'real'), ('plan', 'flag')], {'id': 'has another word in each of 50 rows, as identifiers have'})
+        ([('age', 'count'), ('plan', 'flag')], {'id': 'has another word in each of 50 rows, as identifiers have'})
     """
     if not hasattr(frame, "columns"):
         raise TypeError(f"Expected a data frame; got {type(frame).__name__}. Make one: pandas.DataFrame(x).")
@@ -168,7 +168,9 @@ def _column(values: Series, rows: np.ndarray | None) -> Column | str:
         found = Column(
             name=name, kind=kind, levels=tuple(map(word_of, known.cat.categories)), why="a category in the frame"
         )
-    elif pd.api.types.is_numeric_dtype(known.dtype):  # booleans too
+    elif pd.api.types.is_bool_dtype(known.dtype):
+        found = Column(name=name, kind="flag", levels=("False", "True"), why="true or false")
+    elif pd.api.types.is_numeric_dtype(known.dtype):
         found = _of_numbers(name, known)
     else:
         found = _of_words(name, known)

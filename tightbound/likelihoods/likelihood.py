@@ -86,6 +86,7 @@ def point_estimate(distribution: td.Distribution) -> Tensor:
         Values of shape (\\*batch, \\*event).
 
     Example:
+        >>> import torch
         >>> point_estimate(td.Normal(torch.tensor(2.0), torch.tensor(1.0)))
         tensor(2.)
     """

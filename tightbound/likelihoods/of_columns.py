@@ -24,8 +24,8 @@ class Columns(Likelihood):
     r"""The rows of a table: :math:`p(x \mid z) = \prod_c p_c(x_c \mid z)`, each column of its own family.
 
     "normal" and "student-t" have a location and a scale σ from the network, σ never below ``floor``; "poisson" a
-    log-rate; "negative-binomial" log mean and log dispersion; "bernoulli" a logit; "categorical" a logit for each level;
-    "ordinal" a location among thresholds, which are parameters. Columns of one family are one call.
+    log-rate; "negative-binomial" log mean and log dispersion; "bernoulli" a logit; "categorical" a logit for each
+    level; "ordinal" a location among thresholds, which are parameters. Columns of one family are one call.
 
     x is as :meth:`tightbound.columns.Column.stored` gives it, and the density is that of the table's own numbers: nats
     of two models with different transforms can be compared.
@@ -36,8 +36,8 @@ class Columns(Likelihood):
         floor: least σ of numbers, in units of their column.
 
     Raises:
-        ValueError: for no columns, a name that stands twice, or a floor that is not above 0; when used, for a network of
-            another length.
+        ValueError: for no columns, a name that stands twice, or a floor that is not above 0; when used, for a network
+            of another length.
 
     Example:
         >>> table = [Column(name="age", kind="count"), Column(name="plan", kind="category", levels=("a", "b", "c"))]
