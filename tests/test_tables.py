@@ -104,6 +104,7 @@ def test_each_column_is_taken_for_what_it_is() -> None:
         ([True, False, True], "flag"),
         ([datetime.datetime(2020, 1, 1), datetime.datetime(2020, 5, 1, 12)], "date"),
         ([f"w{i % MOST_LEVELS}" for i in range(200)], "category"),
+        ([[1], [2], [3], [3]], "category"),
     ],
 )
 def test_kinds_on_both_sides_of_their_bounds(values: list[Any], expected: str) -> None:
@@ -158,6 +159,16 @@ def test_the_order_of_columns_and_others_beside_them_do_not_matter() -> None:
     turned = table[[*table.columns[::-1]]].assign(more=1)
     first, second = schema.observations(table), schema.observations(turned)
     torch.testing.assert_close(first.stored, second.stored, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("library", ["pyarrow", "polars"])
+def test_frames_of_other_libraries_are_the_same_table(library: str) -> None:
+    other = pytest.importorskip(library)
+    table = people().drop(columns="nothing").dropna()
+    turned = other.Table.from_pandas(table) if library == "pyarrow" else other.from_pandas(table)
+    found, expected = describe(turned), describe(table)
+    assert kinds(found) == kinds(expected)
+    torch.testing.assert_close(found.observations(turned).stored, expected.observations(table).stored)
 
 
 def test_a_model_learns_a_table_in_its_own_units() -> None:

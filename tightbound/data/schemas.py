@@ -19,7 +19,7 @@ from tightbound.surface import listed
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
-__all__ = ["Schema", "moments_of", "numbers_of", "word_of"]
+__all__ = ["Schema", "frame_of", "moments_of", "numbers_of", "word_of"]
 
 DAY = 86_400.0  # seconds
 
@@ -115,12 +115,13 @@ class Schema:
         """Rows as a model sees them, in float64; missing values are masked.
 
         Args:
-            frame: with all columns of the schema, in any order; others are not looked at.
+            frame: with all columns of the schema, in any order; others are not looked at. Of pandas, polars or Arrow.
             name: what error messages and reports call the data.
 
         Raises:
             ValueError: for a column that is missing, a value of another kind, and a level that is not known.
         """
+        frame = frame_of(frame)
         if absent := [column for column in self.names if column not in frame.columns]:
             raise ValueError(
                 f"Expected the columns of the schema; got {name} without {listed([repr(each) for each in absent])}. It "
@@ -189,13 +190,54 @@ def _column_of(name: str, fields: dict[str, Any], origin: str) -> Column:
         raise ValueError(f"{error} It stands in {origin}.") from None
 
 
+def frame_of(table: Any) -> DataFrame:
+    """A data frame of pandas, made of one of polars or Arrow where it is one.
+
+    Args:
+        table: a data frame.
+
+    Raises:
+        TypeError: for anything else.
+
+    Example:
+        >>> import pandas as pd, pyarrow
+        >>> frame_of(pyarrow.table({"age": [31, 40]}))["age"].sum()
+        np.int64(71)
+    """
+    import pandas as pd
+
+    if isinstance(table, pd.DataFrame):
+        return table
+    if not hasattr(table, "to_pandas"):
+        raise TypeError(f"Expected a data frame; got {type(table).__name__}. Make one: pandas.DataFrame(x).")
+    made: DataFrame = table.to_pandas()
+    return made
+
+
 def word_of(value: object) -> str:
-    """What a level is called: the same for 3 and 3.0, as pandas turns 3 into 3.0 where values are missing."""
+    """What a level is called: the same for 3 and 3.0, as pandas turns 3 into 3.0 where values are missing.
+
+    Args:
+        value: a cell of a table.
+
+    Example:
+        >>> word_of(3.0), word_of(2.5), word_of(True)
+        ('3', '2.5', 'True')
+    """
     return str(int(value)) if isinstance(value, (float, np.floating)) and float(value).is_integer() else str(value)
 
 
 def moments_of(values: Series) -> Series:
-    """Times of a column, NaT where there is none."""
+    """Times of a column, NaT where there is none.
+
+    Args:
+        values: dates, or words that are dates.
+
+    Example:
+        >>> import pandas as pd
+        >>> moments_of(pd.Series(["2020-01-05", "soon"])).isna().tolist()
+        [False, True]
+    """
     import pandas as pd
 
     if not pd.api.types.is_datetime64_any_dtype(values.dtype):
@@ -211,7 +253,21 @@ def _days(values: Series) -> np.ndarray:
 
 
 def numbers_of(values: Series, column: Column, origin: str) -> np.ndarray:
-    """Values of one column as numbers in float64: levels by their place, dates in days; NaN where there is none."""
+    """Values of one column as numbers in float64: levels by their place, dates in days; NaN where there is none.
+
+    Args:
+        values: of a table.
+        column: what it is.
+        origin: what errors call the table.
+
+    Raises:
+        ValueError: for values of another kind, and levels that are not known.
+
+    Example:
+        >>> import pandas as pd
+        >>> numbers_of(pd.Series(["b", None, "a"]), Column(name="x", kind="flag", levels=("a", "b")), "people")
+        array([ 1., nan,  0.])
+    """
     import pandas as pd
 
     absent = values.isna().to_numpy()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tightbound.columns import LEVELLED, Column, Kind
-from tightbound.data.schemas import Schema, moments_of, numbers_of, word_of
+from tightbound.data.schemas import Schema, frame_of, moments_of, numbers_of, word_of
 from tightbound.surface import listed
 
 if TYPE_CHECKING:
@@ -46,6 +46,13 @@ def read_table(path: str | os.PathLike[str]) -> DataFrame:
     Raises:
         ModuleNotFoundError: without pandas, or what it needs for the file: ``pip install 'tightbound[tables]'``.
         ValueError: for another ending, a file that cannot be read as such, and columns that are called the same.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "x.csv").write_text("age,plan\\n31,pro\\n?,basic\\n")
+        ...     read_table(Path(folder, "x.csv"))["age"].tolist()
+        [31.0, nan]
     """
     pandas = _pandas()
     path = Path(path)
@@ -109,7 +116,7 @@ def describe(
     - Dropped: a column without values, with one value, or with another word or number in each row, as identifiers have.
 
     Args:
-        frame: the table.
+        frame: the table, of pandas, or of what can be made one of pandas: polars, Arrow.
         target: as of :class:`Schema`.
         group: likewise.
         time: likewise.
@@ -124,13 +131,12 @@ def describe(
 
     Example:
         >>> import pandas as pd
-        >>> people = pd.DataFrame({"age": range(70, 20, -1), "plan": ["a", "b"] * 25, "id": [f"n{i}" for i in range(50)]})
+        >>> people = pd.DataFrame({"age": range(70, 20, -1), "plan": ["a", "b"] * 25, "id": [*map(hex, range(50))]})
         >>> schema = describe(people)
         >>> [(column.name, column.kind) for column in schema.columns], dict(schema.dropped)
         ([('age', 'count'), ('plan', 'flag')], {'id': 'has another word in each of 50 rows, as identifiers have'})
     """
-    if not hasattr(frame, "columns"):
-        raise TypeError(f"Expected a data frame; got {type(frame).__name__}. Make one: pandas.DataFrame(x).")
+    frame = frame_of(frame)
     _require_names(frame, "the table")
     for role, names in (("target", [target]), ("group", [group]), ("time", [time]), ("drop", drop)):
         if strange := [name for name in names if name and name not in frame.columns]:
@@ -158,7 +164,7 @@ def _column(values: Series, rows: np.ndarray | None) -> Column | str:
     missing = 1 - len(known) / max(len(values), 1)
     if not len(known):
         return "has no values"
-    if known.map(_hashable).nunique() == 1:
+    if _different(known) == 1:
         return f"has one value, {known.iloc[0]}"
     if pd.api.types.is_datetime64_any_dtype(known.dtype):
         found = Column(name=name, kind="date", why="dates")
@@ -177,12 +183,11 @@ def _column(values: Series, rows: np.ndarray | None) -> Column | str:
     return found if isinstance(found, str) else _measured(dataclasses.replace(found, missing=missing), values, rows)
 
 
-def _hashable(value: object) -> object:
+def _different(known: Series) -> int:
     try:
-        hash(value)
-    except TypeError:
-        return repr(value)
-    return value
+        return known.nunique()
+    except TypeError:  # lists and the like
+        return known.map(repr).nunique()
 
 
 def _of_numbers(name: str, known: Series) -> Column | str:

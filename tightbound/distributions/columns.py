@@ -14,7 +14,7 @@ from torch.distributions.constraints import Constraint, integer_interval
 __all__ = ["Columns", "Levels", "ordered"]
 
 
-class ColumnsSupport(Constraint):
+class _Supports(Constraint):
     """Where each column has any probability.
 
     Args:
@@ -33,7 +33,7 @@ class ColumnsSupport(Constraint):
         return inside
 
     def __repr__(self) -> str:
-        return f"ColumnsSupport({', '.join(map(repr, self.supports))})"
+        return f"Supports({', '.join(map(repr, self.supports))})"
 
 
 class Columns(Distribution):
@@ -70,7 +70,7 @@ class Columns(Distribution):
 
     @property
     def support(self) -> Constraint:
-        return ColumnsSupport([part.support for part in self.parts], self.columns)
+        return _Supports([part.support for part in self.parts], self.columns)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Columns:
         lead = torch.Size(batch_shape)[:-1]

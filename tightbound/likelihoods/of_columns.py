@@ -122,7 +122,11 @@ class Columns(Likelihood):
         return self(context).base_dist.log_prob(value)
 
     def initial_output(self, mean: Tensor) -> Tensor:
-        """Where training best begins: at the columns' own statistics; ``mean`` says the type alone."""
+        """Where training best begins: at the columns' own statistics.
+
+        Args:
+            mean: of one row; its type and device alone are looked at, as the columns know their shares and means.
+        """
         found = []
         for family, *_ in self._families:
             own = [column for column in self.columns if column.family == family]
