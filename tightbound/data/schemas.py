@@ -183,7 +183,7 @@ def _column_of(name: str, fields: dict[str, Any], origin: str) -> Column:
             raise ValueError(f"Expected {what} as {key} of the column {name!r} in {origin}; got {value!r}.")
     if "kind" not in fields:
         raise ValueError(f"Expected a kind for the column {name!r} in {origin}; got none.")
-    given = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+    given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
     try:
         return Column(name=name, **given)
     except ValueError as error:

@@ -166,6 +166,7 @@ def _column(values: Series, rows: np.ndarray | None) -> Column | str:
         return "has no values"
     if _different(known) == 1:
         return f"has one value, {known.iloc[0]}"
+    found: Column | str
     if pd.api.types.is_datetime64_any_dtype(known.dtype):
         found = Column(name=name, kind="date", why="dates")
     elif isinstance(known.dtype, pd.CategoricalDtype):
@@ -185,9 +186,9 @@ def _column(values: Series, rows: np.ndarray | None) -> Column | str:
 
 def _different(known: Series) -> int:
     try:
-        return known.nunique()
+        return int(known.nunique())
     except TypeError:  # lists and the like
-        return known.map(repr).nunique()
+        return int(known.map(repr).nunique())
 
 
 def _of_numbers(name: str, known: Series) -> Column | str:

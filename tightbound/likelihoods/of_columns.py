@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -15,7 +16,7 @@ from tightbound import distributions
 from tightbound.columns import Column
 from tightbound.likelihoods.likelihood import Likelihood
 
-__all__ = ["Columns", "numbers_of"]
+__all__ = ["HEADS", "Columns", "Head", "numbers_of"]
 
 FLOOR = 0.1  # of σ, in units of the column: a density without one has no maximum to climb to, and lets outliers pass
 
@@ -48,6 +49,9 @@ class Columns(Likelihood):
         torch.Size([1, 2])
     """
 
+    offset: Tensor
+    slope: Tensor
+
     def __init__(self, network: nn.Module, columns: Sequence[Column], *, floor: float = FLOOR) -> None:
         super().__init__(network)
         self.columns, self.floor = tuple(columns), floor
@@ -57,13 +61,13 @@ class Columns(Likelihood):
             raise ValueError(f"Expected columns of different names; got {'none' if twice is None else repr(twice)}.")
         if not 0 < floor < math.inf:
             raise ValueError(f"Expected a floor above 0; got {floor}.")
-        self._families: list[tuple[str, int, int]] = []  # name, columns, numbers of all of them
-        for family in dict.fromkeys(column.family for column in self.columns):
-            own = [column for column in self.columns if column.family == family]
-            places = [place for place, column in enumerate(self.columns) if column.family == family]
-            self._hold(f"columns_{family}", torch.tensor(places))
+        self._own = {
+            family: tuple(column for column in self.columns if column.family == family)
+            for family in dict.fromkeys(column.family for column in self.columns)
+        }
+        for family, own in self._own.items():
+            self._hold(f"columns_{family}", torch.tensor([self.columns.index(column) for column in own]))
             self._hold(f"levels_{family}", torch.tensor([len(column.levels) for column in own]))
-            self._families.append((str(family), len(own), sum(map(numbers_of, own))))
         offset, slope = zip(*(column.log_slope for column in self.columns), strict=True)
         self._hold("offset", torch.tensor(offset, dtype=torch.get_default_dtype()))
         self._hold("slope", torch.tensor(slope, dtype=torch.get_default_dtype()))
@@ -73,14 +77,15 @@ class Columns(Likelihood):
         self.register_buffer(name.replace("-", "_"), value, persistent=False)
 
     def _of(self, what: str, family: str) -> Tensor:
-        return getattr(self, f"{what}_{family}".replace("-", "_"))
+        found: Tensor = getattr(self, f"{what}_{family}".replace("-", "_"))
+        return found
 
     def _learned(self) -> None:
         """Parameters that no z changes: degrees of freedom, and thresholds between levels, as gaps of even shares."""
-        heavy = sum(column.family == "student-t" for column in self.columns)
+        heavy = sum(HEADS[family].heavy * len(own) for family, own in self._own.items())
         if heavy:
             self.raw_freedom = nn.Parameter(torch.full((heavy,), math.log(math.expm1(8.0))))
-        ranked = [_thresholds(column) for column in self.columns if column.family == "ordinal"]
+        ranked = [_thresholds(column) for column in self.columns if HEADS[column.family].ranked]
         if ranked:
             most = max(map(len, ranked)) - 1
             gaps = [[math.log(math.expm1(b - a)) for a, b in pairwise(places)] for places in ranked]
@@ -103,10 +108,12 @@ class Columns(Likelihood):
                 f"Expected a network giving (..., {wanted}) for these {len(self.columns)} columns; got "
                 f"(..., {', '.join(map(str, out.shape[lead:]))}). For example: tb.networks.MLP((latent,), ({wanted},))."
             )
-        parts, columns = [], []
-        for (family, count, _), own in zip(self._families, out.split([n for *_, n in self._families], -1), strict=True):
-            parts.append(_HEADS[family](self, own, count))
-            columns.append(self._of("columns", family))
+        widths = [sum(map(numbers_of, own)) for own in self._own.values()]
+        parts = [
+            HEADS[family].elements(self, numbers, own)
+            for (family, own), numbers in zip(self._own.items(), out.split(widths, -1), strict=True)
+        ]
+        columns = [self._of("columns", family) for family in self._own]
         return distributions.Columns(parts, columns, self.offset, self.slope)
 
     def log_prob_columns(self, value: Tensor, context: Tensor) -> Tensor:
@@ -127,45 +134,40 @@ class Columns(Likelihood):
         Args:
             mean: of one row; its type and device alone are looked at, as the columns know their shares and means.
         """
-        found = []
-        for family, *_ in self._families:
-            own = [column for column in self.columns if column.family == family]
-            found += [torch.tensor(_STARTS[family](own, self.floor), dtype=mean.dtype)]
-        return torch.cat(found).to(mean.device)
+        starts = [number for family, own in self._own.items() for number in HEADS[family].start(own, self.floor)]
+        return torch.tensor(starts, dtype=mean.dtype, device=mean.device)
 
     def extra_repr(self) -> str:
-        return ", ".join(f"{count} {family}" for family, count, _ in self._families)
+        return ", ".join(f"{len(own)} {family}" for family, own in self._own.items())
 
-    # The heads, each of all columns of its family: numbers of shape (*, columns · numbers a column)
+    # The heads: distributions of all columns of a family, made of numbers of shape (*, columns · numbers a column)
 
     def _scaled(self, out: Tensor) -> tuple[Tensor, Tensor]:
         location, raw = out.chunk(2, -1)
         return location, self.floor + F.softplus(raw)
 
-    def _normal(self, out: Tensor, _: int) -> td.Distribution:
+    def _normal(self, out: Tensor, _: Sequence[Column]) -> td.Distribution:
         return td.Normal(*self._scaled(out), validate_args=False)
 
-    def _student(self, out: Tensor, _: int) -> td.Distribution:
+    def _student(self, out: Tensor, _: Sequence[Column]) -> td.Distribution:
         return td.StudentT(2 + F.softplus(self.raw_freedom), *self._scaled(out), validate_args=False)
 
-    def _poisson(self, out: Tensor, _: int) -> td.Distribution:
+    def _poisson(self, out: Tensor, _: Sequence[Column]) -> td.Distribution:
         return distributions.Poisson(out, validate_args=False)
 
-    def _negative_binomial(self, out: Tensor, _: int) -> td.Distribution:
+    def _negative_binomial(self, out: Tensor, _: Sequence[Column]) -> td.Distribution:
         return distributions.NegativeBinomial(*out.chunk(2, -1), validate_args=False)
 
-    def _bernoulli(self, out: Tensor, _: int) -> td.Distribution:
+    def _bernoulli(self, out: Tensor, _: Sequence[Column]) -> td.Distribution:
         return distributions.Bernoulli(out, validate_args=False)
 
-    def _categorical(self, out: Tensor, count: int) -> td.Distribution:
-        levels = self._of("levels", "categorical")
-        sizes = [len(column.levels) for column in self.columns if column.family == "categorical"]
-        most = max(sizes)
-        logits = torch.stack([F.pad(own, (0, most - own.shape[-1])) for own in out.split(sizes, -1)], -2)
-        return distributions.Levels(logits, levels)
+    def _categorical(self, out: Tensor, own: Sequence[Column]) -> td.Distribution:
+        sizes = [len(column.levels) for column in own]
+        logits = torch.stack([F.pad(each, (0, max(sizes) - each.shape[-1])) for each in out.split(sizes, -1)], -2)
+        return distributions.Levels(logits, self._of("levels", own[0].family))
 
-    def _ordinal(self, out: Tensor, _: int) -> td.Distribution:
-        levels = self._of("levels", "ordinal")
+    def _ordinal(self, out: Tensor, own: Sequence[Column]) -> td.Distribution:
+        levels = self._of("levels", own[0].family)
         rest = F.softplus(self.raw_gaps).cumsum(-1)
         thresholds = torch.cat([self.first_threshold[:, None], self.first_threshold[:, None] + rest], -1)
         beyond = torch.arange(thresholds.shape[-1], device=out.device) >= levels[:, None] - 1
@@ -182,20 +184,7 @@ def numbers_of(column: Column) -> int:
         >>> numbers_of(Column(name="plan", kind="category", levels=("a", "b", "c")))
         3
     """
-    if column.family == "categorical":
-        return len(column.levels)
-    return 2 if column.family in ("normal", "student-t", "negative-binomial") else 1
-
-
-_HEADS: dict[str, Callable[[Columns, Tensor, int], td.Distribution]] = {
-    "normal": Columns._normal,
-    "student-t": Columns._student,
-    "poisson": Columns._poisson,
-    "negative-binomial": Columns._negative_binomial,
-    "bernoulli": Columns._bernoulli,
-    "categorical": Columns._categorical,
-    "ordinal": Columns._ordinal,
-}
+    return HEADS[column.family].numbers or len(column.levels)
 
 
 def _thresholds(column: Column) -> list[float]:
@@ -209,7 +198,7 @@ def _start_of_numbers(own: Sequence[Column], floor: float) -> list[float]:
     return [0.0] * len(own) + [math.log(math.expm1(max(1 - floor, 0.1)))] * len(own)
 
 
-def _log_means(own: Sequence[Column]) -> list[float]:
+def _log_means(own: Sequence[Column], _: float) -> list[float]:
     return [math.log(max(math.expm1(column.centre), 1e-3)) for column in own]
 
 
@@ -217,12 +206,37 @@ def _logits(column: Column) -> list[float]:
     return [math.log(share + 1e-3) for share in column.shares or [1.0] * len(column.levels)]
 
 
-_STARTS: dict[str, Callable[[Sequence[Column], float], list[float]]] = {
-    "normal": _start_of_numbers,
-    "student-t": _start_of_numbers,
-    "poisson": lambda own, _: _log_means(own),
-    "negative-binomial": lambda own, _: _log_means(own) + [0.0] * len(own),
-    "bernoulli": lambda own, _: [_logits(column)[1] - _logits(column)[0] for column in own],
-    "categorical": lambda own, _: [logit for column in own for logit in _logits(column)],
-    "ordinal": lambda own, _: [0.0] * len(own),
+@dataclass(frozen=True)
+class Head:
+    """What a family makes of the network's numbers.
+
+    Attributes:
+        numbers: How many a column takes; 0 for one for each level.
+        elements: The distribution of its columns.
+        start: The numbers at which training best begins, of its columns and the floor of σ.
+        heavy: Whether it has degrees of freedom.
+        ranked: Whether it has thresholds.
+
+    Example:
+        >>> HEADS["normal"].numbers
+        2
+    """
+
+    numbers: int
+    elements: Callable[[Columns, Tensor, Sequence[Column]], td.Distribution]
+    start: Callable[[Sequence[Column], float], list[float]]
+    heavy: bool = False
+    ranked: bool = False
+
+
+HEADS: dict[str, Head] = {
+    "normal": Head(2, Columns._normal, _start_of_numbers),
+    "student-t": Head(2, Columns._student, _start_of_numbers, heavy=True),
+    "poisson": Head(1, Columns._poisson, _log_means),
+    "negative-binomial": Head(
+        2, Columns._negative_binomial, lambda own, floor: _log_means(own, floor) + [0.0] * len(own)
+    ),
+    "bernoulli": Head(1, Columns._bernoulli, lambda own, _: [_logits(each)[1] - _logits(each)[0] for each in own]),
+    "categorical": Head(0, Columns._categorical, lambda own, _: [logit for each in own for logit in _logits(each)]),
+    "ordinal": Head(1, Columns._ordinal, lambda own, _: [0.0] * len(own), ranked=True),
 }
