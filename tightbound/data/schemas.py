@@ -98,13 +98,14 @@ class Schema:
         except tomllib.TOMLDecodeError as error:
             raise ValueError(f"Expected TOML in {origin}; got something else: {error}.") from None
         unknown = [key for key in table if key not in ("target", "group", "time", "columns", "dropped")]
-        columns, dropped = table.get("columns"), table.get("dropped", {})
+        columns: Any = table.get("columns")
+        dropped = table.get("dropped", {})
         texts = [*(table.get(role, "") for role in ("target", "group", "time")), *_values(dropped)]
         if unknown or not _are_tables(columns) or not isinstance(dropped, dict) or not all(map(_is_text, texts)):
             got = f"the field {unknown[0]!r}" if unknown else "another form"
             raise ValueError(
                 "Expected target, group, time, a table [columns.NAME] for each column, and [dropped] with a reason for "
-                f"each name, in {origin}; got {got}. tightbound schema DATA writes one."
+                f"each name, in {origin}; got {got}. tb.data.describe(frame).to_toml() writes one."
             )
         made = tuple(_column_of(name, fields, origin) for name, fields in columns.items())
         return cls(columns=made, **{key: value for key, value in table.items() if key != "columns"})

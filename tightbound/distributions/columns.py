@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Categorical, Distribution
-from torch.distributions.constraints import Constraint, integer_interval
+from torch.distributions.constraints import Constraint, integer_interval, real
 
 __all__ = ["Columns", "Levels", "ordered"]
 
@@ -70,7 +70,7 @@ class Columns(Distribution):
 
     @property
     def support(self) -> Constraint:
-        return _Supports([part.support for part in self.parts], self.columns)
+        return _Supports([part.support or real for part in self.parts], self.columns)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Columns:
         lead = torch.Size(batch_shape)[:-1]
@@ -112,7 +112,7 @@ class Levels(Categorical):
         super().__init__(logits=logits.masked_fill(beyond, torch.finfo(logits.dtype).min / 4), validate_args=False)
 
     @property
-    def support(self) -> Constraint:  # type: ignore[override]
+    def support(self) -> Constraint:
         return integer_interval(torch.zeros_like(self.counts), self.counts - 1)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Levels:
