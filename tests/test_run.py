@@ -251,7 +251,7 @@ def test_training_hands_back_what_it_built(tmp_path: Path) -> None:
     assert trained.data.test.eval_batch().x.equal(again.data().test.eval_batch().x)
     assert again.recipe == trained.run.recipe
     assert again.recipe.objective.kl == "closed-form"
-    assert json.loads((again.path / "config.json").read_text(encoding="utf-8"))["format"] == 5
+    assert json.loads((again.path / "config.json").read_text(encoding="utf-8"))["format"] == 6
 
 
 def test_a_run_wants_a_new_folder(folder: Path, tmp_path: Path) -> None:

@@ -193,7 +193,7 @@ def test_a_shape_of_any_size_is_refused_without_taking_memory(folder: Path, shap
 def test_impossible_levels_are_refused(folder: Path, levels: object) -> None:
     edited(folder / "config.json", lambda values: values.update(levels=levels))
     with pytest.raises(
-        ValueError, match=r"Expected a configuration of format 5 or older, a shape .* at most 65536 levels"
+        ValueError, match=r"Expected a configuration of format 6 or older, a shape .* at most 65536 levels"
     ):
         open_run(folder)
 
@@ -208,7 +208,7 @@ def test_files_that_are_no_json_are_refused(folder: Path, name: str, content: by
 
 def test_a_configuration_of_another_format_is_refused(folder: Path) -> None:
     edited(folder / "config.json", lambda values: values.update(format=99))
-    with pytest.raises(ValueError, match="Expected a configuration of format 5"):
+    with pytest.raises(ValueError, match="Expected a configuration of format 6"):
         open_run(folder)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,37 @@ def test_each_column_is_taken_for_what_it_is() -> None:
 )
 def test_kinds_on_both_sides_of_their_bounds(values: list[Any], expected: str) -> None:
     assert kinds(describe(pd.DataFrame({"x": values}))) == {"x": expected}
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        (np.arange(30) * 1j, "has complex numbers"),
+        ([1.5, np.inf, 2.0], "has infinite values"),
+        ([1e300, -1e300, 2e300], "has numbers of a size below 1e-150 or above 1e\\+150: take another unit"),
+        ([1e-300, 2e-300, 3e-300], "has numbers of a size below 1e-150"),
+        (np.array([2**63 + i for i in range(30)], dtype=np.uint64), "has numbers that float64 does not tell apart"),
+        ([2.0, 2.0], "has one value, 2.0"),
+        ([None, None], "has no values"),
+    ],
+)
+def test_columns_that_no_model_can_see_are_dropped_with_the_reason(values: Any, why: str) -> None:
+    found = describe(pd.DataFrame({"x": values, "y": np.arange(len(values)) ** 2 + 0.5}))
+    assert re.match(why, found.dropped["x"])
+
+
+def test_durations_are_days_and_periods_are_dates() -> None:
+    index = np.arange(1, 31)
+    table = pd.DataFrame({
+        "lasted": pd.to_timedelta(36 * index, unit="h"), "month": pd.period_range("2020-01", periods=30, freq="M"),
+        3: index + 0.5,
+    })  # fmt: skip
+    schema = describe(table)
+    assert kinds(schema) == {"lasted": "real", "month": "date", "3": "real"}
+    rows = schema.frame(schema.observations(table).stored)
+    np.testing.assert_allclose(rows["lasted"], 1.5 * index)
+    assert (rows["month"] == table["month"].dt.to_timestamp()).all()
+    np.testing.assert_allclose(rows["3"], index + 0.5)
 
 
 def test_a_frames_own_categories_keep_their_order() -> None:

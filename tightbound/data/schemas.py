@@ -19,7 +19,7 @@ from tightbound.surface import listed
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
-__all__ = ["Schema", "frame_of", "moments_of", "numbers_of", "word_of"]
+__all__ = ["Schema", "frame_of", "moments_of", "numbers_of", "plain", "word_of"]
 
 DAY = 86_400.0  # seconds
 
@@ -192,7 +192,7 @@ def _column_of(name: str, fields: dict[str, Any], origin: str) -> Column:
 
 
 def frame_of(table: Any) -> DataFrame:
-    """A data frame of pandas, made of one of polars or Arrow where it is one.
+    """A data frame of pandas whose columns are called by words, made of one of polars or Arrow where it is one.
 
     Args:
         table: a data frame.
@@ -207,12 +207,14 @@ def frame_of(table: Any) -> DataFrame:
     """
     import pandas as pd
 
-    if isinstance(table, pd.DataFrame):
-        return table
-    if not hasattr(table, "to_pandas"):
+    if not isinstance(table, pd.DataFrame) and not hasattr(table, "to_pandas"):
         raise TypeError(f"Expected a data frame; got {type(table).__name__}. Make one: pandas.DataFrame(x).")
-    made: DataFrame = table.to_pandas()
-    return made
+    made: DataFrame = table if isinstance(table, pd.DataFrame) else table.to_pandas()
+    return (
+        made
+        if all(isinstance(name, str) for name in made.columns)
+        else made.set_axis([*map(str, made.columns)], axis=1)
+    )
 
 
 def word_of(value: object) -> str:
@@ -253,6 +255,24 @@ def _days(values: Series) -> np.ndarray:
     return np.where(np.isnat(times), np.nan, days)
 
 
+def plain(values: Series) -> Series:
+    """Durations in days, and periods as the dates on which they begin; other values as they are.
+
+    Args:
+        values: a column.
+
+    Example:
+        >>> import pandas as pd
+        >>> plain(pd.Series([pd.Timedelta("36h")])).tolist()
+        [1.5]
+    """
+    import pandas as pd
+
+    if pd.api.types.is_timedelta64_dtype(values.dtype):
+        return values.dt.total_seconds() / DAY
+    return values.dt.to_timestamp() if isinstance(values.dtype, pd.PeriodDtype) else values
+
+
 def numbers_of(values: Series, column: Column, origin: str) -> np.ndarray:
     """Values of one column as numbers in float64: levels by their place, dates in days; NaN where there is none.
 
@@ -271,6 +291,7 @@ def numbers_of(values: Series, column: Column, origin: str) -> np.ndarray:
     """
     import pandas as pd
 
+    values = plain(values)
     absent = values.isna().to_numpy()
     if column.kind in LEVELLED:
         places = {level: place for place, level in enumerate(column.levels)}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tightbound.columns import LEVELLED, Column, Kind
-from tightbound.data.schemas import Schema, frame_of, moments_of, numbers_of, word_of
+from tightbound.data.schemas import Schema, frame_of, moments_of, numbers_of, plain, word_of
 from tightbound.surface import listed
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ MOST_RANKS = 16  # different whole numbers that are ranks, each with a probabili
 MOST_LEVELS = 64  # different words that are levels of a category
 ENOUGH = 20  # rows from which on it means something that all values differ
 LARGEST_COUNT = 1e6  # beyond it whole numbers are as good as real ones
+LARGEST = 1e150  # whose square float64 holds
 SKEWED = 2.0  # skewness from which on a number is seen by its logarithm, where that is less skewed
 SAMPLE = 1000  # rows by which a column of words is taken for dates
 
@@ -160,6 +161,7 @@ def _column(values: Series, rows: np.ndarray | None) -> Column | str:
     """What a column is, or why it is dropped."""
     import pandas as pd
 
+    values = plain(values)
     name, known = str(values.name), values.dropna()
     missing = 1 - len(known) / max(len(values), 1)
     if not len(known):
@@ -192,10 +194,16 @@ def _different(known: Series) -> int:
 
 
 def _of_numbers(name: str, known: Series) -> Column | str:
+    if known.dtype.kind == "c":
+        return "has complex numbers"
     x = known.to_numpy(dtype=np.float64)
     if not np.isfinite(x).all():
         return "has infinite values"
+    if not 1 / LARGEST < np.abs(x).max() < LARGEST:
+        return f"has numbers of a size below {1 / LARGEST:g} or above {LARGEST:g}: take another unit"
     distinct = np.unique(x)
+    if len(distinct) == 1:
+        return "has numbers that float64 does not tell apart: take the least one off"
     whole, low, high = bool((x == np.floor(x)).all()), float(x.min()), float(x.max())
     if len(distinct) == 2:
         return Column(name=name, kind="flag", levels=tuple(map(word_of, distinct)), why="two different values")

@@ -25,8 +25,8 @@ from tightbound.runs.identity import data_fingerprint, weights_fingerprint
 from tightbound.runs.measured import measure, require_evaluation
 from tightbound.runs.pieces import LIKELIHOODS
 from tightbound.runs.places import with_source
-from tightbound.runs.plan import imported
 from tightbound.runs.recipe import Recipe
+from tightbound.runs.registry import row_of_likelihood
 from tightbound.runs.run import Run, open_run
 from tightbound.runs.schema import to_table
 from tightbound.runs.trained import has_ended, model_of, remark_of
@@ -252,13 +252,13 @@ def _likelihood(run: Run) -> str:
     if isinstance(run.recipe, Recipe):
         return run.recipe.model.likelihood
     kind = type(run.model().likelihood)
-    named = [row.name for row in LIKELIHOODS.values() if imported(row.cls) is kind]
-    if not named:
+    named = row_of_likelihood(kind)
+    if named is None:
         raise ValueError(
             f"Expected runs whose likelihoods are the library's own; got {kind.__name__} in {run.path}, of whose nats "
             "nobody here knows what they are of. Compare tb.evidence of both models in Python."
         )
-    return named[0]
+    return named.name
 
 
 def _require_same_rows(compared: Sequence[Compared]) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tightbound.runs import drawn, labelled, whole_batch
 from tightbound.runs.drawn import DrawnRecipe
 from tightbound.runs.pieces import GRADIENTS, LIKELIHOODS, POSTERIORS, PRIORS
-from tightbound.runs.plan import Plan
+from tightbound.runs.plan import Plan, imported
 from tightbound.runs.rows import GradientRow, LikelihoodRow, ObjectiveRecipe, Piece, PosteriorRow, PriorRow
 
 if TYPE_CHECKING:
@@ -75,6 +75,21 @@ def suited(nature: Nature) -> str:
         'discretized-logistic'
     """
     return next(each.name for each in LIKELIHOODS.values() if each.suits == nature)
+
+
+def row_of_likelihood(cls: type) -> LikelihoodRow | None:
+    """The row of a likelihood's class; None for one that has none.
+
+    Args:
+        cls: of a likelihood.
+
+    Example:
+        >>> from tightbound.likelihoods import Gaussian
+        >>> row_of_likelihood(Gaussian).name
+        'gaussian'
+    """
+    named = (row for row in LIKELIHOODS.values() if row.cls.endswith(f".{cls.__qualname__}"))
+    return next((row for row in named if imported(row.cls) is cls), None)
 
 
 def plan(objective: ObjectiveRecipe) -> Plan:

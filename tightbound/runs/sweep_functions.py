@@ -18,8 +18,8 @@ from tightbound.model import Model
 from tightbound.runs import sweep as sweeps
 from tightbound.runs.from_fit import read_from_fit
 from tightbound.runs.measured import remark_on
-from tightbound.runs.pieces import LIKELIHOODS
 from tightbound.runs.recipe import EvaluateRecipe
+from tightbound.runs.registry import row_of_likelihood
 from tightbound.runs.run import Run
 from tightbound.runs.sweep import Planned
 from tightbound.runs.sweep_recipes import unranked
@@ -176,5 +176,5 @@ def _measure(model: Model) -> str:
     """What p(x) of a model is: a density, a probability, or whatever its own class makes of it."""
     inner = getattr(model, "vae", model)
     kind = type(getattr(inner, "likelihood", inner))
-    named = [row.measure for row in LIKELIHOODS.values() if row.cls == f"{kind.__module__}.{kind.__qualname__}"]
-    return named[0] if named else kind.__name__
+    named = row_of_likelihood(kind)
+    return kind.__name__ if named is None else named.measure
