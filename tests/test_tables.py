@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -261,6 +262,21 @@ def test_a_question_mark_is_a_missing_value(tmp_path: Path) -> None:
     schema = describe(read_table(tmp_path / "x.csv"))
     assert [column.missing for column in schema.columns] == [0.25, 0.25]
     assert schema.columns[1].levels == ("x", "y", "z")
+
+
+def test_what_is_not_installed_is_named_with_the_line_that_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(_: Path) -> None:
+        raise ImportError("Missing optional dependency 'openpyxl'.")
+
+    monkeypatch.setattr(pd, "read_excel", read)
+    with pytest.raises(ModuleNotFoundError, match=r"'openpyxl'\. Install what reads tables: pip install"):
+        read_table(tmp_path / "x.xlsx")
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    for ask in (lambda: read_table(tmp_path / "x.csv"), lambda: describe(None)):
+        with pytest.raises(ModuleNotFoundError, match=r"Expected pandas, which reads tables; got none\. Install"):
+            ask()
 
 
 def test_files_that_are_no_tables_are_refused(tmp_path: Path) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Column", "Family", "Kind", "Transform"]
+__all__ = ["Column", "Family", "Kind", "Transform", "require_different"]
 
 Kind = Literal["real", "positive", "count", "ordinal", "category", "flag", "date"]
 Transform = Literal["none", "standardise", "log1p", "log"]
@@ -150,15 +151,26 @@ class Column:
             )
         if not self.is_number:
             top = len(self.levels) - 1 if self.levels else math.inf
-            if not ((known >= 0) & (known <= top) & (known == np.floor(known))).all():
-                odd = known[~((known >= 0) & (known <= top) & (known == np.floor(known)))][0]
+            odd = known[(known < 0) | (known > top) | (known != np.floor(known))]
+            if len(odd):
                 what = f"places of its {len(self.levels)} levels, from 0" if self.levels else "whole numbers from 0"
-                raise ValueError(f"Expected {what} in {self._named}; got {odd:g}.")
+                raise ValueError(f"Expected {what} in {self._named}; got {odd[0]:g}.")
             return values
-        turned = (
-            np.log(values) if self.transform == "log" else np.log1p(values) if self.transform == "log1p" else values
-        )
-        return (turned - self.centre) / self.unit
+        return (self.transformed(values) - self.centre) / self.unit
+
+    def transformed(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """t(x), of which ``centre`` and ``unit`` are the mean and the deviation; of counts log(1 + x).
+
+        Args:
+            values: as the table has them, in float64.
+
+        Example:
+            >>> Column(name="visits", kind="count").transformed(np.array([0.0]))
+            array([0.])
+        """
+        if self.transform == "log":
+            return np.log(values)
+        return np.log1p(values) if self.transform == "log1p" or self.kind == "count" else values
 
     def restored(self, stored: NDArray[np.float64]) -> NDArray[np.float64]:
         """The inverse of :meth:`stored`.
@@ -215,3 +227,22 @@ class Column:
             return 0.0, 0.0
         bends = self.transform in ("log", "log1p")  # whose slope at x is e^-t(x)
         return -math.log(self.unit) - (self.centre if bends else 0.0), self.unit if bends else 0.0
+
+
+def require_different(names: Sequence[str], origin: str) -> None:
+    """Refuse columns of which two are called the same.
+
+    Args:
+        names: of columns.
+        origin: what the error calls the table.
+
+    Raises:
+        ValueError: for a name that stands twice.
+
+    Example:
+        >>> require_different(["age", "age"], "people.csv")
+        Traceback (most recent call last):
+        ValueError: Expected columns of different names; got 'age' twice in people.csv. Rename one of them.
+    """
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"Expected columns of different names; got {twice!r} twice in {origin}. Rename one of them.")

@@ -63,8 +63,8 @@ OF_TORCH: dict[type[nn.Module], tuple[str, ...]] = {  # and what the constructor
 
 def _name_of(cls: type) -> str:
     """What a folder calls a piece: with its module, for a prior and a likelihood may have the same name."""
-    package, *_, last = parts = cls.__module__.split(".")
-    return f"{parts[1] if package == 'tightbound' else last}.{cls.__name__}"
+    parts = cls.__module__.split(".")
+    return f"{parts[1] if parts[0] == 'tightbound' else parts[-1]}.{cls.__name__}"
 
 
 PIECES: dict[str, type[nn.Module]] = {

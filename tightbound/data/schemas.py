@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from tightbound.columns import LEVELLED, Column
+from tightbound.columns import LEVELLED, Column, require_different
 from tightbound.data.observations import Observations
 from tightbound.surface import listed
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
-__all__ = ["Schema", "frame_of", "moments_of", "numbers_of", "plain", "word_of"]
+__all__ = ["Schema", "frame_of", "moments_of", "numbers_of", "pandas", "plain", "word_of"]
 
 DAY = 86_400.0  # seconds
 
@@ -57,8 +58,7 @@ class Schema:
         if not names:
             reasons = "; ".join(f"{name!r} {why}" for name, why in [*self.dropped.items()][:5])
             raise ValueError(f"Expected at least one column that a model can see; got none. {reasons}".rstrip() + ".")
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"Expected columns of different names; got {twice[0]!r} twice. Rename one of them.")
+        require_different(names, "the schema")
         for role in ("target", "group", "time"):
             if getattr(self, role) in names:
                 raise ValueError(
@@ -191,6 +191,24 @@ def _column_of(name: str, fields: dict[str, Any], origin: str) -> Column:
         raise ValueError(f"{error} It stands in {origin}.") from None
 
 
+def pandas() -> Any:
+    """The library that reads tables.
+
+    Raises:
+        ModuleNotFoundError: where it is not there, with the line that installs it.
+
+    Example:
+        >>> pandas().__name__
+        'pandas'
+    """
+    try:
+        return importlib.import_module("pandas")
+    except ImportError:
+        raise ModuleNotFoundError(
+            "Expected pandas, which reads tables; got none. Install it: pip install 'tightbound[tables]'."
+        ) from None
+
+
 def frame_of(table: Any) -> DataFrame:
     """A data frame of pandas whose columns are called by words, made of one of polars or Arrow where it is one.
 
@@ -198,6 +216,7 @@ def frame_of(table: Any) -> DataFrame:
         table: a data frame.
 
     Raises:
+        ModuleNotFoundError: without pandas: ``pip install 'tightbound[tables]'``.
         TypeError: for anything else.
 
     Example:
@@ -205,7 +224,7 @@ def frame_of(table: Any) -> DataFrame:
         >>> frame_of(pyarrow.table({"age": [31, 40]}))["age"].sum()
         np.int64(71)
     """
-    import pandas as pd
+    pd = pandas()
 
     if not isinstance(table, pd.DataFrame) and not hasattr(table, "to_pandas"):
         raise TypeError(f"Expected a data frame; got {type(table).__name__}. Make one: pandas.DataFrame(x).")

@@ -11,12 +11,12 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tightbound.columns import LEVELLED, Column, Kind
-from tightbound.data.schemas import Schema, frame_of, moments_of, numbers_of, plain, word_of
+from tightbound.columns import LEVELLED, Column, Kind, require_different
+from tightbound.data.schemas import Schema, frame_of, moments_of, numbers_of, pandas, plain, word_of
 from tightbound.surface import listed
 
 if TYPE_CHECKING:
@@ -55,17 +55,16 @@ def read_table(path: str | os.PathLike[str]) -> DataFrame:
         ...     read_table(Path(folder, "x.csv"))["age"].tolist()
         [31.0, nan]
     """
-    pandas = _pandas()
-    path = Path(path)
+    pd, path = pandas(), Path(path)
     ending = next((each for each in map(str.lower, path.suffixes[::-1]) if each in ENDINGS), path.suffix.lower())
     readers = {
-        ".csv": lambda: pandas.read_csv(path, na_values=ABSENT, skipinitialspace=True),
-        ".tsv": lambda: pandas.read_csv(path, na_values=ABSENT, sep="\t"),
-        ".parquet": lambda: pandas.read_parquet(path),
-        ".feather": lambda: pandas.read_feather(path),
-        ".arrow": lambda: pandas.read_feather(path),
-        ".xlsx": lambda: pandas.read_excel(path),
-        ".xls": lambda: pandas.read_excel(path),
+        ".csv": lambda: pd.read_csv(path, na_values=ABSENT, skipinitialspace=True),
+        ".tsv": lambda: pd.read_csv(path, na_values=ABSENT, sep="\t"),
+        ".parquet": lambda: pd.read_parquet(path),
+        ".feather": lambda: pd.read_feather(path),
+        ".arrow": lambda: pd.read_feather(path),
+        ".xlsx": lambda: pd.read_excel(path),
+        ".xls": lambda: pd.read_excel(path),
     }
     if ending not in readers:
         raise ValueError(f"Expected a table, a file that ends in {', '.join(ENDINGS)}; got {path}.")
@@ -78,26 +77,8 @@ def read_table(path: str | os.PathLike[str]) -> DataFrame:
         raise ValueError(
             f"Expected a table in {path}; got what pandas cannot read as {ending}: {said[0] if said else 'nothing'}."
         ) from error
-    _require_names(frame, str(path))
+    require_different([*frame.columns], str(path))
     return frame
-
-
-def _pandas() -> Any:
-    try:
-        import pandas
-    except ImportError:
-        raise ModuleNotFoundError(
-            "Expected pandas, which reads tables; got none. Install it: pip install 'tightbound[tables]'."
-        ) from None
-    return pandas
-
-
-def _require_names(frame: DataFrame, origin: str) -> None:
-    names = [*frame.columns]
-    if twice := sorted({str(name) for name in names if names.count(name) > 1}):
-        raise ValueError(
-            f"Expected columns of different names; got {twice[0]!r} twice in {origin}. Rename one of them."
-        )
 
 
 def describe(
@@ -138,7 +119,7 @@ def describe(
         ([('age', 'count'), ('plan', 'flag')], {'id': 'has another word in each of 50 rows, as identifiers have'})
     """
     frame = frame_of(frame)
-    _require_names(frame, "the table")
+    require_different([*frame.columns], "the table")
     for role, names in (("target", [target]), ("group", [group]), ("time", [time]), ("drop", drop)):
         if strange := [name for name in names if name and name not in frame.columns]:
             raise ValueError(
@@ -268,8 +249,7 @@ def _measured(column: Column, values: Series, rows: np.ndarray | None) -> Column
         return dataclasses.replace(column, shares=tuple(float(f"{share:.6g}") for share in counts))
     known = every[~np.isnan(every)]
     step = 1.0 if column.kind == "date" and bool((known == np.floor(known)).all()) else column.step
-    seen = np.log(own) if column.transform == "log" else np.log1p(own) if column.kind == "count" else own
-    seen = np.log1p(own) if column.transform == "log1p" else seen
+    seen = column.transformed(own)
     centre, unit = (float(seen.mean()), float(seen.std())) if len(seen) else (0.0, 1.0)
     low, high = (column.low, column.high) if column.kind == "count" else (float(known.min()), float(known.max()))
     return dataclasses.replace(column, centre=centre, unit=unit if unit > 0 else 1.0, low=low, high=high, step=step)

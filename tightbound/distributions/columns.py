@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -81,16 +81,16 @@ class Columns(Distribution):
         own = [part.log_prob(value[..., columns]) for part, columns in zip(self.parts, self.columns, strict=True)]
         return torch.cat(own, -1)[..., self.back] + self.offset - self.slope * value
 
-    @property
-    def mean(self) -> Tensor:
-        """The one value that stands for each column: its mean, or of levels the place of the likeliest."""
-        return self._of_each(lambda part: part.mode.to(self.offset) if isinstance(part, Levels) else part.mean)
-
     def sample(self, sample_shape: Any = ()) -> Tensor:
         with torch.no_grad():
-            return self._of_each(lambda part: part.sample(torch.Size(sample_shape)).to(self.offset))
+            return self.of_each(lambda part: part.sample(torch.Size(sample_shape)).to(self.offset))
 
-    def _of_each(self, ask: Any) -> Tensor:
+    def of_each(self, ask: Callable[[Distribution], Tensor]) -> Tensor:
+        r"""What each part answers, put in the order of the table's columns.
+
+        Args:
+            ask: from a part to a tensor of shape (\*, columns of the part).
+        """
         return torch.cat([ask(part) for part in self.parts], -1)[..., self.back]
 
 

@@ -91,4 +91,6 @@ def point_estimate(distribution: td.Distribution) -> Tensor:
         tensor(2.)
     """
     base = distribution.base_dist if isinstance(distribution, td.Independent) else distribution
+    if isinstance(base, distributions.Columns):
+        return base.of_each(point_estimate)
     return base.mode.to(base.logits.dtype) if isinstance(base, td.Categorical) else base.mean

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tightbound import distributions
-from tightbound.columns import Column
+from tightbound.columns import Column, require_different
 from tightbound.likelihoods.likelihood import Likelihood
 
 __all__ = ["HEADS", "Columns", "Head", "numbers_of"]
@@ -55,10 +55,11 @@ class Columns(Likelihood):
     def __init__(self, network: nn.Module, columns: Sequence[Column], *, floor: float = FLOOR) -> None:
         super().__init__(network)
         self.columns, self.floor = tuple(columns), floor
-        names = [column.name for column in self.columns]
-        if not names or len(set(names)) < len(names):
-            twice = next((name for name in names if names.count(name) > 1), None)
-            raise ValueError(f"Expected columns of different names; got {'none' if twice is None else repr(twice)}.")
+        if not self.columns:
+            raise ValueError(
+                "Expected at least one column; got none. tb.data.describe(frame).columns are those of a table."
+            )
+        require_different([column.name for column in self.columns], "columns")
         if not 0 < floor < math.inf:
             raise ValueError(f"Expected a floor above 0; got {floor}.")
         self._own = {
